@@ -1,0 +1,115 @@
+"""The contract: a `Cell` is one tick of a recurrence, a `Layer` a chunk of ticks."""
+
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import jax
+
+Array = jax.Array
+PyTree = Any
+Params = TypeVar("Params")
+State = TypeVar("State")
+
+
+class Cell(NamedTuple, Generic[Params, State]):
+    """One tick of a recurrence: ``state', y = step(params, state, x)``.
+
+    A cell holds functions only, no arrays: it is hashable and can be a static argument of `jax.jit`.
+
+    Attributes:
+      init: ``(key) -> params`` draws the parameters.
+      initial_state: ``(params, batch_shape=(), *, key=None) -> state`` is the state before the first tick.
+        Every leaf has shape ``batch_shape + ...``. Without a key nothing random is drawn.
+      step: ``(params, state, x) -> (state, y)`` is the recurrence. It never takes a key; randomness inside a
+        recurrence is part of the state (`Noise`).
+
+    Example:
+      A running sum, written by hand:
+
+      >>> import jax.numpy as jnp, seqjax as sj
+      >>> total = sj.Cell(
+      ...     init=lambda key: (),
+      ...     initial_state=lambda params, batch_shape=(), *, key=None: jnp.zeros(batch_shape),
+      ...     step=lambda params, state, x: (state + x, state + x),
+      ... )
+      >>> state, ys = sj.unroll(total, (), total.initial_state(()), jnp.arange(4.0))
+      >>> ys.tolist()
+      [0.0, 1.0, 3.0, 6.0]
+    """
+
+    init: Callable[[Array], Params]
+    initial_state: Callable[..., State]
+    step: Callable[[Params, State, PyTree], tuple[State, PyTree]]
+
+
+class Layer(NamedTuple, Generic[Params, State]):
+    """A chunk of ticks: ``state', ys = apply(params, state, xs)`` with time leading, ``xs [T, *B, d]``.
+
+    Attributes:
+      init: ``(key) -> params``.
+      initial_state: ``(params, batch_shape=(), *, key=None) -> state``.
+      apply: ``(params, state, xs, *, mask=None, reset=None, key=None) -> (state, ys)``. ``mask [T, *B]`` is True at
+        real ticks, ``reset [T, *B]`` at the first tick of a segment. ``key`` draws what is random between
+        recurrences (dropout) for this chunk; what is random inside one lives in the state (`Noise`).
+    """
+
+    init: Callable[[Array], Params]
+    initial_state: Callable[..., State]
+    apply: Callable[..., tuple[State, PyTree]]
+
+
+class Noise(NamedTuple):
+    """Random leaves of a state: a reset leaves them alone, `redraw` replaces them, without a key they are None."""
+
+    value: PyTree = None
+
+
+def is_noise(leaf: PyTree) -> bool:
+    """Whether a node of a state is `Noise`; pass it as ``is_leaf`` to `jax.tree.map`."""
+    return isinstance(leaf, Noise)
+
+
+def batch_shape(module: Cell | Layer, params: PyTree, state: PyTree) -> tuple[int, ...] | None:
+    """The batch axes of a state, read off against the state of a single sequence; None where no leaf tells."""
+    single = jax.eval_shape(lambda p: module.initial_state(p), params)
+    for one, many in zip(_leaves(single), _leaves(state)):
+        return many.shape[: many.ndim - one.ndim]
+    noisy = jax.eval_shape(lambda p: module.initial_state(p, key=jax.random.key(0)), params)
+    for one, many in zip(jax.tree.leaves(noisy), jax.tree.leaves(state)):
+        return many.shape[: many.ndim - one.ndim]
+    return None
+
+
+def redraw(module: Cell | Layer, params: PyTree, state: PyTree, key: Array) -> PyTree:
+    """Draw a state's `Noise` anew from ``key`` and keep everything else.
+
+    Called once a window or a sequence in truncated backpropagation through time, so that dropout masks and zoneout
+    keys change while the state is carried.
+
+    Args:
+      module: the cell or layer the state belongs to.
+      params: its parameters.
+      state: any state of it, with or without noise.
+      key: one JAX key.
+
+    Returns:
+      The state with new noise.
+
+    Raises:
+      ValueError: the state has no leaf that tells the batch shape.
+    """
+    if not any(is_noise(leaf) for leaf in jax.tree.leaves(state, is_leaf=is_noise)):
+        return state
+    shape = batch_shape(module, params, state)
+    if shape is None:
+        raise ValueError(
+            "redraw: expected a state with at least one leaf that shows its batch shape, got none. "
+            "Use initial_state(params, batch_shape, key=key)."
+        )
+    fresh = module.initial_state(params, shape, key=key)
+    return jax.tree.map(lambda old, new: new if is_noise(old) else old, state, fresh, is_leaf=is_noise)
+
+
+def _leaves(state: PyTree) -> list[Array]:
+    kept = jax.tree.map(lambda leaf: None if is_noise(leaf) else leaf, state, is_leaf=is_noise)
+    return jax.tree.leaves(kept)

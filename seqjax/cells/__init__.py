@@ -1,0 +1,1 @@
+"""The cells of the literature, one family a file."""

@@ -1,0 +1,157 @@
+"""Initialisers of recurrent weights: one draw a gate block, and biases that know which gate they sit in.
+
+Weights take the initialisers of `jax.nn.initializers` (``(key, shape, dtype) -> array``). A bias initialiser here is
+``(key, gates, hidden_size, dtype) -> [len(gates) * hidden_size]`` with the gates' names in the cell's order.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import glorot_uniform, orthogonal
+
+from seqjax.base import Array
+
+Initializer = Callable[..., Array]
+BiasInitializer = Callable[..., Array]
+
+input_weights = glorot_uniform()
+recurrent_weights = orthogonal()
+
+
+def identity(scale: float = 1.0) -> Initializer:
+    """``scale · I``: with relu and zero bias the IRNN, which starts by remembering everything.
+
+    References:
+      Le, Jaitly and Hinton (2015), A simple way to initialize recurrent networks of rectified linear units.
+      https://arxiv.org/abs/1504.00941
+
+    >>> identity(0.5)(jax.random.key(0), (2, 2), jnp.float32).tolist()
+    [[0.5, 0.0], [0.0, 0.5]]
+    """
+    return lambda key, shape, dtype: scale * jnp.eye(*shape, dtype=dtype)
+
+
+def uniform(hidden_size: int) -> Initializer:
+    """U(-1/√h, 1/√h), the default of `torch.nn.LSTM` for weights and biases alike."""
+    bound = hidden_size**-0.5
+    return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def spectral_radius(radius: float, density: float = 1.0) -> Initializer:
+    """A random matrix scaled so that its largest eigenvalue has modulus ``radius``.
+
+    Entries are uniform in [-1, 1], each kept with probability ``density``. The eigenvalues are found once, on the
+    host, in float64; the function cannot be traced.
+
+    References:
+      Jaeger (2001), The "echo state" approach to analysing and training recurrent neural networks.
+    """
+    if not 0 < density <= 1:
+        raise ValueError(f"spectral_radius: expected a density in (0, 1], got {density!r}. Use 1 for a dense matrix.")
+
+    def init(key: Array, shape: tuple[int, int], dtype: jnp.dtype) -> Array:
+        import numpy as np
+
+        weights_key, mask_key = jax.random.split(key)
+        w = jax.random.uniform(weights_key, shape, minval=-1, maxval=1)
+        w = np.asarray(jnp.where(jax.random.bernoulli(mask_key, density, shape), w, 0), np.float64)
+        largest = np.abs(np.linalg.eigvals(w)).max()
+        if largest == 0:
+            raise ValueError("spectral_radius: the matrix drawn has no nonzero eigenvalue. Raise the density or size.")
+        return jnp.asarray(w * (radius / largest), dtype)
+
+    return init
+
+
+def zero_bias(key: Array, gates: tuple[str, ...], hidden_size: int, dtype: jnp.dtype) -> Array:
+    """Zeros in every gate."""
+    return jnp.zeros(len(gates) * hidden_size, dtype)
+
+
+def forget_bias(value: float = 1.0) -> BiasInitializer:
+    """``value`` in the forget gate, zeros elsewhere, so that an untrained cell remembers.
+
+    References:
+      Jozefowicz, Zaremba and Sutskever (2015), An empirical exploration of recurrent network architectures.
+      https://proceedings.mlr.press/v37/jozefowicz15.html
+
+    >>> forget_bias(1.0)(jax.random.key(0), ("i", "f"), 2, jnp.float32).tolist()
+    [0.0, 0.0, 1.0, 1.0]
+    """
+
+    def init(key: Array, gates: tuple[str, ...], hidden_size: int, dtype: jnp.dtype) -> Array:
+        return jnp.concatenate([jnp.full(hidden_size, value if gate == "f" else 0.0, dtype) for gate in gates])
+
+    return init
+
+
+def chrono(longest: float) -> BiasInitializer:
+    """Biases that spread memory over 1 … ``longest`` ticks: b_f = ln U(1, longest - 1), b_i = -b_f.
+
+    In a GRU of the form h' = z ⊙ h + (1-z) ⊙ n the copying gate z takes the part of f. Other gates get zero.
+
+    References:
+      Tallec and Ollivier (2018), Can recurrent neural networks warp time? https://arxiv.org/abs/1804.11188
+    """
+    if not longest > 2:
+        raise ValueError(f"chrono: expected a longest memory of more than 2 ticks, got {longest!r}. Raise it.")
+
+    def init(key: Array, gates: tuple[str, ...], hidden_size: int, dtype: jnp.dtype) -> Array:
+        memory = jnp.log(jax.random.uniform(key, (hidden_size,), dtype, 1, longest - 1))
+        signs = {"f": 1, "z": 1, "i": -1}
+        return jnp.concatenate([signs.get(gate, 0) * memory for gate in gates])
+
+    return init
+
+
+class GateWeights(NamedTuple):
+    """``x w_x + h w_h + b`` for all gates of a cell side by side."""
+
+    w_x: Array
+    w_h: Array
+    b: Array | None
+
+
+def gate_weights(
+    key: Array,
+    gates: tuple[str, ...],
+    input_size: int,
+    hidden_size: int,
+    *,
+    w_x_init: Initializer = input_weights,
+    w_h_init: Initializer = recurrent_weights,
+    b_init: BiasInitializer | None = zero_bias,
+    dtype: jnp.dtype | None = None,
+) -> GateWeights:
+    """Draws ``w_x [d, k h]``, ``w_h [h, k h]``, ``b [k h]``, every gate's block by a draw of its own.
+
+    One orthogonal draw of ``[h, k h]`` would not make any gate's square block orthogonal.
+
+    Args:
+      key: one JAX key.
+      gates: the gates' names, in order; k is their number.
+      input_size: d.
+      hidden_size: h.
+      w_x_init: initialiser of each ``[d, h]`` block.
+      w_h_init: initialiser of each ``[h, h]`` block.
+      b_init: bias initialiser; None for a cell without bias.
+      dtype: of the parameters; JAX's default float if None.
+
+    Returns:
+      The weights, ``b`` None where there is no bias.
+    """
+    dtype = jnp.dtype(dtype or jnp.zeros(()).dtype)
+    w_x_key, w_h_key, b_key = jax.random.split(key, 3)
+
+    def blocks(init: Initializer, key: Array, rows: int) -> Array:
+        draws = [init(k, (rows, hidden_size), dtype) for k in jax.random.split(key, len(gates))]
+        return jnp.concatenate(draws, axis=1)
+
+    return GateWeights(
+        blocks(w_x_init, w_x_key, input_size),
+        blocks(w_h_init, w_h_key, hidden_size),
+        None if b_init is None else b_init(b_key, gates, hidden_size, dtype),
+    )
+

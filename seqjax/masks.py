@@ -1,0 +1,82 @@
+"""Masks, lengths and resets, wrapped into a step before any engine sees it."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from seqjax.base import Array, PyTree, is_noise
+
+
+def from_lengths(lengths: Array, length: int) -> Array:
+    """Lengths ``[*B]`` as a mask ``[length, *B]``: True at the first ``lengths`` ticks.
+
+    >>> from seqjax import masks
+    >>> masks.from_lengths(jnp.array([2, 0]), 3).astype(int).tolist()
+    [[1, 0], [1, 0], [0, 0]]
+    """
+    ticks = jnp.arange(length).reshape((length,) + (1,) * jnp.ndim(lengths))
+    return ticks < lengths
+
+
+def select(mask: Array, on_true: PyTree, on_false: PyTree) -> PyTree:
+    """``where(mask, on_true, on_false)`` on every leaf, the mask's axes leading."""
+
+    def leaf(a: Array, b: Array) -> Array:
+        if a is b:
+            return a
+        return jnp.where(mask.reshape(mask.shape + (1,) * (jnp.ndim(a) - mask.ndim)), a, b)
+
+    return jax.tree.map(leaf, on_true, on_false)
+
+
+def zero(mask: Array, tree: PyTree) -> PyTree:
+    """The tree where ``mask`` is True, zeros elsewhere."""
+    return select(mask, tree, jax.tree.map(jnp.zeros_like, tree))
+
+
+def restart(reset: Array, fresh: PyTree, state: PyTree) -> PyTree:
+    """The fresh state where ``reset`` is True, by selection so that no NaN survives; `Noise` is left alone."""
+    return jax.tree.map(
+        lambda new, old: old if is_noise(old) else select(reset, new, old), fresh, state, is_leaf=is_noise
+    )
+
+
+def first_valid(mask: Array, xs: PyTree) -> PyTree:
+    """The input of each sequence's first real tick ``[*B, ...]``; zeros where a sequence has none.
+
+    It stands in for the input at masked ticks. Zeros would not do: a step that divides by the norm of its input has
+    no finite derivative there, and zero times infinity is not zero.
+    """
+    tick = jnp.argmax(mask, axis=0)
+
+    def leaf(x: Array) -> Array:
+        index = tick.reshape((1, *tick.shape) + (1,) * (x.ndim - mask.ndim))
+        return jnp.take_along_axis(x, index, axis=0)[0] if mask.ndim > 1 else x[tick]
+
+    return jax.lax.stop_gradient(zero(mask.any(0), jax.tree.map(leaf, xs)))
+
+
+def wrap(step: Callable, *, masked: bool, resets: bool, reverse: bool) -> Callable:
+    """A step that obeys masks and resets: ``((params, fill, fresh), state, (x, mask, reset)) -> (state, y)``.
+
+    At a masked tick the state is held and the output is zero. A reset marks the first tick of a segment, masked or
+    not: forwards the state restarts before it, in reverse after it.
+    """
+    if not masked and not resets:
+        return lambda parts, state, tick: step(parts[0], state, tick[0])
+
+    def tick_step(parts: PyTree, state: PyTree, tick: PyTree) -> tuple[PyTree, PyTree]:
+        (params, fill, fresh), (x, mask, reset) = parts, tick
+        if resets and not reverse:
+            state = restart(reset, fresh, state)
+        if masked:
+            x = select(mask, x, fill)
+        new, y = step(params, state, x)
+        if masked:
+            new, y = select(mask, new, state), zero(mask, y)
+        if resets and reverse:
+            new = restart(reset, fresh, new)
+        return new, y
+
+    return tick_step

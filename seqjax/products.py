@@ -1,0 +1,48 @@
+"""Products of one tick: operands in a compute dtype, sums in float32 or wider; and the mark on a recurrent input."""
+
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+from seqjax.base import Array
+
+RECURRENT_INPUT = "seqjax.recurrent_input"
+
+
+def accumulator(dtype: jnp.dtype) -> jnp.dtype:
+    """The dtype in which products are summed and states are kept: at least float32."""
+    return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 32 else jnp.dtype(dtype)
+
+
+def dot(x: Array, w: Array, compute_dtype: jnp.dtype | None = None) -> Array:
+    """``x W`` with ``x [*B, d]`` and ``W [d, k]``, both cast to ``compute_dtype`` (the dtype of W if None).
+
+    The sum is kept in float32 or wider, so bfloat16 operands lose precision once and not at every addition.
+
+    >>> dot(jnp.ones(4, jnp.bfloat16), jnp.ones((4, 1), jnp.float32)).dtype
+    dtype('float32')
+    """
+    dtype = w.dtype if compute_dtype is None else jnp.dtype(compute_dtype)
+    wide = accumulator(w.dtype)
+    return jax.lax.dot_general(
+        jnp.asarray(x).astype(dtype),
+        w.astype(dtype),
+        (((jnp.ndim(x) - 1,), (0,)), ((), ())),
+        preferred_element_type=accumulator(dtype),
+    ).astype(wide)
+
+
+def recurrent_input(h: Array) -> Array:
+    """Marks ``h`` where it enters the products of a step; the identity otherwise.
+
+    `seqjax.recurrent_dropout` finds the mark and drops there, and nowhere on the path that copies the state.
+    """
+    return checkpoint_name(h, RECURRENT_INPUT)
+
+
+def preactivation(
+    x: Array, h: Array, w_x: Array, w_h: Array, b: Array | None, compute_dtype: jnp.dtype | None = None
+) -> Array:
+    """``x W + h U + b`` for all gates of a cell at once, ``h`` marked as recurrent input; no bias if ``b`` is None."""
+    a = dot(x, w_x, compute_dtype) + dot(recurrent_input(h), w_h, compute_dtype)
+    return a if b is None else a + b.astype(a.dtype)

@@ -1,0 +1,162 @@
+"""The one door to the engines: `unroll` runs a cell along time."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from seqjax import base, checks, masks
+from seqjax.base import Array, Cell, PyTree
+from seqjax.engines import plan
+
+
+def unroll(
+    cell: Cell,
+    params: PyTree,
+    state: PyTree,
+    xs: PyTree,
+    *,
+    mask: Array | None = None,
+    lengths: Array | None = None,
+    reset: Array | None = None,
+    length: int | None = None,
+    reverse: bool = False,
+    engine: str = "auto",
+    memory: str | int = "auto",
+) -> tuple[PyTree, PyTree]:
+    """Runs a cell along time: ``state_t, y_t = step(params, state_{t-1}, x_t)``.
+
+    Args:
+      cell: the recurrence.
+      params: its parameters; constants of a sequence (an encoder's memory, conditioning) travel here too.
+      state: the state before the first tick, from ``cell.initial_state`` or an earlier call.
+      xs: inputs, a tree of ``[T, *B, ...]``; None where the cell takes none (then give ``length``).
+      mask: ``[T, *B]`` of bool, True at real ticks. At a masked tick the state is held, the output is zero and the
+        input is never looked at: NaN there harms nothing.
+      lengths: ``[*B]`` of int, for right-padded sequences, in place of ``mask``.
+      reset: ``[T, *B]`` of bool, True at the first tick of a segment (an episode, a document): the state restarts
+        from ``cell.initial_state``. In reverse it restarts after processing that tick.
+      length: T, only needed where ``xs`` is None.
+      reverse: run from the last tick to the first; outputs stay at their ticks.
+      engine: how to run it; see `seqjax.explain`. All engines give the same values and gradients.
+      memory: what to keep for the gradient; see `seqjax.explain`.
+
+    Returns:
+      The last state and the outputs ``[T, *B, ...]``.
+
+    Raises:
+      ValueError: shapes do not agree, or an option is unknown.
+      TypeError: a mask of another type than bool, or a step that changes the state's structure or dtype.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> cell = sj.gru(3, 4)
+      >>> params = cell.init(jax.random.key(0))
+      >>> state, ys = sj.unroll(cell, params, cell.initial_state(params, (2,)), jnp.ones((5, 2, 3)))
+      >>> ys.shape
+      (5, 2, 4)
+    """
+    problem = prepare(cell, params, state, xs, mask=mask, lengths=lengths, reset=reset, length=length)
+    return _run(cell, params, state, xs, *problem, reverse=reverse, engine=engine, memory=memory)
+
+
+def prepare(
+    cell: Cell,
+    params: PyTree,
+    state: PyTree,
+    xs: PyTree,
+    *,
+    mask: Array | None,
+    lengths: Array | None,
+    reset: Array | None,
+    length: int | None,
+) -> tuple[Array | None, Array | None, int]:
+    """Checks shapes and types against each other; returns ``(mask, reset, T)``."""
+    length = _length(xs, length)
+    batch = base.batch_shape(cell, params, state)
+    if mask is not None and lengths is not None:
+        raise ValueError("unroll: expected mask or lengths, got both. Leave one out.")
+    if lengths is not None:
+        lengths = jnp.asarray(lengths)
+        if not jnp.issubdtype(lengths.dtype, jnp.integer):
+            raise TypeError(f"unroll: expected lengths of integers, got {lengths.dtype}. Cast them to int32.")
+        if batch is not None and lengths.shape != batch:
+            raise ValueError(
+                f"unroll: expected lengths of shape {batch} like the state's batch, got {lengths.shape}. "
+                "Give one length a sequence."
+            )
+        mask = masks.from_lengths(lengths, length)
+    return _ticks("mask", mask, length, batch), _ticks("reset", reset, length, batch), length
+
+
+@functools.partial(jax.jit, static_argnums=(0, 6), static_argnames=("reverse", "engine", "memory"), inline=True)
+def _run(
+    cell: Cell,
+    params: PyTree,
+    state: PyTree,
+    xs: PyTree,
+    mask: Array | None,
+    reset: Array | None,
+    length: int,
+    *,
+    reverse: bool,
+    engine: str,
+    memory: str | int,
+) -> tuple[PyTree, PyTree]:
+    step, params, xs = problem(cell, params, xs, mask, reset, reverse=reverse)
+    run = plan.engine(engine, memory, step, params, state, xs, length=length)
+    return run(step, params, state, xs, length=length, reverse=reverse)
+
+
+def problem(
+    cell: Cell, params: PyTree, xs: PyTree, mask: Array | None, reset: Array | None, *, reverse: bool
+) -> tuple[Callable, PyTree, PyTree]:
+    """The one form that engines know, ``(step, params, xs)``, with masks and resets wrapped into the step."""
+    fill = None if mask is None else masks.first_valid(mask, xs)
+    fresh = None if reset is None else cell.initial_state(params, reset.shape[1:])
+    wrapped = masks.wrap(cell.step, masked=mask is not None, resets=reset is not None, reverse=reverse)
+
+    def step(params: PyTree, state: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
+        new, y = wrapped(params, state, x)
+        checks.same_state("unroll", state, new)
+        return new, y
+
+    return step, (params, fill, fresh), (xs, mask, reset)
+
+
+def _length(xs: PyTree, length: int | None) -> int:
+    leaves = jax.tree_util.tree_flatten_with_path(xs)[0]
+    if not leaves:
+        if length is None:
+            raise ValueError("unroll: expected length= where xs holds no array, got None. Say how many ticks to run.")
+        checks.sizes("unroll", length=length)
+        return int(length)
+    for path, leaf in leaves:
+        where = f"xs{jax.tree_util.keystr(path)}"
+        if jnp.ndim(leaf) == 0:
+            raise ValueError(f"unroll: expected {where} to be [T, *batch, ...], got a scalar. Put time first.")
+        if length is None:
+            length = jnp.shape(leaf)[0]
+        if jnp.shape(leaf)[0] != length:
+            raise ValueError(
+                f"unroll: expected {length} ticks in {where}, got shape {jnp.shape(leaf)}. "
+                "Time is the first axis of every input and equals length= if that is given."
+            )
+    if length == 0:
+        raise ValueError("unroll: expected at least one tick, got xs of length 0. Skip the call.")
+    return int(length)  # type: ignore[arg-type]
+
+
+def _ticks(name: str, flags: Array | None, length: int, batch: tuple[int, ...] | None) -> Array | None:
+    if flags is None:
+        return None
+    flags = jnp.asarray(flags)
+    if flags.dtype != jnp.bool_:
+        raise TypeError(f"unroll: expected {name} of bool, got {flags.dtype}. Compare with 0 or cast it to bool.")
+    if flags.shape[:1] != (length,) or (batch is not None and flags.shape[1:] != batch):
+        expected = (length, *batch) if batch is not None else f"({length}, *batch)"
+        raise ValueError(
+            f"unroll: expected {name} of shape {expected}, got {flags.shape}. Time first, then the state's batch axes."
+        )
+    return flags
