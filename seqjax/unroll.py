@@ -105,8 +105,8 @@ def _run(
     memory: str | int,
 ) -> tuple[PyTree, PyTree]:
     step, params, xs = problem(cell, params, xs, mask, reset, reverse=reverse)
-    run = plan.engine(engine, memory, step, params, state, xs, length=length)
-    return run(step, params, state, xs, length=length, reverse=reverse)
+    chosen = plan.choose(engine, memory, step, params, state, xs, length=length)
+    return chosen.run(step, params, state, xs, length=length, reverse=reverse)
 
 
 def problem(

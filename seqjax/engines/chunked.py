@@ -1,0 +1,82 @@
+"""Time in chunks: the same schedules of keeping and recomputing for every engine.
+
+With K ticks a chunk, a bytes of state and r bytes of residuals a tick, a gradient over T ticks keeps
+
+    all        T r                      everything the backward pass reads
+    carries    T a + K r                states; activations are recomputed a chunk at a time, as one batch
+    sqrt       (T/K) a + K r            states at chunk borders; each chunk runs again, K ≈ √(T a / r)
+    log        n L a + K r, T = K n^L   states at borders of L nested blocks, n a block; L + 1 extra runs
+
+References:
+  Griewank and Walther (2000), Algorithm 799: Revolve. https://doi.org/10.1145/347837.347846
+  Gruslys et al. (2016), Memory-efficient backpropagation through time. https://arxiv.org/abs/1606.03401
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+from jax import lax
+from jax.ad_checkpoint import checkpoint_policies
+
+from seqjax.engines.tangent import STATES
+
+Chunk = Callable[..., tuple[list, list]]
+
+
+class Schedule(NamedTuple):
+    """How long a chunk is, what its gradient keeps, and how chunks nest.
+
+    Attributes:
+      chunk: K, ticks.
+      keep: ``"all"``, ``"carries"`` or ``"nothing"`` inside a chunk.
+      blocks: ticks a block where chunks nest, each a multiple of the one before; empty for one row of chunks.
+    """
+
+    chunk: int
+    keep: str
+    blocks: tuple[int, ...] = ()
+
+
+def run(chunk: Chunk, state: list, xs: list, schedule: Schedule, *, length: int, reverse: bool) -> tuple[list, list]:
+    """Runs ``chunk(state, xs, length=…) -> (state, ys)`` over all of time by a schedule; flat lists in and out."""
+    if length <= schedule.chunk:
+        return chunk(state, xs, length=length)
+    sizes = [size for size in (schedule.chunk, *schedule.blocks) if size < length]
+    return _blocks(chunk, state, xs, schedule.keep, sizes, length, reverse)
+
+
+def _blocks(
+    chunk: Chunk, state: list, xs: list, keep: str, sizes: list[int], length: int, reverse: bool
+) -> tuple[list, list]:
+    """As many blocks of the last size as fit, by a scan, then the rest in smaller ones."""
+    *smaller, size = sizes
+    count, rest = divmod(length, size)
+    start = rest if reverse else 0
+    main = [x[start : start + count * size].reshape(count, size, *x.shape[1:]) for x in xs]
+
+    def block(state: list, xs: list, length: int = size) -> tuple[list, list]:
+        if not smaller:
+            return chunk(state, xs, length=length)
+        return _blocks(chunk, state, xs, keep, smaller, length, reverse)
+
+    state, ys = lax.scan(kept(block, keep, in_loop=True), state, main, reverse=reverse)
+    ys = [y.reshape(count * size, *y.shape[2:]) for y in ys]
+    if not rest:
+        return state, ys
+    left = [x[:rest] if reverse else x[count * size :] for x in xs]
+    if smaller and rest > smaller[0]:
+        sizes = [size for size in smaller if size < rest]
+        state, more = _blocks(chunk, state, left, keep, sizes, rest, reverse)
+    else:
+        state, more = kept(functools.partial(chunk, length=rest), keep, in_loop=False)(state, left)
+    return state, [lax.concatenate([b, a] if reverse else [a, b], 0) for a, b in zip(ys, more)]
+
+
+def kept(f: Callable, keep: str, *, in_loop: bool) -> Callable:
+    """``f`` with only what ``keep`` names stored for its gradient."""
+    if keep == "all":
+        return f
+    policy = checkpoint_policies.save_only_these_names(STATES) if keep == "carries" else None
+    return jax.checkpoint(f, policy=policy, prevent_cse=not in_loop)

@@ -1,0 +1,189 @@
+"""Loop distribution: one tick's equations sorted into work before, inside and behind the loops.
+
+Equations and carried leaves are the nodes of a graph; a leaf is an edge from its new value to its old one. Strongly
+connected components are the recurrences proper: everything else can be done for many ticks at once. The components
+in topological order give a program of stages; at each stage first batched work, then the loop of all recurrences of
+that stage, then carried leaves that only delay a value.
+"""
+
+import graphlib
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.extend import core
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from seqjax.base import PyTree
+from seqjax.engines import jaxprs
+from seqjax.engines.jaxprs import Equation, Var
+
+# Recomputed where they are read, so that a mask of shape [B] is not kept as [T, B, h].
+CHEAP = {"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "convert_element_type"}
+# Batched, both branches of a cond would run, and a while loop as long as the slowest tick needs.
+BRANCHING = {"cond", "while", "rng_bit_generator", "rng_uniform"}
+
+
+class Tick(NamedTuple):
+    """One tick as equations: ``state_out, y = equations(params, state, x)``."""
+
+    jaxpr: core.Jaxpr
+    constants: list
+    params: list[Var]
+    state: list[Var]
+    x: list[Var]
+    state_out: list[Var]
+    y: list[Var]
+    y_tree: Any
+
+
+class Stage(NamedTuple):
+    """Batched equations, then one loop, then delays; ``loop`` and ``delays`` index the leaves of the state."""
+
+    batched: list[Equation]
+    looped: list[Equation]
+    loop: list[int]
+    delays: list[int]
+
+
+class Program(NamedTuple):
+    """A tick, the variables that never change along time, and the stages of the rest."""
+
+    tick: Tick
+    once: list[Equation]
+    constant_state: list[int]
+    invariant: set[Var]
+    stages: list[Stage]
+
+
+def trace_tick(step: Callable, params: PyTree, state: PyTree, xs: PyTree) -> Tick:
+    """Traces ``step`` at the types of its arguments, ``xs`` having a leading axis of time."""
+    flat_params, params_tree = jax.tree.flatten(params)
+    flat_state, state_tree = jax.tree.flatten(state)
+    flat_xs, xs_tree = jax.tree.flatten(xs)
+    n, m = len(flat_params), len(flat_state)
+    y_tree = None
+
+    def flat(*values: jax.Array) -> list:
+        nonlocal y_tree
+        params, state, x = values[:n], values[n : n + m], values[n + m :]
+        new, y = step(params_tree.unflatten(params), state_tree.unflatten(state), xs_tree.unflatten(x))
+        y, y_tree = jax.tree.flatten(y)
+        return [*jax.tree.leaves(new), *y]
+
+    avals = [*map(jax.typeof, flat_params), *map(jax.typeof, flat_state), *map(jaxprs.element_type, flat_xs)]
+    raw = jaxprs.trace(flat, *avals)
+    if raw.jaxpr.effects:
+        raise UnsupportedError("the step has effects")
+    pieces: dict = {}
+    closed = jaxprs.inline(raw, avals, lambda e, inputs: jaxprs.split_concatenation(e, inputs, pieces))
+    jaxpr = closed.jaxpr
+    jaxpr = jaxpr.replace(eqns=jaxprs.needed(jaxpr.eqns, jaxpr.outvars))
+    variables = list(jaxpr.invars)
+    return Tick(
+        jaxpr=jaxpr,
+        constants=list(closed.consts),
+        params=[*jaxpr.constvars, *variables[:n]],
+        state=variables[n : n + m],
+        x=variables[n + m :],
+        state_out=list(jaxpr.outvars[:m]),
+        y=list(jaxpr.outvars[m:]),
+        y_tree=y_tree,
+    )
+
+
+class UnsupportedError(Exception):
+    """A step that cannot be split; plain scan runs it."""
+
+
+def distribute(tick: Tick) -> Program:
+    """Sorts a tick's equations into stages."""
+    equations, leaves = tick.jaxpr.eqns, len(tick.state)
+    n = len(equations)
+    producer = {v: i for i, e in enumerate(equations) for v in e.outvars}
+    producer.update({v: n + k for k, v in enumerate(tick.state)})
+
+    def sources(variables: list[Var]) -> list[int]:
+        return [producer[v] for v in variables if not jaxprs.is_literal(v) and v in producer]
+
+    reads = [sources(e.invars) for e in equations] + [sources([v]) for v in tick.state_out]
+    component = _components(reads)
+    members = defaultdict(list)
+    for node, c in enumerate(component):
+        members[c].append(node)
+    order = graphlib.TopologicalSorter(
+        {c: {component[r] for node in nodes for r in reads[node]} - {c} for c, nodes in members.items()}
+    ).static_order()
+
+    invariant = set(tick.params)
+    stage: dict[int, int] = {}
+    kind: dict[int, str] = {}
+    for c in order:
+        nodes = members[c]
+        node = nodes[0]
+        outside = {r for m in nodes for r in reads[m] if component[r] != c}
+        own_kind = _kind(tick, nodes, invariant)
+        if own_kind == "once":
+            invariant.update(equations[node].outvars if node < n else [tick.state[node - n]])
+        own_stage = max((stage[r] + _behind(kind[r], own_kind) for r in outside if kind[r] != "once"), default=0)
+        for m in nodes:
+            stage[m], kind[m] = own_stage, own_kind
+
+    def pick(kind_wanted: str, s: int, low: int, high: int) -> list[int]:
+        return [m - low for m in range(low, high) if kind[m] == kind_wanted and stage[m] == s]
+
+    stages = [
+        Stage(
+            batched=[equations[i] for i in pick("batched", s, 0, n)],
+            looped=[equations[i] for i in pick("loop", s, 0, n)],
+            loop=pick("loop", s, n, n + leaves),
+            delays=pick("delay", s, n, n + leaves),
+        )
+        for s in range(max(stage.values(), default=0) + 1)
+    ]
+    return Program(
+        tick=tick,
+        once=[e for i, e in enumerate(equations) if kind[i] == "once"],
+        constant_state=[k for k in range(leaves) if kind[n + k] == "once"],
+        invariant=invariant,
+        stages=stages,
+    )
+
+
+def _behind(before: str, after: str) -> bool:
+    """Whether a node must wait for the next stage: within one, batched work comes first, the loop, then delays."""
+    return before == "delay" or (before == "loop" and after != "delay")
+
+
+def _components(reads: list[list[int]]) -> np.ndarray:
+    """The strongly connected component of every node."""
+    size = len(reads)
+    rows = [r for node, rs in enumerate(reads) for r in rs]
+    columns = [node for node, rs in enumerate(reads) for _ in rs]
+    graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(size, size))
+    return connected_components(graph, connection="strong")[1]
+
+
+def _kind(tick: Tick, nodes: list[int], invariant: set[Var]) -> str:
+    """``once``, ``batched``, ``loop`` or ``delay``."""
+    n = len(tick.jaxpr.eqns)
+    if len(nodes) > 1:
+        return "loop"
+    (node,) = nodes
+    if node >= n:
+        unchanged = tick.state_out[node - n] is tick.state[node - n]
+        return "once" if unchanged else "delay"
+    equation = tick.jaxpr.eqns[node]
+    if all(jaxprs.is_literal(v) or v in invariant for v in equation.invars):
+        return "once"
+    return "loop" if jaxprs.any_equation(equation, _tickwise) else "batched"
+
+
+def _tickwise(equation: Equation) -> bool:
+    """Whether an equation must run tick by tick: it branches, or draws from a generator that is not batch-invariant."""
+    if equation.primitive.name == "random_bits":
+        return "fry" not in str(equation.invars[0].aval.dtype)
+    return equation.primitive.name in BRANCHING
