@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from seqjax import base, checks, masks
 from seqjax.base import Array, Cell, PyTree
 from seqjax.engines import plan
+from seqjax.engines.explain import Explanation
+from seqjax.engines.explain import explain as describe
 
 
 def unroll(
@@ -59,6 +61,77 @@ def unroll(
     """
     problem = prepare(cell, params, state, xs, mask=mask, lengths=lengths, reset=reset, length=length)
     return _run(cell, params, state, xs, *problem, reverse=reverse, engine=engine, memory=memory)
+
+
+def explain(
+    cell: Cell,
+    params: PyTree,
+    state: PyTree,
+    xs: PyTree,
+    *,
+    mask: Array | None = None,
+    lengths: Array | None = None,
+    reset: Array | None = None,
+    length: int | None = None,
+    reverse: bool = False,
+    engine: str = "auto",
+    memory: str | int = "auto",
+) -> Explanation:
+    """What `unroll` would do with these arguments, and why: engine, chunk, loops, products, predicted bytes.
+
+    Engines:
+
+    - ``"scan"``: `jax.lax.scan` over the step.
+    - ``"split"``: work that depends on inputs only is lifted in front of the loop, work that only feeds outputs behind
+      it, independent recurrences become loops of their own, and weight gradients leave the backward loop.
+    - ``"auto"``: chosen by the rules in `seqjax.engines.plan`.
+
+    Memory, that is what is kept for the gradient:
+
+    - ``"all"``: every activation the backward pass reads.
+    - ``"carries"``: the states; activations are recomputed a chunk at a time.
+    - ``"sqrt"``: states at the borders of about √T chunks, each of which runs twice.
+    - ``"log"``: states at the borders of nested blocks.
+    - a whole number: states every so many ticks.
+    - a budget such as ``"256MB"``: the fastest of the above whose predicted bytes fit.
+    - ``"auto"``: a budget of a quarter of the device's memory.
+
+    Args:
+      cell: as in `unroll`, like all that follow; arrays may be abstract (`jax.ShapeDtypeStruct`).
+      params: the parameters.
+      state: the state before the first tick.
+      xs: the inputs.
+      mask: real ticks.
+      lengths: in place of ``mask``.
+      reset: first ticks of segments.
+      length: T where ``xs`` is None.
+      reverse: run backwards.
+      engine: the engine asked for.
+      memory: the memory asked for.
+
+    Returns:
+      An `Explanation`; print it.
+
+    Example:
+      >>> import jax, seqjax as sj
+      >>> cell = sj.lstm(8, 16)
+      >>> params = cell.init(jax.random.key(0))
+      >>> state = cell.initial_state(params, (4,))
+      >>> plan = sj.explain(cell, params, state, jax.numpy.ones((512, 4, 8)), engine="split", memory="carries")
+      >>> plan.loops[0].products, plan.before[0]["dot_general"]
+      (1, 1)
+    """
+    plans = []
+
+    def trace(params: PyTree, state: PyTree, xs: PyTree, mask: PyTree, lengths: PyTree, reset: PyTree) -> None:
+        mask, reset, ticks = prepare(cell, params, state, xs, mask=mask, lengths=lengths, reset=reset, length=length)
+        step, parts, inputs = problem(cell, params, xs, mask, reset, reverse=reverse)
+        chosen = plan.choose(engine, memory, step, parts, state, inputs, length=ticks)
+        costs = plan.predict(chosen.prepared, step, parts, state, inputs)
+        plans.append(describe(chosen, costs, ticks))
+
+    jax.eval_shape(trace, params, state, xs, mask, lengths, reset)
+    return plans[0]
 
 
 def prepare(

@@ -175,7 +175,9 @@ def helper_mixes(p, s, x):
 
 def convolution(p, h, x):
     """A recurrence whose product is a convolution over features."""
-    conv = lambda a, k: lax.conv_general_dilated(a[..., None], k, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"))[..., 0]
+    conv = lambda a, k: lax.conv_general_dilated(
+        a[..., None], k, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")
+    )[..., 0]
     h = jnp.tanh(conv(h, p[0]) + conv(x[..., :H], p[1]))
     return h, h
 
@@ -225,7 +227,12 @@ STEPS = {
     "concatenated_right": (concatenated_right, normal(1, H, D + H), H0, XS),
     "tied": (tied, SQUARE, H0, XS),
     "layer_norm": (layer_norm, (W, U, BIAS, normal(8, 4 * H)), (H0, C0), XS),
-    "stacked": (stacked, ((W, U, BIAS), (normal(11, H, 4 * H), normal(12, H, 4 * H), BIAS)), ((H0, C0), (C0, H0)), XS),
+    "stacked": (
+        stacked,
+        ((W, U, BIAS), (normal(11, H, 4 * H), normal(12, H, 4 * H), BIAS)),
+        ((H0, C0), (C0, H0)),
+        XS,
+    ),
     "integers": (
         integers,
         (normal(1, 7, H), SQUARE),
@@ -258,4 +265,3 @@ STEPS = {
     "frozen": (frozen, SQUARE, H0, XS),
     "two_readers": (two_readers, ((W, U, BIAS), (2 * W, -U, BIAS)), ((H0, C0), (C0, H0)), XS),
 }
-NO_FORWARD_MODE = {"custom_vjp", "inner_loops"} - {"inner_loops"}

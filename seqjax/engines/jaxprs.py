@@ -72,7 +72,7 @@ def evaluate(template: core.Jaxpr, equation: Equation, inputs: Sequence) -> list
 
 def interpret(jaxpr: core.Jaxpr, constants: Sequence, values: Sequence, rule: Rule) -> list:
     """Evaluates equations one by one; ``rule(equation, inputs)`` may return the outputs in an equation's place."""
-    environment = dict(zip(jaxpr.constvars, constants)) | dict(zip(jaxpr.invars, values))
+    environment: dict[Var, Any] = dict(zip(jaxpr.constvars, constants)) | dict(zip(jaxpr.invars, values))
 
     def read(v: Var) -> Any:
         return v.val if is_literal(v) else environment[v]
@@ -179,18 +179,19 @@ def dependent(equations: Sequence[Equation], sources: Iterable[Var]) -> set[Var]
 def any_equation(equation: Equation, test: Callable[[Equation], bool]) -> bool:
     """Whether an equation, or one inside it at any depth, passes a test."""
     subs = core.jaxprs_in_params(equation.params)
-    return test(equation) or any(any_equation(e, test) for sub in subs for e in _open(sub).eqns)
+    return test(equation) or any(any_equation(e, test) for sub in subs for e in opened(sub).eqns)
 
 
 def count(jaxpr: core.Jaxpr, name: str) -> int:
     """Equations of one primitive in a jaxpr, at any depth."""
     return sum(
-        (e.primitive.name == name) + sum(count(_open(sub), name) for sub in core.jaxprs_in_params(e.params))
+        (e.primitive.name == name) + sum(count(opened(sub), name) for sub in core.jaxprs_in_params(e.params))
         for e in jaxpr.eqns
     )
 
 
-def _open(jaxpr: Any) -> core.Jaxpr:
+def opened(jaxpr: Any) -> core.Jaxpr:
+    """A jaxpr, closed or not, without its constants."""
     return jaxpr.jaxpr if isinstance(jaxpr, core.ClosedJaxpr) else jaxpr
 
 

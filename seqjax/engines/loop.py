@@ -96,7 +96,14 @@ class Loop:
         return self._root(total) if same else v
 
     def run(
-        self, invariant: Sequence, state: Sequence, xs: Sequence, *, length: int, reverse: bool, recompute: bool
+        self,
+        invariant: Sequence,
+        state: Sequence,
+        xs: Sequence,
+        *,
+        length: int,
+        reverse: bool,
+        recompute: bool,
     ) -> tuple[list, list]:
         """Runs the loop; returns the last state and the outputs per tick.
 
@@ -106,7 +113,10 @@ class Loop:
 
         n = len(self.state)
         tick = jaxprs.function(
-            self.template, self.equations, [*self.invariant, *self.state, *self.x], [*self.state_out, *self.outputs]
+            self.template,
+            self.equations,
+            [*self.invariant, *self.state, *self.x],
+            [*self.state_out, *self.outputs],
         )
 
         def primal(invariant: Sequence, state: Sequence, xs: Sequence) -> tuple[list, list]:

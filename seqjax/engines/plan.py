@@ -50,10 +50,9 @@ class Plan(NamedTuple):
         self, step: Callable, params: PyTree, state: PyTree, xs: PyTree, *, length: int, reverse: bool
     ) -> tuple[PyTree, PyTree]:
         """Runs the step as planned."""
-        options = {"schedule": self.schedule, "length": length, "reverse": reverse}
         if self.prepared is not None:
-            return split(self.prepared, params, state, xs, **options)
-        return scan(step, params, state, xs, **options)
+            return split(self.prepared, params, state, xs, schedule=self.schedule, length=length, reverse=reverse)
+        return scan(step, params, state, xs, schedule=self.schedule, length=length, reverse=reverse)
 
 
 def choose(
@@ -71,9 +70,9 @@ def choose(
     if engine == "split":
         try:
             prepared = Split(step, params, state, xs)
-        except UnsupportedError as reason:
+        except UnsupportedError as refusal:
             engine = "scan"
-            why.append(f"scan: {reason}")
+            why.append(f"scan: {refusal}")
     costs = functools.cache(lambda: predict(prepared, step, params, state, xs))
     schedule, reason = _schedule(engine, memory, budget, length, prepared, costs)
     return Plan(engine, schedule, (*why, reason), prepared)
@@ -100,7 +99,11 @@ def predict(prepared: Split | None, step: Callable, params: PyTree, state: PyTre
             return kept(run, keep, in_loop=True)(state, xs)
 
         def residuals(*values: jax.Array) -> list:
-            s, x, p = values[: len(leaves)], values[len(leaves) : len(leaves) + len(inputs)], values[len(leaves) + len(inputs) :]
+            s, x, p = (
+                values[: len(leaves)],
+                values[len(leaves) : len(leaves) + len(inputs)],
+                values[len(leaves) + len(inputs) :],
+            )
             pullback = jax.vjp(chunk, list(s), list(x), jax.tree.unflatten(jax.tree.structure(params), p))[1]
             return jax.tree.leaves(pullback)
 
@@ -126,7 +129,11 @@ def _schedule(
         return _by_name(memory, length, prepared, costs()), memory
     budget = budget if budget is not None else _memory_of_device() // 4
     for name in ("all", "carries", "sqrt", "log"):
-        schedule = Schedule(_batch_chunk(prepared, length), "all") if name == "all" else _by_name(name, length, prepared, costs())
+        schedule = (
+            Schedule(_batch_chunk(prepared, length), "all")
+            if name == "all"
+            else _by_name(name, length, prepared, costs())
+        )
         total = total_bytes(schedule, length, costs())
         if total <= budget:
             return schedule, f"{name}: {total:,} of {budget:,} bytes"
@@ -139,10 +146,11 @@ def _schedule(
 def _by_name(name: str, length: int, prepared: Split | None, costs: Costs) -> Schedule:
     if name == "carries":
         return Schedule(_batch_chunk(prepared, length), "carries")
+    best = math.sqrt(length * costs.state / (2 * costs.all)) if costs.all else length
+    chunk = divisor(length, max(16, round(best)))
     if name == "sqrt":
-        best = math.sqrt(length * costs.state / (2 * costs.all)) if costs.all else length
-        return Schedule(divisor(length, max(16, round(best))), "nothing")
-    chunk = _batch_chunk(prepared, length)
+        return Schedule(chunk, "nothing")
+    chunk = min(chunk, _batch_chunk(prepared, length))
     return Schedule(chunk, "nothing", blocks(length, chunk))
 
 
@@ -175,8 +183,10 @@ def _batch_chunk(prepared: Split | None, length: int) -> int:
     """Ticks whose batched work is large enough for a product and small enough for a cache."""
     if prepared is None:
         return length
-    per_tick = max(prepared.batched_bytes, 1)
-    return divisor(length, max(32, 2**19 // per_tick))
+    if prepared.late:
+        # A chunk's gradient is rounded once to the narrow type of the cast weights: many chunks, small roundings.
+        return divisor(length, 32)
+    return divisor(length, max(32, 2**19 // max(prepared.batched_bytes, 1)))
 
 
 def divisor(length: int, target: int) -> int:
@@ -212,7 +222,9 @@ def _budget(memory: str | int) -> int | None:
         return None
     if memory in MEMORY:
         return None
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?i?B)\s*", memory, re.IGNORECASE) if isinstance(memory, str) else None
+    match = (
+        re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?i?B)\s*", memory, re.IGNORECASE) if isinstance(memory, str) else None
+    )
     if match is None:
         raise ValueError(
             f"unroll: expected memory to be one of {', '.join(map(repr, MEMORY))}, a chunk of ticks such as 128, "

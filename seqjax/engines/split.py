@@ -5,6 +5,7 @@ outputs as one batch behind it, and each recurrence is a loop of its own. So not
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 from jax import lax
@@ -161,13 +162,21 @@ def _early(program: Program) -> tuple[list[Equation], list[Equation]]:
 
 
 def _narrows(equation: core.JaxprEqn) -> bool:
-    before, after = equation.invars[0].aval, equation.outvars[0].aval
+    before: Any = equation.invars[0].aval
+    after: Any = equation.outvars[0].aval
     floats = jaxprs.is_float(before) and jaxprs.is_float(after)
     return floats and after.dtype.itemsize < before.dtype.itemsize
 
 
 def split(
-    prepared: Split, params: PyTree, state: PyTree, xs: PyTree, *, schedule: Schedule, length: int, reverse: bool
+    prepared: Split,
+    params: PyTree,
+    state: PyTree,
+    xs: PyTree,
+    *,
+    schedule: Schedule,
+    length: int,
+    reverse: bool,
 ) -> tuple[PyTree, PyTree]:
     """Runs a prepared step by a schedule."""
     early = prepared.early(params, state)

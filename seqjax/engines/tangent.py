@@ -8,7 +8,6 @@ import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import SymbolicZero
-from jax.extend import core
 from jax.extend.core import primitives
 
 from seqjax.engines import jaxprs
@@ -39,7 +38,12 @@ class Tangent:
         self.roots = list(dict.fromkeys(d.root for d in self.deferred))
         self.fixed = {(id(d.equation), d.operand): d for d in loop.deferred}
         # What enters otherwise than as a deferred operand is differentiated tick by tick.
-        elsewhere = {v for e in loop.equations for i, v in enumerate(e.invars) if (id(e), i) not in self.fixed and not jaxprs.is_literal(v)}
+        elsewhere = {
+            v
+            for e in loop.equations
+            for i, v in enumerate(e.invars)
+            if (id(e), i) not in self.fixed and not jaxprs.is_literal(v)
+        }
         self.weights = [v for v in self.d_invariant if v in elsewhere]
         self.inputs = [v for v in self.d_xs if v in elsewhere]
         self.moving = [v for v in loop.state if jaxprs.is_float(v.aval)]
@@ -73,7 +77,7 @@ class Tangent:
             stacks = [checkpoint_name(stack, STATES) for stack in stacks]
         ys = [_stack(v, dict(zip(emit, stacks)), length) for v in tick.outputs]
 
-        def tangent(stacks, state, xs, once, fixed, d_weights, d_state, d_xs):  # noqa: ANN001, ANN202
+        def tangent(stacks, state, xs, once, fixed, d_weights, d_state, d_xs):
             stack = dict(zip(emit, stacks)) | dict(zip(tick.x, xs))
             for b, first in zip(tick.before, state):
                 if b in read and b not in stack:
@@ -98,7 +102,7 @@ class Tangent:
         )
         return (last, ys), (_with_float0(loop.state, last, d_last), _with_float0(loop.outputs, ys, d_ys))
 
-    def _epsilon(self, tick, stack, fixed, d_weights, d_xs, length) -> list:  # noqa: ANN001
+    def _epsilon(self, tick, stack, fixed, d_weights, d_xs, length) -> list:
         """What the tangents of weights and summands add to every root, ``[K, ...]`` each."""
         d_invariant = dict(zip(self.d_invariant, d_weights))
         d_inputs = dict(zip(self.d_xs, d_xs))
@@ -118,7 +122,7 @@ class Tangent:
             total[d.root] = total[d.root] + term if d.root in total else term
         return [total[r] for r in self.roots]
 
-    def _linear_scan(self, tick, stack, fixed, epsilon, d_weights, d_state, d_xs, length, reverse):  # noqa: ANN001, ANN202
+    def _linear_scan(self, tick, stack, fixed, epsilon, d_weights, d_state, d_xs, length, reverse):
         """``(ṡ_t, ẏ_t) = linear_t(ṡ_{t-1}, ε_t, ẋ_t)``, the coefficients rebuilt from what was kept."""
         weights = [d for v, d in zip(self.d_invariant, d_weights) if v in self.weights]
         inputs = [d for v, d in zip(self.d_xs, d_xs) if v in self.inputs]
@@ -157,7 +161,7 @@ class LinearTick:
         self.left = dict(zip(self.left_of, operands))
         self._choose(_variables([*operands, *self.coefficients]))
 
-    def function(self, inputs: Sequence[Var], outputs: Sequence[Var]):  # noqa: ANN201
+    def function(self, inputs: Sequence[Var], outputs: Sequence[Var]):
         """The equations from these inputs to these outputs."""
         return jaxprs.function(self.jaxpr, jaxprs.needed(self.jaxpr.eqns, outputs, inputs), inputs, outputs)
 
@@ -180,7 +184,7 @@ class LinearTick:
             shift = dict(zip(t.roots, epsilon))
             left = {}
 
-            def rule(equation, inputs):  # noqa: ANN001, ANN202
+            def rule(equation, inputs):
                 d = next((t.fixed[id(equation), i] for i in (0, 1) if (id(equation), i) in t.fixed), None)
                 if d is None and not any(v in shift for v in equation.outvars):
                     return None
@@ -302,7 +306,7 @@ def _origins(v: Var, producer: dict, free: set[Var]) -> set[Var]:
     return set().union(*(_origins(operand, producer, free) for operand in equation.invars))
 
 
-def _with_transposed(equation, inputs, pairs):  # noqa: ANN001, ANN202
+def _with_transposed(equation, inputs, pairs):
     """Rule: ``ḣ @ U`` reads the transposed copy of U, so that its transpose, the backward product, reads U row by row."""
     if equation.primitive is not primitives.dot_general_p:
         return None
@@ -324,7 +328,7 @@ def _variables(values: Iterable[Var]) -> list[Var]:
     return list(dict.fromkeys(v for v in values if not jaxprs.is_literal(v)))
 
 
-def _transposed_type(aval):  # noqa: ANN001, ANN202
+def _transposed_type(aval):
     return jaxprs.trace(lambda w: w.T, aval).out_avals[0]
 
 
