@@ -1,11 +1,24 @@
 """Severe settings for every test: float64, strict promotion, two host devices, no accelerator."""
 
 import os
+import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# The suite's time is spent compiling small programs that run once.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax
+import pytest
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """The folder of public data files that SEQJAX_DATA names; tests that need it skip without."""
+    folder = os.environ.get("SEQJAX_DATA")
+    if not folder:
+        pytest.skip("SEQJAX_DATA is not set: it names the folder of public data files")
+    return pathlib.Path(folder)

@@ -1,0 +1,164 @@
+"""The loop that every recipe trains in: progress, metrics, checkpoints, Ctrl-C, and going on after it."""
+
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from seqjax.base import Array, PyTree
+from seqjax.recipes.options import BadInput
+from seqjax.recipes.run import Run
+
+Advance = Callable[[PyTree, int], tuple[PyTree, dict[str, Array]]]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a run; the message says what was kept and how to go on."""
+
+
+def train(
+    run: Run,
+    state: PyTree,
+    advance: Advance,
+    *,
+    steps: int,
+    show: str,
+    work: int,
+    unit: str,
+    evaluate: Callable[[PyTree], dict[str, float]],
+    show_evaluation: str,
+    log_every: int = 20,
+    evaluate_every: int,
+) -> PyTree:
+    """Trains to ``steps`` updates from the start or from the run's checkpoint.
+
+    Everything that decides the next update has to be in ``state`` or follow from the step's number: then a
+    run that was stopped and resumed equals one that was not. Metrics stay on the device until they are
+    logged, so that the host waits only once in ``log_every`` steps. A checkpoint is written at every
+    evaluation, at the end, and on Ctrl-C once the update in progress is done; a second Ctrl-C does not wait.
+
+    Args:
+      run: where metrics and checkpoints go.
+      state: what training starts from if the run has no checkpoint yet.
+      advance: ``(state, step) -> (state, metrics)`` makes the update with that number, counted from 0;
+        metrics are scalars by name.
+      steps: updates in all.
+      show: a format string of the bar, over the metrics' means since the last record and ``{speed}``.
+      work: units handled by one update, for the speed.
+      unit: their name, e.g. ``"characters"``.
+      evaluate: ``(state) -> numbers`` to log beside the step, e.g. the validation loss.
+      show_evaluation: a format string for them; with the latest ``show`` it makes a line above the bar.
+      log_every: steps from record to record.
+      evaluate_every: steps from evaluation to evaluation; there is one at the end in any case.
+
+    Returns:
+      The state after the last update.
+
+    Raises:
+      Interrupted: Ctrl-C; the message says how to go on.
+    """
+    first = 0
+    if run.last_step() is not None:
+        first, state = run.restore(state)
+        run.forget_after(first)
+    seconds = max((record.get("seconds", 0.0) for record in run.metrics()), default=0.0)
+    saved, pending, mark = first, [], time.perf_counter()
+    with _bar() as progress, _ctrl_c() as asked_to_stop:
+        latest = "compiling"
+        task = progress.add_task("", total=steps, completed=first, show=latest)
+
+        def record(step: int, **numbers: float) -> None:
+            if not np.isfinite(list(numbers.values())).all():
+                raise BadInput(_diverged(run, step, saved))
+            run.log(step=step, **numbers)
+
+        def keep(step: int) -> None:
+            nonlocal saved
+            if step > saved:
+                run.save(step, state)
+                saved = step
+
+        try:
+            for step in range(first + 1, steps + 1):
+                state, metrics = advance(state, step - 1)
+                pending.append(metrics)
+                stopping = asked_to_stop()
+                evaluating = step % evaluate_every == 0 or step == steps
+                if stopping or evaluating or step % log_every == 0 or step == 1:
+                    means = _means(jax.device_get(pending))
+                    elapsed = time.perf_counter() - mark
+                    seconds += elapsed
+                    speed = len(pending) * work / elapsed
+                    record(step, **means, **{f"{unit}_per_second": speed}, seconds=seconds)
+                    latest = show.format(**means, speed=speed)
+                    progress.update(task, completed=step, show=latest)
+                    pending, mark = [], time.perf_counter()
+                if evaluating:
+                    numbers = evaluate(state)
+                    record(step, **numbers)
+                    line = f"{step:>6} steps  {show_evaluation.format(**numbers)}  {latest}"
+                    progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+                    keep(step)
+                    mark = time.perf_counter()
+                if stopping and step < steps:
+                    keep(step)
+                    raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise Interrupted(_farewell(run, saved, steps)) from None
+    return state
+
+
+def _farewell(run: Run, saved: int, steps: int) -> str:
+    if saved == 0:
+        return f"Stopped before the first checkpoint; nothing to resume in {run.folder}."
+    return f"Stopped; the checkpoint of step {saved} of {steps} is kept. Go on with: {run.resume_command()}"
+
+
+def _diverged(run: Run, step: int, saved: int) -> str:
+    kept = f"The checkpoint of step {saved} is kept." if saved else "There is no checkpoint yet."
+    return (
+        f"{run.config['recipe']}: expected finite numbers in training, got others up to step {step}. "
+        f"Lower --learning-rate. {kept}"
+    )
+
+
+def _means(records: list[dict[str, Any]]) -> dict[str, float]:
+    return {name: float(np.mean([record[name] for record in records])) for name in records[0]}
+
+
+def _bar() -> Progress:
+    console = Console(file=sys.stdout)
+    return Progress(
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[show]}"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=console,
+        expand=True,
+        disable=not console.is_terminal,
+    )
+
+
+@contextlib.contextmanager
+def _ctrl_c() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C is only noted, so that the update in progress can end; the second one interrupts."""
+    asked = False
+    usual = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: Any) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, usual)

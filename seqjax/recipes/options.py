@@ -1,0 +1,91 @@
+"""What a person can ask of a recipe, and how it is refused: options, their checks, bad input."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Annotated
+
+import tyro
+
+from seqjax import checks
+
+Folder = Annotated[str, tyro.conf.arg(metavar="FOLDER")]
+File = Annotated[str, tyro.conf.arg(metavar="FILE")]
+
+
+class BadInput(ValueError):
+    """Something the person gave cannot be used: the door prints it as it is and ends with exit status 2."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """The options that every recipe has; a recipe adds its own and its own default for the steps."""
+
+    seed: int = 0
+    """Decides every random draw: parameters, dropout, generated text."""
+    steps: int = 1000
+    """Parameter updates in all, those before a --resume included."""
+    run_dir: Folder | None = None
+    """New folder for the run's files; runs/RECIPE-DATE-TIME if not given."""
+    resume: Folder | None = None
+    """Go on with the run in this folder, with its own options."""
+
+    def check(self, who: str) -> None:
+        """Raises ValueError at the first option that cannot be used; a recipe adds checks of its own."""
+        check_sizes(who, self, "steps")
+        check_seed(who, self.seed)
+        if self.resume is not None and self.run_dir is not None:
+            raise ValueError(f"{who}: expected --run-dir or --resume, got both. A resumed run stays in its folder.")
+
+
+def check_sizes(who: str, options: object, *names: str) -> None:
+    """Every named option is a whole number of at least 1."""
+    checks.sizes(who, **{flag(name): getattr(options, name) for name in names})
+
+
+def check_rates(who: str, options: object, *names: str) -> None:
+    """Every named option is a rate in [0, 1)."""
+    for name in names:
+        checks.rate(f"{who} {flag(name)}", getattr(options, name))
+
+
+def check_positive(who: str, options: object, *names: str) -> None:
+    """Every named option is a finite number above 0."""
+    for name in names:
+        value = getattr(options, name)
+        if not 0 < value < float("inf"):
+            raise ValueError(f"{who}: expected {flag(name)} above 0 and finite, got {value!r}. Set {flag(name)}.")
+
+
+def check_not_negative(who: str, options: object, *names: str) -> None:
+    """Every named option is a finite number of at least 0."""
+    for name in names:
+        value = getattr(options, name)
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"{who}: expected {flag(name)} of at least 0 and finite, got {value!r}. Set {flag(name)}.")
+
+
+def check_seed(who: str, seed: int) -> None:
+    """A number that makes a key of its own: `jax.random.key` keeps 32 bits."""
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"{who}: expected --seed from 0 to 2³² - 1, got {seed}. Choose another one.")
+
+
+def flag(name: str) -> str:
+    """The command-line spelling of an option.
+
+    >>> flag("batch_size")
+    '--batch-size'
+    """
+    return "--" + name.replace("_", "-")
+
+
+@contextlib.contextmanager
+def bad_input(who: str) -> Iterator[None]:
+    """Complaints raised in this block are about what the person gave: they become `BadInput`."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except (ValueError, TypeError, OSError) as error:
+        raise BadInput(f"{who}: {str(error).removeprefix(f'{who}: ')}") from error

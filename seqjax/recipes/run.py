@@ -1,0 +1,197 @@
+"""The folder of a run: ``config.json``, ``metrics.jsonl``, ``checkpoints/``, and figures beside them."""
+
+import dataclasses
+import datetime
+import json
+import platform
+import shlex
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import jax
+
+import seqjax as sj
+from seqjax.base import PyTree
+from seqjax.recipes import checkpoints
+from seqjax.recipes.options import BadInput, RunOptions, bad_input, flag
+
+Options = TypeVar("Options", bound=RunOptions)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The folder of one run, made by `create`, found by `open`, either by `start`.
+
+    Attributes:
+      folder: where it is.
+      config: what ``config.json`` holds.
+
+    Example:
+      >>> import tempfile
+      >>> folder = tempfile.mkdtemp() + "/first"
+      >>> run = Run.create("charlm", RunOptions(run_dir=folder), {"vocabulary": "abc"})
+      >>> run.log(step=1, loss=2.5)
+      >>> Run.open("charlm", folder).metrics()
+      [{'step': 1, 'loss': 2.5}]
+    """
+
+    folder: Path
+    config: dict[str, Any]
+
+    @classmethod
+    def start(cls, recipe: str, options: RunOptions, facts: Mapping[str, Any], *, free: Collection[str] = ()) -> Self:
+        """The folder of a new run, or of the run to resume if options and data are those it was made with.
+
+        Args:
+          recipe: its name.
+          options: of this start.
+          facts: about the data, by which a run knows its own again.
+          free: options besides the steps that may change from start to start.
+
+        Raises:
+          BadInput: a folder in use, or a run of other options or data.
+        """
+        if options.resume is None:
+            return cls.create(recipe, options, facts)
+        run = cls.open(recipe, options.resume)
+        made, now = run.options(type(options)), dataclasses.asdict(options)
+        for name, value in dataclasses.asdict(made).items():
+            if name not in ("steps", *free) and now[name] != value:
+                raise BadInput(
+                    f"{recipe}: expected {flag(name)} {value} as in the run to resume, got {now[name]}. "
+                    "Start a new run for that."
+                )
+        for name, value in run.config["facts"].items():
+            if facts.get(name) != value:
+                raise BadInput(
+                    f"{recipe}: expected the data of the run to resume, got other data (its {name} differs). "
+                    "Put back the data, or start a new run."
+                )
+        done = run.last_step() or 0
+        if options.steps < done:
+            raise BadInput(
+                f"{recipe}: expected --steps of at least the {done} that the run has made, "
+                f"got {options.steps}. Raise it."
+            )
+        run.config["options"].update({name: now[name] for name in ("steps", *free)})
+        run._write_config()
+        return run
+
+    @classmethod
+    def create(cls, recipe: str, options: RunOptions, facts: Mapping[str, Any]) -> Self:
+        """Makes the folder and writes ``config.json``: recipe, options, facts of the data, environment."""
+        folder = Path(options.run_dir or f"runs/{recipe}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            taken = any(folder.iterdir())
+        except OSError as error:
+            raise BadInput(
+                f"{recipe}: expected --run-dir to be a folder that can be written, got {folder} "
+                f"({error.strerror}). Choose another folder."
+            ) from error
+        if taken:
+            raise BadInput(
+                f"{recipe}: expected --run-dir to be new or empty, got {folder} with files in it. "
+                f"Choose another folder, or go on with that run by --resume {folder}."
+            )
+        config = {
+            "recipe": recipe,
+            "options": dataclasses.asdict(options),
+            "facts": dict(facts),
+            "environment": {
+                "seqjax": sj.__version__,
+                "jax": jax.__version__,
+                "python": platform.python_version(),
+                "machine": platform.machine(),
+                "devices": [device.device_kind for device in jax.devices()],
+            },
+        }
+        run = cls(folder, config)
+        run._write_config()
+        return run
+
+    @classmethod
+    def open(cls, recipe: str, folder: str | Path) -> Self:
+        """Opens a run of this recipe; anything else is bad input."""
+        folder = Path(folder)
+        wanted = f"{recipe}: expected {folder} to be the folder of a {recipe} run"
+        remedy = f"Name a folder that `python -m seqjax {recipe}` made."
+        try:
+            config = json.loads((folder / "config.json").read_text("utf-8"))
+        except OSError as error:
+            raise BadInput(f"{wanted}, got no readable config.json in it ({error.strerror}). {remedy}") from error
+        except ValueError as error:
+            raise BadInput(f"{wanted}, got a config.json that is not JSON. {remedy}") from error
+        whole = isinstance(config, dict) and all(isinstance(config.get(part), dict) for part in ("options", "facts"))
+        if not whole or config.get("recipe") != recipe:
+            got = f"a run of {config['recipe']}" if whole and "recipe" in config else "another kind of config.json"
+            raise BadInput(f"{wanted}, got {got}. {remedy}")
+        return cls(folder, config)
+
+    def options(self, kind: type[Options]) -> Options:
+        """The options it was made with, set to resume it."""
+        saved = dict(self.config["options"], resume=str(self.folder), run_dir=None)
+        names = {field.name for field in dataclasses.fields(kind)}
+        if saved.keys() != names:
+            odd = ", ".join(sorted(saved.keys() ^ names))
+            raise BadInput(
+                f"{self.config['recipe']}: expected the options of this version in "
+                f"{self.folder / 'config.json'}, got a difference in {odd}. "
+                "Use the version of seqjax that made the run."
+            )
+        options = kind(**saved)
+        with bad_input(f"{self.folder / 'config.json'}"):
+            options.check(self.config["recipe"])
+        return options
+
+    def log(self, **record: float) -> None:
+        """Appends a line to ``metrics.jsonl``."""
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(record, allow_nan=False) + "\n")
+
+    def metrics(self) -> list[dict[str, float]]:
+        """Every record so far."""
+        path = self.folder / "metrics.jsonl"
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise BadInput(
+                f"{self.config['recipe']}: expected {path} to hold one JSON object a line, got another line. "
+                "Remove or mend it."
+            ) from error
+
+    def forget_after(self, step: int) -> None:
+        """Drops the records of later steps, which a run that goes on from ``step`` writes again."""
+        kept = [record for record in self.metrics() if record["step"] <= step]
+        (self.folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in kept), "utf-8")
+
+    def save(self, step: int, state: PyTree) -> None:
+        """Writes a checkpoint; the one before is kept until this one is whole."""
+        checkpoints.save(self._checkpoints, step, state)
+
+    def restore(self, like: PyTree) -> tuple[int, PyTree]:
+        """The latest checkpoint: its step, and its state, of ``like``'s structure, shapes and dtypes."""
+        step = self.last_step()
+        if step is None:
+            raise BadInput(
+                f"{self.config['recipe']}: expected a checkpoint in {self._checkpoints}, got none. Start a new run."
+            )
+        with bad_input(self.config["recipe"]):
+            return step, checkpoints.restore(self._checkpoints, step, like)
+
+    def last_step(self) -> int | None:
+        """The step of the latest checkpoint; None before the first."""
+        return checkpoints.last_step(self._checkpoints)
+
+    def resume_command(self) -> str:
+        """What to type to go on."""
+        return f"python -m seqjax {self.config['recipe']} --resume {shlex.quote(str(self.folder))}"
+
+    def _write_config(self) -> None:
+        (self.folder / "config.json").write_text(json.dumps(self.config, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self.folder / "checkpoints"

@@ -1,0 +1,40 @@
+"""Text from a trained character language model."""
+
+import dataclasses
+
+import tyro
+
+from seqjax.recipes import charlm
+from seqjax.recipes.options import Folder, bad_input, check_not_negative, check_seed, check_sizes
+from seqjax.recipes.text import write
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Writes text with a trained character language model."""
+
+    run: tyro.conf.Positional[Folder]
+    """The folder of a charlm run."""
+    prompt: str | None = None
+    """What the text begins with; a line break if not given."""
+    length: int = 500
+    """Characters to write."""
+    temperature: float = 0.8
+    """1 is the model's own distribution, 0 the likeliest character each time."""
+    seed: int = 0
+    """Another seed, another text."""
+
+    def check(self, who: str) -> None:
+        """Refuses numbers out of range."""
+        check_sizes(who, self, "length")
+        check_not_negative(who, self, "temperature")
+        check_seed(who, self.seed)
+
+
+def main(options: Options) -> None:
+    """``python -m seqjax sample RUN``."""
+    model, params, vocabulary = charlm.trained(options.run)
+    with bad_input("sample"):
+        prompt = charlm.encode_prompt("sample", vocabulary, options.prompt)
+    written = write(model, params, prompt, length=options.length, temperature=options.temperature, seed=options.seed)
+    print("".join(vocabulary.decode([*prompt, *written])))

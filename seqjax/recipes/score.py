@@ -1,0 +1,37 @@
+"""How well a trained character language model predicts a text."""
+
+import dataclasses
+
+import tyro
+
+import seqjax as sj
+from seqjax.recipes import charlm
+from seqjax.recipes.options import BadInput, File, Folder, bad_input
+from seqjax.recipes.text import log_loss, scorer
+from seqjax.tasks.readers import read_text
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Measures how well a trained character language model predicts a text."""
+
+    run: tyro.conf.Positional[Folder]
+    """The folder of a charlm run."""
+    text: File
+    """A UTF-8 text in the characters of the training text."""
+
+    def check(self, who: str) -> None:
+        """Files are checked when they are read."""
+
+
+def main(options: Options) -> None:
+    """``python -m seqjax score RUN --text FILE``."""
+    model, params, vocabulary = charlm.trained(options.run)
+    with bad_input("score"):
+        numbers = vocabulary.encode(read_text(options.text))
+    if len(numbers) < 2:
+        raise BadInput(f"score: expected a text of at least 2 characters, got {len(numbers)}. Give a longer one.")
+    nats, count = log_loss(scorer(model), model, params, numbers, columns=1, lead=0)
+    print(f"{count:,} characters after the first")
+    print(f"{sj.bits_per_character(nats / count):.4f} bits a character, {nats / count:.4f} nats a character")
+    print(f"log-probability {-nats:.4f} nats")

@@ -1,0 +1,428 @@
+"""The command line: a run and what it leaves, going on after Ctrl-C, and one sentence for every bad input."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import seqjax as sj
+from seqjax.__main__ import main
+from seqjax.recipes import charlm, sample, score
+from seqjax.recipes.run import Run
+
+# "b" follows "a" or not according to the letter before: a bigram model is in doubt where a memory is not.
+TEXT = "aab" * 100 + "\n"
+SMALL = [
+    "--hidden-size",
+    "8",
+    "--embedding-size",
+    "4",
+    "--batch-size",
+    "2",
+    "--window",
+    "8",
+    "--learning-rate",
+    "0.05",
+    "--length",
+    "20",
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _settings(tmp_path_factory):
+    """Optax multiplies floats by integers of its own; runs alike compile once; two validations are enough."""
+    cache = {"jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache"))}
+    cache["jax_persistent_cache_min_compile_time_secs"] = 0
+    before = {name: getattr(jax.config, name) for name in cache}
+    for name, value in cache.items():
+        jax.config.update(name, value)
+    with jax.numpy_dtype_promotion("standard"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(charlm, "EVALUATIONS", 2)
+        yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty working directory with a text in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text(TEXT)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run that has learned the text, and what it printed."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "text.txt").write_text(TEXT)
+    command = [*SMALL, "--text", str(folder / "text.txt"), "--steps", "60", "--run-dir", str(folder / "run")]
+    assert main(["charlm", *command]) == 0
+    return folder / "run"
+
+
+def charlm_command(*extra, run="run"):
+    return ["charlm", *SMALL, "--text", "text.txt", "--run-dir", run, *extra]
+
+
+def test_a_run_learns_and_leaves_its_files(trained):
+    run = Run.open("charlm", trained)
+    records = run.metrics()
+    validation = [r["validation_loss"] for r in records if "validation_loss" in r]
+    assert len(validation) == 2
+    bigram = run.config["facts"]["bigram_loss"]
+    assert bigram > 0.6  # the doubt of ln 2 after "a", at two characters of three, and smoothing
+    assert validation[-1] < 0.5 * bigram
+    training = [r for r in records if "loss" in r]
+    assert {"step", "loss", "bits", "gradient_norm", "clip_rate", "characters_per_second", "seconds"} <= set(
+        training[-1]
+    )
+    assert training[-1]["bits"] == pytest.approx(training[-1]["loss"] / np.log(2))
+    assert [r["step"] for r in training] == sorted({r["step"] for r in training})
+    assert run.config["options"]["hidden_size"] == 8
+    assert run.config["environment"]["jax"] == jax.__version__
+    assert (trained / "loss.png").read_bytes()[:4] == b"\x89PNG"
+    assert run.last_step() == 60
+
+
+def test_sample_writes_on(trained, capsys):
+    assert main(["sample", str(trained), "--prompt", "ba", "--length", "12", "--temperature", "0"]) == 0
+    assert capsys.readouterr().out == "ba" + "abaabaabaaba" + "\n"
+
+
+def test_score_is_the_log_probability(trained, capsys, tmp_path):
+    path = tmp_path / "other.txt"
+    path.write_text("aabaabbbaa")
+    assert main(["score", str(trained), "--text", str(path)]) == 0
+    out = capsys.readouterr().out
+    model, params, vocabulary = charlm.trained(str(trained))
+    numbers = vocabulary.encode("aabaabbbaa")
+    _, logits = model.apply(params, model.initial_state(params), numbers[:-1])
+    expected = np.take_along_axis(np.array(jax.nn.log_softmax(logits)), numbers[1:, None], 1).sum()
+    assert f"9 characters after the first\n{-expected / 9 / np.log(2):.4f} bits a character" in out
+    assert f"log-probability {expected:.4f} nats" in out
+
+
+# Going on
+
+
+def interrupt_at(monkeypatch, step):
+    """Sends a real Ctrl-C when the run logs this step."""
+    log = Run.log
+
+    def log_and_interrupt(self, **record):
+        log(self, **record)
+        if record["step"] == step and "loss" in record:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Run, "log", log_and_interrupt)
+
+
+def test_stopped_and_resumed_equals_never_stopped(folder, monkeypatch, capsys):
+    whole = ["--dropout", "0.3", "--cell", "gru", "--steps", "50"]
+    assert main(charlm_command(*whole, run="whole")) == 0
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 20)  # past the end of the first pass over the text, and not where a checkpoint is due
+        assert main(charlm_command(*whole, run="two")) == 130
+    assert "checkpoint of step 21 of 50 is kept. Go on with: python -m seqjax charlm --resume two" in (
+        capsys.readouterr().err
+    )
+    assert Run.open("charlm", "two").last_step() == 21
+    assert main(["charlm", "--resume", "two"]) == 0
+    options = Run.open("charlm", "whole").options(charlm.Options)
+    model = charlm.language_model(options, 3)
+    start = charlm.initial(model, charlm.optimizer_of(options), options)
+    (a_step, a), (b_step, b) = (Run.open("charlm", name).restore(start) for name in ("whole", "two"))
+    assert a_step == b_step == 50
+    for x, y, z in zip(*map(jax.tree.leaves, (a, b, start))):
+        if jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        elif x.ndim:
+            assert not np.array_equal(x, z)  # every array of the state has moved
+        np.testing.assert_array_equal(x, y)
+    last = [Run.open("charlm", name).metrics()[-1]["validation_loss"] for name in ("whole", "two")]
+    assert last[0] == last[1]
+    steps = [r["step"] for r in Run.open("charlm", "two").metrics() if "loss" in r]
+    assert steps == sorted(set(steps))
+
+
+def test_a_finished_run_goes_on_with_more_steps(folder, capsys):
+    assert main(charlm_command("--steps", "4")) == 0
+    run = Run.open("charlm", "run")
+    run.log(step=5, loss=99.0)  # as if killed before the next checkpoint
+    assert main(["charlm", "--resume", "run", "--steps", "6"]) == 0
+    run = Run.open("charlm", "run")
+    assert 99.0 not in [record.get("loss") for record in run.metrics()]
+    assert run.last_step() == 6
+    assert run.config["options"]["steps"] == 6
+    assert main(["charlm", "--resume", "run", "--steps", "5"]) == 2
+    assert "charlm: expected --steps of at least the 6 that the run has made, got 5." in capsys.readouterr().err
+
+
+def test_a_second_ctrl_c_does_not_wait(folder, monkeypatch, capsys):
+    log = Run.log
+
+    def log_and_interrupt_twice(self, **record):
+        log(self, **record)
+        if record["step"] == 1 and "loss" in record:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Run, "log", log_and_interrupt_twice)
+    assert main(charlm_command("--steps", "20")) == 130
+    assert "nothing to resume in run" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+# Bad input
+
+
+def refused(capsys, command, *, status=2):
+    """What a refused command says: one line on stderr, no traceback."""
+    capsys.readouterr()
+    assert main(command) == status
+    out, err = capsys.readouterr()
+    assert err.endswith("\n")
+    assert err.count("\n") == 1
+    assert out == ""
+    return err
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        (["--text", "none.txt"], "charlm: none.txt: expected a file, got none. Check the path."),
+        (["--text", "empty.txt"], "charlm: empty.txt: expected some content, got an empty file."),
+        (["--text", "latin1.txt"], "charlm: latin1.txt, line 1: expected UTF-8, got byte 0xe9. Convert"),
+        (["--text", "."], "charlm: .: expected a file, got none."),
+        (["--text", "same.txt"], "charlm: Vocabulary: expected at least two symbols, got ['a']."),
+        (
+            ["--window", "200"],
+            "charlm: expected at least 447 characters of text, so that nine tenths fill 2 streams of one "
+            "window of 200, got 301. Give a longer text, or lower --batch-size or --window.",
+        ),
+        (["--prompt", "aé"], "expected one of 3 known symbols, got 'é' at position 1."),
+        (["--prompt", ""], "charlm: expected --prompt to hold at least one character, got ''."),
+        (
+            ["--hidden-size", "-3"],
+            "charlm: expected --hidden-size to be a whole number of at least 1, got -3. Set --hidden-size.",
+        ),
+        (["--steps", "0"], "charlm: expected --steps to be a whole number of at least 1, got 0."),
+        (["--batch-size", "0"], "charlm: expected --batch-size to be a whole number of at least 1, got 0."),
+        (["--seed", "-1"], "charlm: expected --seed from 0 to 2³² - 1, got -1."),
+        (["--dropout", "-0.5"], "charlm --dropout: expected a rate of at least 0 and below 1, got -0.5."),
+        (["--dropout", "1"], "charlm --dropout: expected a rate of at least 0 and below 1, got 1.0."),
+        (["--learning-rate", "-1"], "charlm: expected --learning-rate above 0 and finite, got -1.0."),
+        (["--learning-rate", "nan"], "charlm: expected --learning-rate above 0 and finite, got nan."),
+        (["--clip", "0"], "charlm: expected --clip above 0 and finite, got 0.0."),
+        (["--temperature", "-1"], "charlm: expected --temperature of at least 0 and finite, got -1.0."),
+        (["--run-dir", "."], "charlm: expected --run-dir to be new or empty, got . with files in it."),
+        (
+            ["--run-dir", "text.txt"],
+            "charlm: expected --run-dir to be a folder that can be written, got text.txt",
+        ),
+        (
+            ["--resume", "."],
+            "charlm: expected . to be the folder of a charlm run, got no readable config.json",
+        ),
+    ],
+)
+def test_bad_options_and_texts(folder, capsys, extra, sentence):
+    (folder / "empty.txt").write_bytes(b"")
+    (folder / "latin1.txt").write_bytes("caf\xe9".encode("latin-1"))
+    (folder / "same.txt").write_text("a" * 300)
+    assert sentence in refused(capsys, charlm_command(*extra))
+
+
+@pytest.mark.parametrize("command", [[], ["nothing"], ["charlm", "--steps", "many"], ["sample"], ["charlm", "--odd"]])
+def test_options_that_do_not_parse(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(command)
+    assert stop.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (
+            ["sample", "RUN", "--prompt", "xyz"],
+            "sample: Vocabulary.encode: expected one of 3 known symbols, got 'x'",
+        ),
+        (
+            ["sample", "RUN", "--length", "-5"],
+            "sample: expected --length to be a whole number of at least 1, got -5.",
+        ),
+        (
+            ["sample", "RUN", "--temperature", "-1"],
+            "sample: expected --temperature of at least 0 and finite, got -1.0.",
+        ),
+        (
+            ["sample", "none"],
+            "charlm: expected none to be the folder of a charlm run, got no readable config.json",
+        ),
+        (["score", "RUN", "--text", "none.txt"], "score: none.txt: expected a file, got none."),
+        (["score", "RUN", "--text", "short.txt"], "score: expected a text of at least 2 characters, got 1."),
+        (
+            ["score", "RUN", "--text", "foreign.txt"],
+            "score: Vocabulary.encode: expected one of 3 known symbols",
+        ),
+    ],
+)
+def test_bad_use_of_a_run(trained, folder, capsys, command, sentence):
+    (folder / "short.txt").write_text("a")
+    (folder / "foreign.txt").write_text("aabc")
+    assert sentence in refused(capsys, [str(trained) if word == "RUN" else word for word in command])
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        (["--hidden-size", "9"], "charlm: expected --hidden-size 8 as in the run to resume, got 9."),
+        (["--run-dir", "new"], "charlm: expected --run-dir or --resume, got both."),
+        (
+            ["--text", "other.txt"],
+            "charlm: expected the data of the run to resume, got other data (its sha256 differs).",
+        ),
+    ],
+)
+def test_a_run_resumes_as_it_was(trained, folder, capsys, option, sentence):
+    (folder / "other.txt").write_text("aba" * 100 + "\n")
+    assert sentence in refused(capsys, ["charlm", "--resume", str(trained), *option])
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    """A copy of the trained run that may be damaged."""
+    subprocess.run(["cp", "-r", str(trained), str(tmp_path / "copy")], check=True)
+    return tmp_path / "copy"
+
+
+def largest_file(folder):
+    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+def flip_a_bit(copy):
+    path = largest_file(copy / "checkpoints")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut_short(copy):
+    path = largest_file(copy / "checkpoints")
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def lose_a_file(copy):
+    largest_file(copy / "checkpoints").unlink()
+
+
+def no_entry(copy):
+    (copy / "checkpoints" / "60.json").unlink()
+
+
+def bad_entry(copy):
+    (copy / "checkpoints" / "60.json").write_text('{"digest"')
+
+
+def no_checkpoint(copy):
+    subprocess.run(["rm", "-r", str(copy / "checkpoints")], check=True)
+
+
+def no_json(copy):
+    (copy / "config.json").write_text("{")
+
+
+def edit(copy, change):
+    config = json.loads((copy / "config.json").read_text())
+    change(config)
+    (copy / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (flip_a_bit, "as it was written, got a damaged one. Put back its files."),
+        (cut_short, "as it was written, got a damaged one. Put back its files."),
+        (lose_a_file, "as it was written, got a damaged one. Put back its files."),
+        (no_entry, "charlm: expected a checkpoint in"),
+        (bad_entry, "as it was written, got a damaged one. Put back its files."),
+        (no_checkpoint, "charlm: expected a checkpoint in"),
+        (no_json, "got a config.json that is not JSON. Name a folder that `python -m seqjax charlm` made."),
+        (lambda copy: edit(copy, lambda c: c.update(recipe="other")), "got a run of other."),
+        (lambda copy: edit(copy, lambda c: c.pop("options")), "got another kind of config.json."),
+        (
+            lambda copy: edit(copy, lambda c: c["options"].update(hidden_size=9)),
+            "of this model with .train.params[2].w_x float64[4,36], got float64[4,32].",
+        ),
+        (
+            lambda copy: edit(copy, lambda c: c["options"].update(hidden_size="x")),
+            "got 'x'. Set --hidden-size.",
+        ),
+        (lambda copy: edit(copy, lambda c: c["options"].pop("layers")), "got a difference in layers."),
+        (
+            lambda copy: edit(copy, lambda c: c["facts"].pop("vocabulary")),
+            "expected at least two symbols, got []",
+        ),
+    ],
+)
+def test_damaged_and_foreign_runs(copy, capsys, damage, sentence):
+    damage(copy)
+    assert sentence in refused(capsys, ["sample", str(copy)])
+
+
+def test_a_torn_line_of_metrics(copy, capsys):
+    with (copy / "metrics.jsonl").open("a") as lines:
+        lines.write('{"step": ')
+    capsys.readouterr()
+    assert main(["charlm", "--resume", str(copy)]) == 2
+    assert "to hold one JSON object a line, got another line. Remove or mend it." in capsys.readouterr().err
+
+
+def test_diverging_is_said(folder, capsys):
+    assert main(charlm_command("--learning-rate", "1e308", "--steps", "3")) == 2
+    assert "charlm: expected finite numbers in training, got others up to step" in capsys.readouterr().err
+
+
+def test_missing_libraries_are_named(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tyro", None)
+    assert "Install them by: python -m pip install 'seqjax[recipes]'" in refused(capsys, ["charlm"])
+
+
+def test_the_process_ends_with_status_2_and_one_sentence(folder):
+    command = [sys.executable, "-m", "seqjax", "charlm", "--text", "none.txt"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "charlm: none.txt: expected a file, got none. Check the path.\n"
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(("name", "recipe"), [("charlm", charlm), ("sample", sample), ("score", score)])
+def test_help_shows_every_option_with_its_default(name, recipe, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as stop:
+        main([name, "--help"])
+    assert stop.value.code == 0
+    lines = [line.strip(" │") for line in capsys.readouterr().out.splitlines()]
+    for field in dataclasses.fields(recipe.Options):
+        flag = "FOLDER" if field.name == "run" else "--" + field.name.replace("_", "-")
+        (shown,) = [line for line in lines if line.startswith(flag + " ")]
+        default = "(required)" if field.default is dataclasses.MISSING else f"(default: {field.default})"
+        assert shown.endswith(default)
+
+
+def test_evaluation_agrees_with_the_library(trained):
+    """The number in the metrics is the loss of the parameters in the checkpoint on the last tenth."""
+    run = Run.open("charlm", trained)
+    model, params, vocabulary = charlm.trained(str(trained))
+    numbers = vocabulary.encode(TEXT)[int(0.9 * len(TEXT)) :]
+    _, logits = model.apply(params, model.initial_state(params), numbers[:-1])
+    expected = sj.cross_entropy(logits, numbers[1:]).mean.item()
+    assert run.metrics()[-1]["validation_loss"] == pytest.approx(expected, rel=1e-9)
