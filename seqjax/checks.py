@@ -43,6 +43,83 @@ def inputs(who: str, x: Any, batch: tuple[int, ...], size: int) -> None:
         )
 
 
+def instance(who: str, value: Any, kind: type, remedy: str) -> None:
+    """A cell where a cell belongs, a layer where a layer belongs."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{who}: expected a {kind.__name__}, got {type(value).__name__}. {remedy}")
+
+
+def features(who: str, xs: Any, size: int) -> None:
+    """A chunk's inputs are ``[T, *B, size]``."""
+    shape = jnp.shape(xs)
+    if len(shape) < 2 or shape[-1] != size:
+        raise ValueError(
+            f"{who}: expected inputs [T, *batch, {size}], got shape {shape}. "
+            "Make the size agree with what comes before, or add the missing axis."
+        )
+
+
+def integers(who: str, xs: Any) -> None:
+    """Symbols are integers."""
+    if not jnp.issubdtype(jnp.result_type(xs), jnp.integer):
+        raise TypeError(f"{who}: expected integers, got {jnp.result_type(xs)}. Cast the symbols to int32.")
+
+
+def floats(who: str, xs: Any) -> None:
+    """Numbers that can be scaled."""
+    if not jnp.issubdtype(jnp.result_type(xs), jnp.inexact):
+        raise TypeError(f"{who}: expected floats, got {jnp.result_type(xs)}. Embed or cast them first.")
+
+
+def ticks(who: str, name: str, flags: Any, xs: Any) -> Any:
+    """A mask or reset is ``[T, *B]`` of bool, its axes the leading ones of every input; None passes."""
+    if flags is None:
+        return None
+    if jnp.result_type(flags) != jnp.bool_:
+        raise TypeError(
+            f"{who}: expected {name} of bool, got {jnp.result_type(flags)}. Compare with 0 or cast it to bool."
+        )
+    for path, leaf in jax.tree_util.tree_flatten_with_path(xs)[0]:
+        if jnp.ndim(flags) == 0 or jnp.shape(leaf)[: jnp.ndim(flags)] != jnp.shape(flags):
+            raise ValueError(
+                f"{who}: expected {name} [T, *batch] like the leading axes of xs"
+                f"{jax.tree_util.keystr(path)}, which has shape {jnp.shape(leaf)}, got {jnp.shape(flags)}. "
+                "Time first, then the batch axes."
+            )
+    return jnp.asarray(flags)
+
+
+def length(who: str, tree: Any) -> int:
+    """T, the length of the first axis of every leaf."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    lengths = {jax.tree_util.keystr(path): jnp.shape(leaf)[:1] for path, leaf in leaves}
+    if len(set(lengths.values())) != 1 or () in lengths.values() or (0,) in lengths.values():
+        got = ", ".join(f"{where or 'array'} {size[0] if size else 'a scalar'}" for where, size in lengths.items())
+        raise ValueError(
+            f"{who}: expected leaves with one number of ticks, at least 1, on their first axis, got "
+            f"{got or 'none'}. Put time first and cut all leaves alike."
+        )
+    return next(iter(lengths.values()))[0]
+
+
+def shapes(who: str, name: str, got: tuple[int, ...], like: str, expected: tuple[int, ...]) -> None:
+    """Two shapes that must be equal."""
+    if tuple(got) != tuple(expected):
+        raise ValueError(
+            f"{who}: expected {name} of shape {tuple(expected)} like {like}, got {tuple(got)}. "
+            "Add, drop or move axes so that they agree."
+        )
+
+
+def same_shapes(who: str, xs: Any, ys: Any) -> None:
+    """Two trees of arrays that will be added leaf by leaf."""
+    before, after = jax.tree.map(jnp.shape, xs), jax.tree.map(jnp.shape, ys)
+    if before != after:
+        raise ValueError(
+            f"{who}: expected outputs of the inputs' shape {before}, got {after}. Make input and output size agree."
+        )
+
+
 def same_state(who: str, before: Any, after: Any) -> None:
     """A step returns a state of the structure, shapes and dtypes it was given."""
     expected, got = jax.tree.structure(before), jax.tree.structure(after)

@@ -1,0 +1,65 @@
+"""A model and its loss a chunk at a time, so that the logits of a long sequence are never all alive."""
+
+import jax
+
+from seqjax import checks
+from seqjax.base import Array, Layer, PyTree
+from seqjax.losses import Tally
+from seqjax.objectives import Batch, Loss, Objective, begin, chunk, ticks
+
+
+def over_chunks(layer: Layer, loss: Loss, size: int, *, redraw: bool = True) -> Objective:
+    """`seqjax.objective` in the memory of one chunk and of a state for each.
+
+        s_k, tally_k = objective(params, s_{k-1}, chunk k)      tally = Σ_k tally_k
+
+    Forwards only the states between chunks are kept; backwards each chunk is run again and its gradient goes
+    on to the chunk before. Value and gradient are those of the whole. What is not the same: dropout between
+    layers draws with one key a chunk, and a bidirectional layer's backward reader begins anew at each.
+
+    Args:
+      layer: the model.
+      loss: ``(ys, targets, mask) -> Tally``.
+      size: K, ticks a chunk; the last chunk is shorter where T is no multiple.
+      redraw: as in `seqjax.objective`.
+
+    Returns:
+      ``(params, state, batch, key=None) -> (state, Tally)``.
+
+    Raises:
+      ValueError: a size below 1.
+      TypeError: something else than a layer, or a loss that returns no `Tally`.
+
+    References:
+      Chen et al. (2016), Training deep nets with sublinear memory cost. https://arxiv.org/abs/1604.06174
+    """
+    checks.sizes("over_chunks", size=size)
+    checks.instance("over_chunks", layer, Layer, "Wrap a cell in recurrent(cell).")
+
+    def run(params: PyTree, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
+        state, key = begin(layer, params, state, key, redraw)
+        many, rest = divmod(checks.length("over_chunks", batch), size)
+        keys = None if key is None else jax.random.split(key, many + 1)
+
+        def one(params: PyTree, state: PyTree, piece: Batch, key: Array | None) -> tuple[PyTree, Tally]:
+            new, tally = chunk(layer, loss, params, state, piece, key)
+            checks.same_state("over_chunks", state, new)
+            return new, tally
+
+        tallies = []
+        if many:
+            pieces = jax.tree.map(lambda x: x[: many * size].reshape(many, size, *x.shape[1:]), batch)
+            again = jax.checkpoint(one, prevent_cse=False)
+            state, each = jax.lax.scan(
+                lambda s, piece: again(params, s, *piece),
+                state,
+                (pieces, None if keys is None else keys[:many]),
+            )
+            tallies.append(jax.tree.map(lambda x: x.sum(0), each))
+        if rest:
+            last = None if keys is None else keys[many]
+            state, tally = jax.checkpoint(one)(params, state, ticks(batch, many * size), last)
+            tallies.append(tally)
+        return state, jax.tree.map(lambda *x: sum(x[1:], x[0]), *tallies)
+
+    return run

@@ -1,0 +1,1 @@
+"""Layers: a chunk of ticks at a time, time scanned (`recurrent`) or mapped (`pointwise`)."""

@@ -1,0 +1,143 @@
+"""Reading a chunk in both directions."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqjax import base, checks, masks
+from seqjax.base import Array, Cell, Layer, PyTree, is_noise
+from seqjax.layers.compose import split
+from seqjax.layers.recurrent import recurrent
+
+
+class BidirectionalParams(NamedTuple):
+    """The parameters of both directions."""
+
+    forward: PyTree
+    backward: PyTree
+
+
+class BidirectionalState(NamedTuple):
+    """The forward state, and the backward state's `Noise` alone: None in place of everything else."""
+
+    forward: PyTree
+    noise: PyTree
+
+
+def bidirectional(
+    forward: Cell | Layer, backward: Cell | Layer, *, engine: str = "auto", memory: str | int = "auto"
+) -> Layer[BidirectionalParams, BidirectionalState]:
+    """Two readers of the same chunk, one from each end; their outputs side by side.
+
+        y_t = [forward(x_1 … x_t), backward(x_T … x_t)]
+
+    Only the forward state goes from chunk to chunk: the backward reader starts anew at each chunk's last real
+    tick, so a chunk must hold all the future that it should see. At a reset, forwards a tick opens a segment,
+    and backwards the tick before it does.
+
+    Args:
+      forward: a cell, or a layer.
+      backward: a cell, or a layer; both are written forwards.
+      engine: as in `seqjax.unroll`, for cells.
+      memory: as in `seqjax.unroll`, for cells.
+
+    Returns:
+      A layer whose outputs are concatenated along the last axis, forward first.
+
+    Raises:
+      TypeError: something else than cells or layers.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> layer = sj.bidirectional(sj.gru(3, 4), sj.gru(3, 4))
+      >>> params = layer.init(jax.random.key(0))
+      >>> state, ys = layer.apply(params, layer.initial_state(params, (2,)), jnp.ones((5, 2, 3)))
+      >>> ys.shape
+      (5, 2, 8)
+
+    References:
+      Schuster and Paliwal (1997), Bidirectional recurrent neural networks. https://doi.org/10.1109/78.650093
+    """
+    for module in (forward, backward):
+        if not isinstance(module, Cell):
+            checks.instance("bidirectional", module, Layer, "Pass a cell or a layer for each direction.")
+    options: dict[str, Any] = {"engine": engine, "memory": memory}
+    ahead = recurrent(forward, **options) if isinstance(forward, Cell) else forward
+    back = recurrent(backward, reverse=True, **options) if isinstance(backward, Cell) else reverse(backward)
+
+    def init(key: Array) -> BidirectionalParams:
+        forward_key, backward_key = jax.random.split(key)
+        return BidirectionalParams(ahead.init(forward_key), back.init(backward_key))
+
+    def initial_state(
+        params: BidirectionalParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None
+    ) -> BidirectionalState:
+        forward_key, backward_key = split(key, 2)
+        return BidirectionalState(
+            ahead.initial_state(params.forward, batch_shape, key=forward_key),
+            _noise_of(back.initial_state(params.backward, batch_shape, key=backward_key)),
+        )
+
+    def apply(
+        params: BidirectionalParams,
+        state: BidirectionalState,
+        xs: PyTree,
+        *,
+        mask: Array | None = None,
+        reset: Array | None = None,
+        key: Array | None = None,
+    ) -> tuple[BidirectionalState, PyTree]:
+        forward_key, backward_key = split(key, 2)
+        batch = base.batch_shape(ahead, params.forward, state.forward)
+        if batch is None:
+            raise ValueError(
+                "bidirectional: expected a forward layer whose state shows its batch shape, got one without "
+                "state. Put pointwise layers before or behind bidirectional."
+            )
+        fresh = back.initial_state(params.backward, batch)
+        start = jax.tree.map(lambda new, old: old if is_noise(new) else new, fresh, state.noise, is_leaf=is_noise)
+        after, ys = ahead.apply(params.forward, state.forward, xs, mask=mask, reset=reset, key=forward_key)
+        before, zs = back.apply(params.backward, start, xs, mask=mask, reset=reset, key=backward_key)
+        both = jax.tree.map(lambda y, z: jnp.concatenate([y, z], axis=-1), ys, zs)
+        return BidirectionalState(after, _noise_of(before)), both
+
+    return Layer(init, initial_state, apply)
+
+
+def _noise_of(state: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf if is_noise(leaf) else None, state, is_leaf=is_noise)
+
+
+def reverse(layer: Layer) -> Layer:
+    """The layer run from the last tick to the first; outputs stay at their ticks.
+
+    The mask is turned round with the inputs. So is the reset, moved by a tick: read backwards, a segment
+    opens where read forwards it closes.
+
+    Args:
+      layer: the layer, written forwards.
+
+    Returns:
+      A layer whose state goes from a later chunk to an earlier one.
+    """
+
+    def flip(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: leaf[::-1], tree)
+
+    def apply(
+        params: PyTree,
+        state: PyTree,
+        xs: PyTree,
+        *,
+        mask: Array | None = None,
+        reset: Array | None = None,
+        key: Array | None = None,
+    ) -> tuple[PyTree, PyTree]:
+        opening = None if reset is None else jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])[::-1]
+        state, ys = layer.apply(params, state, flip(xs), mask=flip(mask), reset=opening, key=key)
+        if reset is not None:
+            state = masks.restart(reset[0], layer.initial_state(params, reset.shape[1:]), state)
+        return state, flip(ys)
+
+    return Layer(layer.init, layer.initial_state, apply)

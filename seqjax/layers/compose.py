@@ -1,0 +1,112 @@
+"""Layers from layers."""
+
+from typing import TypeVar
+
+import jax
+
+from seqjax import checks, masks
+from seqjax.base import Array, Cell, Layer, PyTree
+from seqjax.transforms import compose
+
+Module = TypeVar("Module", Cell, Layer)
+
+
+def serial(*layers: Layer) -> Layer:
+    """Layers one after the other: each reads the output of the one before.
+
+    Mask and reset go to every layer; a key is split among them.
+
+    Args:
+      *layers: from the input to the output.
+
+    Returns:
+      A layer whose params and state are tuples, one entry a layer.
+
+    Raises:
+      ValueError: no layer.
+      TypeError: something else than a layer.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> model = sj.serial(sj.embedding(65, 8), sj.recurrent(sj.lstm(8, 16)), sj.dense(16, 65))
+      >>> params = model.init(jax.random.key(0))
+      >>> state, logits = model.apply(params, model.initial_state(params, (2,)), jnp.zeros((5, 2), int))
+      >>> logits.shape
+      (5, 2, 65)
+    """
+    if not layers:
+        raise ValueError("serial: expected at least one layer, got none. Pass the layers from input to output.")
+    for layer in layers:
+        checks.instance("serial", layer, Layer, "Wrap a cell in recurrent(cell) and a function in pointwise(function).")
+
+    def init(key: Array) -> tuple:
+        return tuple(layer.init(k) for layer, k in zip(layers, jax.random.split(key, len(layers))))
+
+    def initial_state(params: tuple, batch_shape: tuple[int, ...] = (), *, key: Array | None = None) -> tuple:
+        return tuple(
+            layer.initial_state(p, batch_shape, key=k) for layer, p, k in zip(layers, params, split(key, len(layers)))
+        )
+
+    def apply(
+        params: tuple,
+        state: tuple,
+        xs: PyTree,
+        *,
+        mask: Array | None = None,
+        reset: Array | None = None,
+        key: Array | None = None,
+    ) -> tuple[tuple, PyTree]:
+        new = []
+        for layer, p, s, k in zip(layers, params, state, split(key, len(layers))):
+            s, xs = layer.apply(p, s, xs, mask=mask, reset=reset, key=k)
+            new.append(s)
+        return tuple(new), xs
+
+    return Layer(init, initial_state, apply)
+
+
+def split(key: Array | None, parts: int) -> list:
+    """One key a part; None for each where there is none."""
+    return [None] * parts if key is None else list(jax.random.split(key, parts))
+
+
+def residual(module: Module) -> Module:
+    """The output of a cell or a layer added to its input.
+
+        y = x + F(x)
+
+    F = 0 makes it the identity, and however deep the stack, gradients have a path on which nothing multiplies
+    them.
+
+    Args:
+      module: F, whose output has the shape of its input.
+
+    Returns:
+      A cell if F is one, a layer if F is one, with F's params and state.
+
+    Raises:
+      TypeError: neither a cell nor a layer.
+      ValueError: F changes the shape.
+
+    References:
+      He et al. (2016), Deep residual learning for image recognition. https://arxiv.org/abs/1512.03385
+    """
+    if isinstance(module, Cell):
+        return compose.residual(module)
+    checks.instance("residual", module, Layer, "Pass a cell or a layer.")
+
+    def apply(
+        params: PyTree,
+        state: PyTree,
+        xs: PyTree,
+        *,
+        mask: Array | None = None,
+        reset: Array | None = None,
+        key: Array | None = None,
+    ) -> tuple[PyTree, PyTree]:
+        state, ys = module.apply(params, state, xs, mask=mask, reset=reset, key=key)
+        checks.same_shapes("residual", xs, ys)
+        ys = jax.tree.map(lambda x, y: x.astype(y.dtype) + y, xs, ys)
+        return state, ys if mask is None else masks.zero(mask, ys)
+
+    return Layer(module.init, module.initial_state, apply)

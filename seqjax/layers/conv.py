@@ -1,0 +1,169 @@
+"""Causal convolution along time, in chunks or one tick at a time."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import he_normal, zeros
+
+from seqjax import checks, masks
+from seqjax.base import Array, Layer
+from seqjax.initializers import Initializer
+from seqjax.products import dot
+
+tap_weights = he_normal(in_axis=(0, 1), out_axis=2)
+
+
+class ConvParams(NamedTuple):
+    """``w [n, d, k]``, the newest tick's weights first; ``b [k]`` or None."""
+
+    w: Array
+    b: Array | None
+
+
+class ConvState(NamedTuple):
+    """A ring of the last inputs ``[*B, W, d]`` and the place ``[*B]`` where the next one goes."""
+
+    ring: Array
+    place: Array
+
+
+def causal_conv(
+    input_size: int,
+    output_size: int,
+    *,
+    width: int,
+    dilation: int = 1,
+    w_init: Initializer = tap_weights,
+    b_init: Initializer | None = zeros,
+    dtype: jnp.dtype | None = None,
+    compute_dtype: jnp.dtype | None = None,
+) -> Layer[ConvParams, ConvState]:
+    """A window over the last ticks, each with weights of its own.
+
+        y_t = Σ_{j=0..n-1} x_{t - j·dilation} W_j + b      x = 0 before the first tick
+
+    It sees 1 + (n-1)·dilation ticks, the present one included. The state is a ring of W = (n-1)·dilation
+    inputs, so that a tick costs n small products, whatever W is. A masked tick is absent: it fills no place
+    in the window. No window reaches over a reset.
+
+    Args:
+      input_size: d.
+      output_size: k.
+      width: n, at least 2 (one tap is `seqjax.dense`).
+      dilation: ticks from tap to tap.
+      w_init: initialiser of W ``[n, d, k]``.
+      b_init: initialiser of b ``[k]``; None for no bias.
+      dtype: of the parameters; JAX's default float if None.
+      compute_dtype: of the products' operands; ``dtype`` if None.
+
+    Returns:
+      A layer with state `ConvState`, ``[T, *B, d]`` to ``[T, *B, k]``.
+
+    Raises:
+      ValueError: a size below 1, a width below 2, or inputs of another size.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> layer = sj.causal_conv(1, 1, width=2, dilation=3)
+      >>> params = sj.ConvParams(w=jnp.array([[[1.0]], [[10.0]]]), b=None)
+      >>> xs = jnp.arange(1.0, 7.0)[:, None]
+      >>> layer.apply(params, layer.initial_state(params), xs)[1].ravel().tolist()
+      [1.0, 2.0, 3.0, 14.0, 25.0, 36.0]
+
+    References:
+      Waibel et al. (1989), Phoneme recognition using time-delay neural networks. https://doi.org/10.1109/29.21701
+      van den Oord et al. (2016), WaveNet: a generative model for raw audio. https://arxiv.org/abs/1609.03499
+    """
+    checks.sizes("causal_conv", input_size=input_size, output_size=output_size, width=width, dilation=dilation)
+    if width < 2:
+        raise ValueError(f"causal_conv: expected a width of at least 2, got {width}. Use dense for one tap.")
+    span = (width - 1) * dilation
+    lags = [tap * dilation for tap in range(width)]
+
+    def init(key: jax.Array) -> ConvParams:
+        w_key, b_key = jax.random.split(key)
+        kind = jnp.dtype(dtype or jnp.zeros(()).dtype)
+        b = None if b_init is None else b_init(b_key, (output_size,), kind)
+        return ConvParams(w_init(w_key, (width, input_size, output_size), kind), b)
+
+    def initial_state(params: ConvParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None) -> ConvState:
+        ring = jnp.zeros((*batch_shape, span, input_size), params.w.dtype)
+        return ConvState(ring, jnp.zeros(batch_shape, jnp.int32))
+
+    def product(params: ConvParams, taps: list[Array]) -> Array:
+        y = sum(dot(x, w, compute_dtype) for x, w in zip(taps, params.w))
+        return y if params.b is None else y + params.b.astype(y.dtype)
+
+    def one_tick(params: ConvParams, state: ConvState, x: Array) -> tuple[ConvState, Array]:
+        """``x [N, d]``: reads n places of the ring and writes one."""
+        ring, place = state
+        rows = jnp.arange(len(x))
+        taps = [x] + [ring[rows, (place - lag) % span] for lag in lags[1:]]
+        return ConvState(ring.at[rows, place].set(x), (place + 1) % span), product(params, taps)
+
+    def chunk(
+        params: ConvParams, state: ConvState, xs: Array, mask: Array | None, reset: Array | None
+    ) -> tuple[ConvState, Array]:
+        """``xs [T, N, d]``: real ticks moved together, one product a tap over all of them, results moved "
+        "back."""
+        length, count = xs.shape[:2]
+        segments = jnp.zeros((length, count), jnp.int32) if reset is None else jnp.cumsum(reset, 0, jnp.int32)
+        last_segment = segments[-1]
+        if mask is None:
+            real, order = jnp.full(count, length, jnp.int32), None
+        else:
+            real = mask.sum(0, dtype=jnp.int32)
+            order = jnp.argsort(~mask, axis=0, stable=True)
+            segments = jnp.take_along_axis(segments, order, 0)
+            present = jnp.arange(length, dtype=jnp.int32)[:, None] < real
+            xs = masks.zero(present, jnp.take_along_axis(xs, order[..., None], 0))
+            own = present & (segments == last_segment)
+        slots = jnp.arange(span, dtype=jnp.int32)[:, None]
+        before = jnp.take_along_axis(state.ring.swapaxes(0, 1), ((state.place + slots) % span)[..., None], 0)
+        line = jnp.concatenate([before, xs])
+        taps = [line[span - lag : span - lag + length] for lag in lags]
+        if reset is not None:
+            owners = jnp.concatenate([jnp.zeros((span, count), jnp.int32), segments])
+            taps = [masks.zero(owners[span - lag : span - lag + length] == segments, x) for x, lag in zip(taps, lags)]
+        ys = product(params, taps)
+        kept = jnp.take_along_axis(line, (real + slots)[..., None], 0)
+        place = (state.place + real) % span
+        if reset is not None:
+            kept = masks.zero(jnp.take_along_axis(owners, real + slots, 0) == last_segment, kept)
+            own = segments == last_segment if mask is None else own
+            place = jnp.where(last_segment > 0, own.sum(0, dtype=jnp.int32) % span, place)
+        if mask is not None:
+            rank = jnp.cumsum(mask, 0, jnp.int32) - 1
+            ys = masks.zero(mask, jnp.take_along_axis(ys, jnp.maximum(rank, 0)[..., None], 0))
+        ring = jnp.take_along_axis(kept, ((slots - place) % span)[..., None], 0)
+        return ConvState(ring.swapaxes(0, 1), place), ys
+
+    def apply(
+        params: ConvParams,
+        state: ConvState,
+        xs: Array,
+        *,
+        mask: Array | None = None,
+        reset: Array | None = None,
+        key: Array | None = None,
+    ) -> tuple[ConvState, Array]:
+        checks.features("causal_conv", xs, input_size)
+        checks.ticks("causal_conv", "mask", mask, xs)
+        checks.ticks("causal_conv", "reset", reset, xs)
+        length, *batch, _ = xs.shape
+        checks.shapes("causal_conv", "inputs' batch", tuple(batch), "the state's", state.place.shape)
+        ring = state.ring.reshape(-1, span, input_size)
+        flat = ConvState(ring, state.place.reshape(-1))
+        xs = xs.astype(ring.dtype).reshape(length, -1, input_size)
+        if length == 1 and mask is None and reset is None:
+            new, y = one_tick(params, flat, xs[0])
+            ys = y[None]
+        else:
+            ticks = [None if flags is None else flags.reshape(length, -1) for flags in (mask, reset)]
+            new, ys = chunk(params, flat, xs, *ticks)
+        shapes = (state.ring.shape, state.place.shape)
+        new = ConvState(*(leaf.reshape(shape) for leaf, shape in zip(new, shapes)))
+        return new, ys.reshape(length, *batch, output_size)
+
+    return Layer(init, initial_state, apply)

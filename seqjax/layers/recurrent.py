@@ -1,0 +1,48 @@
+"""A cell as a layer."""
+
+from seqjax import checks
+from seqjax.base import Array, Cell, Layer, PyTree
+from seqjax.unroll import unroll
+
+
+def recurrent(cell: Cell, *, reverse: bool = False, engine: str = "auto", memory: str | int = "auto") -> Layer:
+    """A cell run along time by `seqjax.unroll`.
+
+        s_t, y_t = step(params, s_{t-1}, x_t)
+
+    In reverse, the state goes from a later chunk to an earlier one; `bidirectional` is made for streams.
+
+    Args:
+      cell: the recurrence; its randomness lives in the state, so the layer makes no use of a key.
+      reverse: run from the last tick to the first.
+      engine: as in `seqjax.unroll`.
+      memory: as in `seqjax.unroll`.
+
+    Returns:
+      A layer with the cell's params and state, and the cell's output at every tick.
+
+    Raises:
+      TypeError: something else than a cell.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> layer = sj.recurrent(sj.gru(3, 4))
+      >>> params = layer.init(jax.random.key(0))
+      >>> state, ys = layer.apply(params, layer.initial_state(params, (2,)), jnp.ones((5, 2, 3)))
+      >>> ys.shape
+      (5, 2, 4)
+    """
+    checks.instance("recurrent", cell, Cell, "Pass the cell itself, such as lstm(64, 128).")
+
+    def apply(
+        params: PyTree,
+        state: PyTree,
+        xs: PyTree,
+        *,
+        mask: Array | None = None,
+        reset: Array | None = None,
+        key: Array | None = None,
+    ) -> tuple[PyTree, PyTree]:
+        return unroll(cell, params, state, xs, mask=mask, reset=reset, reverse=reverse, engine=engine, memory=memory)
+
+    return Layer(cell.init, cell.initial_state, apply)

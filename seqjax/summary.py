@@ -1,0 +1,191 @@
+"""The size of a model: parameters, state, arithmetic a tick."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+
+from seqjax import checks
+from seqjax.base import Cell, Layer, PyTree
+
+ELEMENTWISE = """
+    add sub mul div rem max min neg abs sign floor ceil round clamp pow integer_pow square sqrt rsqrt cbrt
+    exp exp2 expm1 log log1p logistic tanh sin cos tan asin acos atan atan2 sinh cosh asinh acosh atanh
+    erf erfc erf_inv lgamma digamma add_any
+"""
+REDUCTIONS = "reduce_sum reduce_prod reduce_max reduce_min cumsum cumprod cummax cummin cumlogsumexp"
+
+
+class Leaf(NamedTuple):
+    """One array: where it is in the tree, its shape and type."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    size: int
+    bytes: int
+
+
+class Flop(NamedTuple):
+    """Floating-point operations: those of matrix products, and all others."""
+
+    products: float
+    other: float
+
+
+class Summary(NamedTuple):
+    """What `summary` found; prints as a table.
+
+    Attributes:
+      parameters: the parameters, leaf by leaf.
+      state: the state of one sequence, leaf by leaf.
+      flop: operations of one tick of one sequence, forwards.
+    """
+
+    parameters: tuple[Leaf, ...]
+    state: tuple[Leaf, ...]
+    flop: Flop
+
+    @property
+    def parameter_count(self) -> int:
+        """The number of parameters."""
+        return sum(leaf.size for leaf in self.parameters)
+
+    @property
+    def state_size(self) -> int:
+        """How many numbers are carried from tick to tick."""
+        return sum(leaf.size for leaf in self.state)
+
+    def __str__(self) -> str:
+        """The table."""
+        rows = [*_part("parameters", self.parameters), *_part("state of a sequence", self.state)]
+        a, b, c, d = (max(len(row[i]) for row in rows) for i in range(4))
+        lines = [f"{r[0]:<{a}}  {r[1]:<{b}}  {r[2]:<{c}}  {r[3]:>{d}}  {r[4]:>10}" for r in rows]
+        products, other = self.flop
+        total = f"{products + other:,.0f} FLOP a tick: {products:,.0f} in products, {other:,.0f} elsewhere"
+        return "\n".join([*lines, total])
+
+
+def summary(module: Cell | Layer, inputs: PyTree, *, params: PyTree | None = None) -> Summary:
+    """Counts parameters, state, and the arithmetic of a tick, without running anything.
+
+    Counted are the operations of the forward pass as it is written, by jaxpr: 2 m n k for a product of
+    ``[m, k]`` and ``[k, n]`` (multiplications and additions each count), likewise convolutions; 1 an element
+    for every elementwise function of floats (tanh and exp count as 1, like an addition); 1 an input element
+    for sums and other reductions. Not counted: look-ups, copies, comparisons, selections, integers, random
+    bits, and what a library kernel does. Of the branches of a condition the dearest counts; the body of a
+    while loop, whose length nobody knows, counts once.
+
+    Args:
+      module: a cell or a layer.
+      inputs: an example, or `jax.ShapeDtypeStruct`, without batch axes: one tick ``[d]`` for a cell, a chunk
+        ``[T, d]`` (or ``[T]`` of symbols) for a layer.
+      params: the parameters, needed only where ``init`` can't be traced; their values are not looked at.
+
+    Returns:
+      A `Summary`.
+
+    Raises:
+      TypeError: something else than a cell or a layer.
+
+    Example:
+      >>> import jax.numpy as jnp, seqjax as sj
+      >>> print(sj.summary(sj.elman(64, 128, dtype="float32"), jnp.zeros(64, jnp.float32)))
+      parameters           shape      type     number      memory
+        w_x                64 × 128   float32   8,192      32 KiB
+        w_h                128 × 128  float32  16,384      64 KiB
+        b                  128        float32     128       512 B
+        total                                  24,704    96.5 KiB
+      state of a sequence  shape      type     number      memory
+        (array)            128        float32     128       512 B
+        total                                     128       512 B
+      49,536 FLOP a tick: 49,152 in products, 384 elsewhere
+    """
+    if not isinstance(module, Cell):
+        checks.instance("summary", module, Layer, "Pass a cell or a layer.")
+    if params is None:
+        params = jax.eval_shape(module.init, jax.random.key(0))
+    state = jax.eval_shape(lambda p: module.initial_state(p), params)
+    if isinstance(module, Cell):
+        run, ticks = module.step, 1
+    else:
+        run, ticks = module.apply, checks.length("summary", inputs)
+    total = flop(jax.make_jaxpr(run)(params, state, inputs))
+    return Summary(_leaves(params), _leaves(state), Flop(total.products / ticks, total.other / ticks))
+
+
+def flop(jaxpr: ClosedJaxpr | Jaxpr) -> Flop:
+    """The operations of a jaxpr, by the rules of `summary`."""
+    jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+    counts = [_equation(eqn) for eqn in jaxpr.eqns]
+    return Flop(sum(c.products for c in counts), sum(c.other for c in counts))
+
+
+def _equation(eqn: JaxprEqn) -> Flop:
+    name = eqn.primitive.name
+    out: Any
+    first: Any
+    out, first = (variables[0].aval if variables else None for variables in (eqn.outvars, eqn.invars))
+    inner = [flop(sub) for sub in _subjaxprs(eqn)]
+    if name == "cond":
+        return max(inner, key=sum)
+    if inner:
+        times = eqn.params["length"] if name == "scan" else 1
+        return Flop(times * sum(i.products for i in inner), times * sum(i.other for i in inner))
+    if name == "dot_general":
+        (contracted, _), _ = eqn.params["dimension_numbers"]
+        return Flop(2 * out.size * math.prod(first.shape[axis] for axis in contracted), 0)
+    if name == "conv_general_dilated":
+        kernel: Any = eqn.invars[1].aval
+        features = kernel.shape[eqn.params["dimension_numbers"].rhs_spec[0]]
+        return Flop(2 * out.size * kernel.size // features, 0)
+    if name in ELEMENTWISE.split() and _is_float(out):
+        return Flop(0, out.size)
+    if name in REDUCTIONS.split() and _is_float(out):
+        return Flop(0, first.size)
+    return Flop(0, 0)
+
+
+def _is_float(aval: Any) -> bool:
+    return jnp.issubdtype(aval.dtype, jnp.inexact)
+
+
+def _subjaxprs(eqn: JaxprEqn) -> Iterator[ClosedJaxpr | Jaxpr]:
+    for value in eqn.params.values():
+        for one in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(one, ClosedJaxpr | Jaxpr):
+                yield one
+
+
+def _leaves(tree: PyTree) -> tuple[Leaf, ...]:
+    paths = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return tuple(
+        Leaf(
+            jax.tree_util.keystr(path, simple=True, separator="."),
+            leaf.shape,
+            str(leaf.dtype),
+            leaf.size,
+            leaf.size * leaf.dtype.itemsize,
+        )
+        for path, leaf in paths
+    )
+
+
+def _part(title: str, leaves: tuple[Leaf, ...]) -> list[tuple[str, ...]]:
+    def row(name: str, shape: str, dtype: str, size: int, memory: int) -> tuple[str, ...]:
+        return f"  {name}", shape, dtype, f"{size:,}", _amount(memory)
+
+    rows = [row(leaf.name or "(array)", " × ".join(map(str, leaf.shape)), *leaf[2:]) for leaf in leaves]
+    total = row("total", "", "", sum(leaf.size for leaf in leaves), sum(leaf.bytes for leaf in leaves))
+    return [(title, "shape", "type", "number", "memory"), *rows, total]
+
+
+def _amount(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.4g} {unit}"
+        count /= 1024
+    return f"{count:.4g} GiB"

@@ -1,0 +1,242 @@
+"""One step of training: gradient, clipping, an Optax update, and what to report."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from seqjax import checks
+from seqjax.base import Array, PyTree
+from seqjax.losses import Tally
+from seqjax.objectives import Batch, Objective
+
+
+class TrainState(NamedTuple):
+    """What training carries besides the model's state: all that a checkpoint needs.
+
+    ``step`` and ``clipped`` count the updates so far and those of them that were clipped; ``key`` is None
+    where nothing random is wanted.
+    """
+
+    params: PyTree
+    opt_state: PyTree
+    step: Array
+    clipped: Array
+    key: Array | None
+
+
+class Metrics(NamedTuple):
+    """What a step reports, as device arrays.
+
+    Attributes:
+      loss: what was descended, before the update.
+      tally: sum and count of the loss, to be added up over steps.
+      gradient_norm: ‖g‖ over all parameters, before clipping.
+      clipped: whether clipping changed the gradient.
+      clip_rate: the fraction of steps so far whose gradient was clipped, this one included.
+    """
+
+    loss: Array
+    tally: Tally
+    gradient_norm: Array
+    clipped: Array
+    clip_rate: Array
+
+
+def train_state(params: PyTree, optimizer: optax.GradientTransformation, *, key: Array | None = None) -> TrainState:
+    """Where training begins.
+
+    Args:
+      params: the parameters; copied, for `train_step` gives the memory of what it is handed to its results.
+      optimizer: any Optax transformation.
+      key: for dropout, noise and the like; None for none of it.
+
+    Returns:
+      The state before the first step.
+    """
+    params = jax.tree.map(jnp.copy, params)
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(params, optimizer.init(params), zero, jnp.copy(zero), None if key is None else jnp.copy(key))
+
+
+def train_step(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    *,
+    clip: optax.GradientTransformation | None = None,
+    divide_by: str | float = "count",
+    devices: int | Sequence[jax.Device] | None = None,
+    donate: bool = True,
+) -> Callable[[TrainState, PyTree, Batch], tuple[TrainState, PyTree, Metrics]]:
+    """A jitted function that trains on one batch or window.
+
+        train', state', metrics = step(train, state, batch)
+
+    The model's state comes back as the objective leaves it: hand it to the next window of the same
+    sequences, or start anew. Step n draws with ``fold_in(train.key, n)``.
+
+    Args:
+      objective: `seqjax.objective`, `seqjax.over_chunks`, `seqjax.truncated`, or a function of the same
+        form.
+      optimizer: any Optax transformation.
+      clip: done to the gradient first and reported: `clip_by_global_norm`, ``optax.clip`` (by value),
+        ``optax.adaptive_grad_clip``, or any other without a state of its own. A threshold means something
+        only together with ``divide_by``.
+      divide_by: ``"count"`` makes the loss the mean over real ticks; a number divides the sum by that: the
+        batch size for a sum over time and mean over sequences (Zaremba et al. 2014).
+      devices: spread the first batch axis over these devices, or over that many of ``jax.devices()``.
+        Gradients are summed over devices, then divided, so that the result is that of one device up to
+        rounding; what is drawn between recurrences (dropout) differs.
+      donate: reuse the memory of ``train``, which is then gone: keep the returned one.
+
+    Returns:
+      The step function.
+
+    Raises:
+      ValueError: a batch that the devices can't share equally, or a clip that has a state.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, seqjax as sj
+      >>> model = sj.serial(sj.recurrent(sj.gru(1, 8)), sj.dense(8, 1))
+      >>> params = model.init(jax.random.key(0))
+      >>> optimizer = optax.adam(1e-2)
+      >>> objective = sj.objective(model, sj.mean_squared_error)
+      >>> step = sj.train_step(objective, optimizer, clip=sj.clip_by_global_norm(1.0))
+      >>> train, state = sj.train_state(params, optimizer), model.initial_state(params, (2,))
+      >>> train, state, metrics = step(train, state, sj.Batch(jnp.ones((5, 2, 1)), jnp.zeros((5, 2, 1))))
+      >>> train.step.item(), metrics.tally.count.item()
+      (1, 10)
+    """
+    if divide_by != "count" and not (isinstance(divide_by, int | float) and divide_by > 0):
+        raise ValueError(
+            f"train_step: expected divide_by 'count' or a number above 0, got {divide_by!r}. "
+            "Give the batch size for a sum over time and mean over sequences."
+        )
+    mesh = _mesh(devices)
+
+    def of_sum(params: PyTree, state: PyTree, batch: Batch, key: Array | None) -> tuple[PyTree, PyTree, Tally]:
+        """The gradient of the summed loss, which adds up over devices as tallies do."""
+
+        def summed(params: PyTree) -> tuple[Array, tuple[PyTree, Tally]]:
+            new, tally = objective(params, state, batch, key)
+            return tally.sum, (new, tally)
+
+        gradient, (new, tally) = jax.grad(summed, has_aux=True)(params)
+        return gradient, new, tally
+
+    def on_each(params: PyTree, state: PyTree, batch: Batch, key: Array | None) -> tuple[PyTree, PyTree, Tally]:
+        key = None if key is None else jax.random.fold_in(key, jax.lax.axis_index("batch"))
+        gradient, new, tally = of_sum(params, state, batch, key)
+        return jax.lax.psum(gradient, "batch"), new, jax.lax.psum(tally, "batch")
+
+    if mesh is None:
+        gradient_of_sum = of_sum
+    else:
+        whole, examples, ticks = PartitionSpec(), PartitionSpec("batch"), PartitionSpec(None, "batch")
+        gradient_of_sum = jax.shard_map(
+            on_each,
+            mesh=mesh,
+            in_specs=(whole, examples, ticks, whole),
+            out_specs=(whole, examples, whole),
+            check_vma=False,
+        )
+
+    def step(train: TrainState, state: PyTree, batch: Batch) -> tuple[TrainState, PyTree, Metrics]:
+        key = None if train.key is None else jax.random.fold_in(train.key, train.step)
+        gradient, state, tally = gradient_of_sum(train.params, state, batch, key)
+        divisor = jnp.maximum(tally.count, 1) if divide_by == "count" else jnp.asarray(divide_by)
+        loss = tally.sum / divisor.astype(tally.sum.dtype)
+        gradient = jax.tree.map(lambda g: g / divisor.astype(g.dtype), gradient)
+        clipped_gradient, clipped = _clip(clip, gradient, train.params)
+        with jax.numpy_dtype_promotion("standard"):  # Optax counts on it
+            updates, opt_state = optimizer.update(clipped_gradient, train.opt_state, train.params)
+            params = optax.apply_updates(train.params, updates)
+        count = train.clipped + clipped.astype(train.clipped.dtype)
+        train = TrainState(params, opt_state, train.step + 1, count, train.key)
+        rate = train.clipped / train.step
+        return train, state, Metrics(loss, tally, optax.tree.norm(gradient), clipped, rate)
+
+    jitted = jax.jit(step, donate_argnums=(0,) if donate else ())
+    if mesh is None:
+        return jitted
+
+    def spread(train: TrainState, state: PyTree, batch: Batch) -> tuple[TrainState, PyTree, Metrics]:
+        _divisible(mesh.size, state, batch)
+        shardings = [NamedSharding(mesh, spec) for spec in (whole, examples, ticks)]
+        return jitted(*jax.device_put((train, state, batch), tuple(shardings)))
+
+    return spread
+
+
+def clip_by_global_norm(threshold: float) -> optax.GradientTransformation:
+    """Scales the gradient down to a norm, over all parameters together.
+
+        g ← η g / ‖g‖ if ‖g‖ > η, else g, unchanged to the bit
+
+    `optax.clip_by_global_norm` differs only at ‖g‖ = η, where it rounds.
+
+    Args:
+      threshold: η.
+
+    Returns:
+      An Optax transformation without state.
+
+    Raises:
+      ValueError: a threshold that is not above 0.
+
+    References:
+      Pascanu, Mikolov and Bengio (2013), On the difficulty of training recurrent neural networks.
+      https://arxiv.org/abs/1211.5063
+    """
+    if not threshold > 0:
+        raise ValueError(f"clip_by_global_norm: expected a threshold above 0, got {threshold!r}. Raise it.")
+
+    def scale(gradient: PyTree, params: PyTree | None) -> PyTree:
+        norm = optax.tree.norm(gradient)
+        factor = threshold / jnp.maximum(norm, threshold)
+        return jax.tree.map(lambda g: jnp.where(norm > threshold, g * factor.astype(g.dtype), g), gradient)
+
+    return optax.stateless(scale)
+
+
+def _clip(clip: optax.GradientTransformation | None, gradient: PyTree, params: PyTree) -> tuple[PyTree, Array]:
+    """The clipped gradient, and whether that changed anything."""
+    if clip is None:
+        return gradient, jnp.zeros((), bool)
+    state = clip.init(params)
+    if jax.tree.leaves(state):
+        raise ValueError(
+            f"train_step: expected a clip without state, got one that keeps {type(state).__name__}. "
+            "Chain it with the optimizer: optax.chain(clip, optimizer)."
+        )
+    clipped, _ = clip.update(gradient, state, params)
+    changed = jax.tree.map(lambda a, b: jnp.any(a != b), gradient, clipped)
+    return clipped, jnp.stack(jax.tree.leaves(changed)).any()
+
+
+def _mesh(devices: int | Sequence[jax.Device] | None) -> Mesh | None:
+    if devices is None:
+        return None
+    if isinstance(devices, int):
+        checks.sizes("train_step", devices=devices)
+        available = jax.devices()
+        if devices > len(available):
+            raise ValueError(
+                f"train_step: expected at most {len(available)} devices, got devices={devices}. On a CPU, "
+                'jax.config.update("jax_num_cpu_devices", n) before anything else makes n of them.'
+            )
+        devices = available[:devices]
+    return Mesh(np.array(devices), ("batch",))
+
+
+def _divisible(parts: int, state: PyTree, batch: Batch) -> None:
+    for leaf, axis in [(s, 0) for s in jax.tree.leaves(state)] + [(b, 1) for b in jax.tree.leaves(batch)]:
+        if leaf.ndim <= axis or leaf.shape[axis] % parts:
+            raise ValueError(
+                f"train_step: expected a first batch axis that {parts} devices can share equally, got shape "
+                f"{leaf.shape}. Change the batch size or the number of devices."
+            )

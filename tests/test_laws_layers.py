@@ -1,0 +1,243 @@
+"""Laws that every layer obeys."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+from laws import (
+    MASKS,
+    RESET,
+    B,
+    T,
+    assert_close,
+    at,
+    floats,
+    loss,
+    no_compiles,
+    plain,
+    poison,
+    restarted,
+    state_of,
+)
+from zoo import LAYERS, perturbed
+
+import seqjax as sj
+from seqjax.base import is_noise
+
+
+@pytest.fixture(params=LAYERS, scope="module")
+def case(request):
+    return LAYERS[request.param]
+
+
+@pytest.fixture
+def causal(case):
+    """Skips the laws that hold only where no output depends on later inputs."""
+    if not case.causal:
+        pytest.skip("reads from both ends")
+
+
+@pytest.fixture(scope="module")
+def layer(case):
+    return case.make()
+
+
+@pytest.fixture(scope="module")
+def params(layer):
+    return jax.jit(lambda key: perturbed(layer.init(key), jax.random.key(2)))(jax.random.key(1))
+
+
+@pytest.fixture(scope="module")
+def xs(case):
+    return case.draw(jax.random.key(3), (T, B))
+
+
+def loop(layer, params, state, xs, mask, reset):
+    """One example and one tick at a time: no batch, no mask, no reset, no chunk."""
+    rows = []
+    for b in range(B):
+        s = at(state, b)
+        blank = jax.eval_shape(lambda p, s, x: layer.apply(p, s, x)[1], params, s, at(xs, slice(0, 1), b))
+        ys = [jax.tree.map(lambda y: jnp.zeros(y.shape, y.dtype), blank)] * T
+        for t in range(T):
+            if reset[t, b]:
+                s = restarted(layer, params, s)
+            if mask[t, b]:
+                s, ys[t] = layer.apply(params, s, at(xs, slice(t, t + 1), b))
+        rows.append((s, jax.tree.map(lambda *y: jnp.concatenate(y), *ys)))
+    states, outs = zip(*rows)
+    return jax.tree.map(lambda *s: jnp.stack(s), *states), jax.tree.map(lambda *y: jnp.stack(y, 1), *outs)
+
+
+def valued(f, argnums=0):
+    """``f -> result`` as ``(result, gradient of loss(result))``."""
+
+    def scalar(*args):
+        result = f(*args)
+        return loss(result), result
+
+    def both(*args):
+        (_, result), gradient = jax.value_and_grad(scalar, argnums, has_aux=True, allow_int=True)(*args)
+        return result, gradient
+
+    return both
+
+
+@pytest.mark.usefixtures("causal")
+def test_chunk_equals_ticks_one_by_one(layer, params, xs):
+    """Values, last state and gradients, with masks, resets, noise and NaN in the padding."""
+    mask = MASKS["holes"]
+    state = state_of(layer, params, key=jax.random.key(9))
+    bad = poison(mask, xs)
+    fast = jax.jit(valued(lambda params: layer.apply(params, state, bad, mask=mask, reset=RESET)))
+    slow = valued(lambda params: loop(layer, params, state, xs, mask, RESET))
+    assert_close(fast(params), slow(params))
+
+
+def test_padded_length_changes_nothing(layer, params, xs):
+    """NaN behind the end: values and the gradients of parameters and inputs are those without it."""
+    state = state_of(layer, params)
+    pad = jnp.concatenate([xs, jnp.full_like(xs[:2], jnp.nan if floats(xs) else 0)])
+
+    def run(params, xs, mask):
+        state_T, ys = layer.apply(params, state, xs, mask=mask)
+        return state_T, jax.tree.map(lambda y: y[:T], ys)
+
+    run = jax.jit(valued(run, (0, 1)))
+    padded, (of_params, of_xs) = run(params, pad, sj.masks.from_lengths(jnp.full(B, T), T + 2))
+    expected, (expected_of_params, expected_of_xs) = run(params, xs, None)
+    assert_close((padded, of_params), (expected, expected_of_params))
+    if floats(xs):
+        assert_close(of_xs, jnp.concatenate([expected_of_xs, jnp.zeros_like(xs[:2])]))
+
+
+def test_masked_outputs_are_zero(layer, params, xs):
+    mask = MASKS["holes"]
+    _, ys = layer.apply(params, state_of(layer, params), poison(mask, xs), mask=mask)
+    for y in floats(ys):
+        assert np.array_equal(np.asarray(y)[~mask], np.zeros_like(np.asarray(y)[~mask]))
+
+
+@pytest.mark.usefixtures("causal")
+def test_chunks_compose(layer, params, xs):
+    state = state_of(layer, params, key=jax.random.key(5))
+    mask = MASKS["holes"]
+    whole = layer.apply(params, state, xs, mask=mask, reset=RESET)
+    middle, first = layer.apply(params, state, xs[:3], mask=mask[:3], reset=RESET[:3])
+    last, second = layer.apply(params, middle, xs[3:], mask=mask[3:], reset=RESET[3:])
+    assert_close(whole, (last, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)))
+
+
+def test_batch_equals_vmap(layer, params, xs):
+    """A batch is its examples, noise included; two batch axes are one."""
+    state, mask = layer.initial_state(params, (B,), key=jax.random.key(6)), MASKS["lengths"]
+
+    @jax.jit
+    def apply(state, xs, mask, reset):
+        return layer.apply(params, state, xs, mask=mask, reset=reset)
+
+    batched = apply(state, xs, mask, RESET)
+    assert_close(batched, jax.jit(jax.vmap(apply, (0, 1, 1, 1), (0, 1)))(state, xs, mask, RESET))
+    wide = jax.tree.map(lambda s: s[None], state)
+    new, ys = apply(wide, xs[:, None], mask[:, None], RESET[:, None])
+    assert_close(batched, (at(new, 0), at(ys, slice(None), 0)))
+
+
+def test_state_keeps_its_type(layer, params, xs):
+    for key in (None, jax.random.key(7)):
+        state = layer.initial_state(params, (B,), key=key)
+        assert all(leaf.shape[:1] == (B,) for leaf in jax.tree.leaves(state))
+        new, _ = layer.apply(params, state, xs, key=key)
+        chex.assert_trees_all_equal_shapes_and_dtypes(state, new)
+
+
+def test_one_trace_and_second_call_compiles_nothing(layer, params, xs):
+    traces = []
+
+    @jax.jit
+    def apply(*args):
+        traces.append(1)
+        return layer.apply(*args)
+
+    after, _ = apply(params, state_of(layer, params), xs)
+    with no_compiles():
+        apply(params, after, xs)
+    assert len(traces) == 1
+
+
+def test_second_eager_call_compiles_nothing(layer, params, xs):
+    state = state_of(layer, params)
+    layer.apply(params, state, xs, mask=MASKS["holes"], reset=RESET)
+    with no_compiles():
+        layer.apply(params, state, xs, mask=MASKS["holes"], reset=RESET)
+
+
+def test_gradients_by_finite_differences(layer, params, xs):
+    state = state_of(layer, params)
+    leaves, tree = jax.tree.flatten((params, state, xs))
+    moving = floats(leaves)
+    if not moving:
+        return
+
+    def f(moving):
+        given = iter(moving)
+        filled = [next(given) if jnp.issubdtype(x.dtype, jnp.inexact) else x for x in leaves]
+        return loss(layer.apply(*tree.unflatten(filled), mask=MASKS["lengths"], reset=RESET))
+
+    check_grads(jax.jit(f), (moving,), order=1, modes=["fwd", "rev"], atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("causal")
+def test_causal(layer, params, xs):
+    """Changing the input at tick s changes no output before s."""
+    state = state_of(layer, params)
+    s = 4
+    other = xs.at[s:].set(4 - xs[s:] if jnp.issubdtype(xs.dtype, jnp.integer) else xs[s:] + 1)
+    _, ys = layer.apply(params, state, xs)
+    _, zs = layer.apply(params, state, other)
+    assert_close(at(ys, slice(s)), at(zs, slice(s)), rtol=0, atol=0)
+    assert any(np.abs(a[s:] - b[s:]).max() > 0 for a, b in zip(floats(ys), floats(zs)))
+
+
+def test_gradients_stay_finite_over_long_sequences(layer, case):
+    """T = 10,000 from the initial parameters, in float32 numbers as users run it."""
+    params = jax.tree.map(lambda p: p.astype(jnp.float32), layer.init(jax.random.key(0)))
+    xs = case.draw(jax.random.key(1), (10_000,))
+    xs = xs.astype(jnp.float32) if jnp.issubdtype(xs.dtype, jnp.inexact) else xs
+
+    @jax.jit
+    @jax.value_and_grad
+    def f(params):
+        _, ys = layer.apply(params, layer.initial_state(params), xs)
+        return loss(ys)
+
+    value, gradient = f(params)
+    chex.assert_tree_all_finite((value, gradient))
+
+
+def test_per_example_gradients_and_ensembles(layer, params, xs):
+    f = valued(lambda params, state, x: layer.apply(params, state, x)[1])
+    state = state_of(layer, params)
+    half = jax.tree.map(lambda p: p * 0.5, params)
+    apart = jax.jit(jax.vmap(f, (None, 0, 1)))(params, state, xs)
+    assert_close(at(apart, 1), jax.jit(f)(params, at(state, 1), xs[:, 1]))
+    if jax.tree.leaves(params):
+        pair = jax.tree.map(lambda p, q: jnp.stack([p, q]), params, half)
+        assert_close(at(jax.jit(jax.vmap(f, (0, None, None)))(pair, state, xs), 1), jax.jit(f)(half, state, xs))
+
+
+def test_redraw_changes_noise_only(layer, params):
+    state = state_of(layer, params, key=jax.random.key(8))
+    again = sj.redraw(layer, params, state, jax.random.key(10))
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, again)
+    for old, new in zip(
+        jax.tree.leaves(state, is_leaf=is_noise), jax.tree.leaves(again, is_leaf=is_noise), strict=True
+    ):
+        if is_noise(old):
+            assert not any(
+                np.array_equal(a, b) for a, b in zip(jax.tree.leaves(plain(old)), jax.tree.leaves(plain(new)))
+            )
+        else:
+            assert_close(old, new, rtol=0, atol=0)

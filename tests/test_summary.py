@@ -1,0 +1,95 @@
+"""The summary against formulas and counts by hand."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import seqjax as sj
+from seqjax.summary import flop
+
+D, H = 64, 128
+
+
+@pytest.mark.parametrize(
+    ("cell", "parameters", "products"),
+    [
+        (sj.elman(D, H), 24_704, 1),
+        (sj.gru(D, H, reset="before"), 74_112, 3),
+        (sj.gru(D, H), 74_112 + H, 3),  # the reset after the product has an inner bias of its own
+        (sj.lstm(D, H), 98_816, 4),
+    ],
+    ids=["elman", "gru_before", "gru_after", "lstm"],
+)
+def test_cells(cell, parameters, products):
+    """h(d+h+1) parameters a gate and 2 h (d+h) operations in its products."""
+    found = sj.summary(cell, jnp.zeros(D))
+    assert found.parameter_count == parameters
+    assert found.state_size == (2 * H if products == 4 else H)
+    assert found.flop.products == products * 2 * H * (D + H)
+
+
+def test_elementwise_by_hand():
+    """LSTM: x W + h U, + b: 2·4h; three σ, two tanh, three products, one sum: 9h. Elman: 2h, h."""
+    assert sj.summary(sj.lstm(D, H), jnp.zeros(D)).flop.other == 17 * H
+    assert sj.summary(sj.elman(D, H), jnp.zeros(D)).flop.other == 3 * H
+
+
+def test_a_layer_is_counted_by_the_tick():
+    model = sj.serial(sj.embedding(65, D), sj.dropout(0.5), sj.recurrent(sj.lstm(D, H)), sj.dense(H, 65))
+    cell = sj.summary(sj.lstm(D, H), jnp.zeros(D))
+    for length in (1, 7, 50):
+        found = sj.summary(model, jax.ShapeDtypeStruct((length,), jnp.int32))
+        assert found.parameter_count == 65 * D + 98_816 + 65 * (H + 1)
+        assert found.state_size == 2 * H
+        assert found.flop.products == cell.flop.products + 2 * 65 * H
+        assert found.flop.other == cell.flop.other + 65
+
+
+def test_other_operations():
+    x = jnp.ones((3, 4))
+
+    def count(f, *args):
+        return flop(jax.make_jaxpr(f)(*args))
+
+    assert count(lambda x: jnp.exp(x).sum(), x) == (0, 24)
+    assert count(lambda x: x[:, ::2].T, x) == (0, 0)
+    assert count(lambda x: jnp.arange(5) + 1, x) == (0, 0)
+    assert count(lambda x: jnp.einsum("bij,bjk->bik", x[None], x.T[None]), x) == (2 * 3 * 3 * 4, 0)
+    kernel, signal = jnp.ones((5, 4, 2)), jnp.ones((1, 4, 10))
+    convolve = lambda s, k: jax.lax.conv_general_dilated(s, k, (1,), "VALID")
+    assert count(convolve, signal, kernel) == (2 * 9 * 5 * 4 * 2, 0)
+    branches = lambda x: jax.lax.cond(x[0, 0] > 0, lambda x: x @ x.T, lambda x: (x + x) @ x.T, x)
+    assert count(branches, x) == (72, 12)
+    assert count(jax.checkpoint(jax.jit(lambda x: x + x)), x) == (0, 12)
+    assert count(lambda x: jax.lax.scan(lambda c, r: (c * r, None), x[0], x)[0], x) == (0, 12)
+
+
+def test_parameters_may_be_given_where_init_cannot_be_traced():
+    cell = sj.elman(3, 4, w_h_init=sj.initializers.spectral_radius(0.9))
+    params = cell.init(jax.random.key(0))
+    assert sj.summary(cell, jnp.zeros(3), params=params).parameter_count == 4 * (3 + 4 + 1)
+
+
+def test_noise_is_no_state_without_a_key():
+    assert sj.summary(sj.zoneout(sj.gru(3, 4), 0.1), jnp.zeros(3)).state_size == 4
+
+
+def test_table():
+    text = str(
+        sj.summary(sj.serial(sj.dense(3, 2), sj.recurrent(sj.lstm(2, 1000, dtype="float32"))), jnp.zeros((5, 3)))
+    )
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "0.w 3 × 2 float64 6 48 B" in lines
+    assert "1.w_h 1000 × 4000 float32 4,000,000 15.26 MiB" in lines
+    assert "total 4,012,008 15.3 MiB" in lines
+    assert "1.c 1000 float32 1,000 3.906 KiB" in lines
+    assert lines[-1].startswith("8,033,014 FLOP a tick: 8,016,012 in products, 17,002 elsewhere")
+
+
+def test_bad_input_is_told():
+    with pytest.raises(TypeError, match=r"summary: expected a Layer, got PjitFunction\. Pass a cell or a layer"):
+        sj.summary(jnp.tanh, jnp.zeros(3))
+    with pytest.raises(ValueError, match="summary: expected leaves with one number of ticks"):
+        sj.summary(sj.dense(3, 2), jnp.zeros(()))
+    with pytest.raises(ValueError, match="lstm: expected inputs of size 3, got 4"):
+        sj.summary(sj.lstm(3, 2), jnp.zeros(4))
