@@ -24,13 +24,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         import tyro
 
-        from seqjax.recipes import charlm, sample, score
+        from seqjax.recipes import charlm, devices, sample, score
         from seqjax.recipes.loop import Interrupted
         from seqjax.recipes.options import BadInput, RunOptions, bad_input
         from seqjax.recipes.run import Run
     except ModuleNotFoundError as error:
         return _say(f"seqjax: expected the libraries of the recipes, got no module {error.name}. {REMEDY}", 2)
 
+    devices.make()
     recipes = {"charlm": charlm, "sample": sample, "score": score}
     argv = sys.argv[1:] if argv is None else list(argv)
     options = tyro.extras.subcommand_cli_from_dict(

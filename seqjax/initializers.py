@@ -1,7 +1,8 @@
 """Initialisers of recurrent weights: one draw a gate block, and biases that know which gate they sit in.
 
-Weights take the initialisers of `jax.nn.initializers` (``(key, shape, dtype) -> array``). A bias initialiser here is
-``(key, gates, hidden_size, dtype) -> [len(gates) * hidden_size]`` with the gates' names in the cell's order.
+Weights take the initialisers of `jax.nn.initializers` (``(key, shape, dtype) -> array``). A bias initialiser
+here is ``(key, gates, hidden_size, dtype) -> [len(gates) * hidden_size]`` with the gates' names in the cell's
+order.
 """
 
 from collections.abc import Callable
@@ -9,12 +10,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.nn.initializers import glorot_uniform, orthogonal
 
+from seqjax import checks
 from seqjax.base import Array
+from seqjax.products import Bias, accumulator, bias_blocks
 
 Initializer = Callable[..., Array]
-BiasInitializer = Callable[..., Array]
+BiasInitializer = Callable[..., Bias]
 
 input_weights = glorot_uniform()
 recurrent_weights = orthogonal()
@@ -30,7 +34,7 @@ def identity(scale: float = 1.0) -> Initializer:
     >>> identity(0.5)(jax.random.key(0), (2, 2), jnp.float32).tolist()
     [[0.5, 0.0], [0.0, 0.5]]
     """
-    return lambda key, shape, dtype: scale * jnp.eye(*shape, dtype=dtype)
+    return lambda key, shape, dtype: scale * jnp.eye(shape[0], shape[1], dtype=dtype)
 
 
 def uniform(hidden_size: int) -> Initializer:
@@ -42,24 +46,28 @@ def uniform(hidden_size: int) -> Initializer:
 def spectral_radius(radius: float, density: float = 1.0) -> Initializer:
     """A random matrix scaled so that its largest eigenvalue has modulus ``radius``.
 
-    Entries are uniform in [-1, 1], each kept with probability ``density``. The eigenvalues are found once, on the
-    host, in float64; the function cannot be traced.
+    Entries are uniform in [-1, 1], each kept with probability ``density``. The eigenvalues are found once, on
+    the host, in float64; the function cannot be traced.
 
     References:
       Jaeger (2001), The "echo state" approach to analysing and training recurrent neural networks.
     """
+    if not radius >= 0:
+        raise ValueError(f"spectral_radius: expected a radius of at least 0, got {radius!r}. Set radius.")
     if not 0 < density <= 1:
         raise ValueError(f"spectral_radius: expected a density in (0, 1], got {density!r}. Use 1 for a dense matrix.")
 
     def init(key: Array, shape: tuple[int, int], dtype: jnp.dtype) -> Array:
-        import numpy as np
-
         weights_key, mask_key = jax.random.split(key)
-        w = jax.random.uniform(weights_key, shape, minval=-1, maxval=1)
-        w = np.asarray(jnp.where(jax.random.bernoulli(mask_key, density, shape), w, 0), np.float64)
+        drawn = jax.random.uniform(weights_key, shape, minval=-1, maxval=1)
+        kept = jax.random.bernoulli(mask_key, density, shape)
+        w = np.asarray(jnp.where(kept, drawn, 0), np.float64)
         largest = np.abs(np.linalg.eigvals(w)).max()
         if largest == 0:
-            raise ValueError("spectral_radius: the matrix drawn has no nonzero eigenvalue. Raise the density or size.")
+            raise ValueError(
+                "spectral_radius: expected a matrix with an eigenvalue other than 0, got none at shape "
+                f"{shape} and density {density}. Raise one of them."
+            )
         return jnp.asarray(w * (radius / largest), dtype)
 
     return init
@@ -87,10 +95,14 @@ def forget_bias(value: float = 1.0) -> BiasInitializer:
     return init
 
 
+lstm_bias = forget_bias(1.0)
+
+
 def chrono(longest: float) -> BiasInitializer:
     """Biases that spread memory over 1 … ``longest`` ticks: b_f = ln U(1, longest - 1), b_i = -b_f.
 
-    In a GRU of the form h' = z ⊙ h + (1-z) ⊙ n the copying gate z takes the part of f. Other gates get zero.
+    In a cell of the form h' = z ⊙ h + (1-z) ⊙ n the copying gate z takes the part of f; where the gates are
+    called u (update) and f, as in `seqjax.reset_lstm`, u takes the part of i. Other gates get zero.
 
     References:
       Tallec and Ollivier (2018), Can recurrent neural networks warp time? https://arxiv.org/abs/1804.11188
@@ -100,10 +112,35 @@ def chrono(longest: float) -> BiasInitializer:
 
     def init(key: Array, gates: tuple[str, ...], hidden_size: int, dtype: jnp.dtype) -> Array:
         memory = jnp.log(jax.random.uniform(key, (hidden_size,), dtype, 1, longest - 1))
-        signs = {"f": 1, "z": 1, "i": -1}
+        signs = {"f": 1, "z": 1, "i": -1, "u": -1}
         return jnp.concatenate([signs.get(gate, 0) * memory for gate in gates])
 
     return init
+
+
+def only(*biased: str, init: BiasInitializer = zero_bias) -> BiasInitializer:
+    """A bias in the named gates and in no other: an absent bias is no parameter.
+
+    The parameter ``b`` is then a tuple, one entry a gate: ``[h]``, or None where there is no bias.
+
+    Args:
+      *biased: names of gates, in any order.
+      init: draws the bias of all gates, of which the named ones are kept.
+
+    Raises:
+      ValueError: when drawing, if the cell has no gate of a name.
+
+    >>> only("i", "f", init=forget_bias(1.0))(jax.random.key(0), ("i", "f", "g"), 1, jnp.float32)
+    (Array([0.], dtype=float32), Array([1.], dtype=float32), None)
+    """
+
+    def draw(key: Array, gates: tuple[str, ...], hidden_size: int, dtype: jnp.dtype) -> tuple[Array | None, ...]:
+        for name in biased:
+            checks.choice("only", "the gate with a bias", name, gates)
+        blocks = bias_blocks(init(key, gates, hidden_size, dtype), len(gates))
+        return tuple(block if gate in biased else None for gate, block in zip(gates, blocks))
+
+    return draw
 
 
 class GateWeights(NamedTuple):
@@ -111,7 +148,7 @@ class GateWeights(NamedTuple):
 
     w_x: Array
     w_h: Array
-    b: Array | None
+    b: Bias
 
 
 def gate_weights(
@@ -120,12 +157,13 @@ def gate_weights(
     input_size: int,
     hidden_size: int,
     *,
+    recurrent_size: int | None = None,
     w_x_init: Initializer = input_weights,
     w_h_init: Initializer = recurrent_weights,
     b_init: BiasInitializer | None = zero_bias,
     dtype: jnp.dtype | None = None,
 ) -> GateWeights:
-    """Draws ``w_x [d, k h]``, ``w_h [h, k h]``, ``b [k h]``, every gate's block by a draw of its own.
+    """Draws ``w_x [d, k h]``, ``w_h [r, k h]``, ``b [k h]``, every gate's block by a draw of its own.
 
     One orthogonal draw of ``[h, k h]`` would not make any gate's square block orthogonal.
 
@@ -134,8 +172,9 @@ def gate_weights(
       gates: the gates' names, in order; k is their number.
       input_size: d.
       hidden_size: h.
+      recurrent_size: r, the size of what is fed back; h if None.
       w_x_init: initialiser of each ``[d, h]`` block.
-      w_h_init: initialiser of each ``[h, h]`` block.
+      w_h_init: initialiser of each ``[r, h]`` block.
       b_init: bias initialiser; None for a cell without bias.
       dtype: of the parameters; JAX's default float if None.
 
@@ -146,12 +185,11 @@ def gate_weights(
     w_x_key, w_h_key, b_key = jax.random.split(key, 3)
 
     def blocks(init: Initializer, key: Array, rows: int) -> Array:
-        draws = [init(k, (rows, hidden_size), dtype) for k in jax.random.split(key, len(gates))]
-        return jnp.concatenate(draws, axis=1)
+        draws = [init(k, (rows, hidden_size), accumulator(dtype)) for k in jax.random.split(key, len(gates))]
+        return jnp.concatenate(draws, axis=1).astype(dtype)
 
     return GateWeights(
         blocks(w_x_init, w_x_key, input_size),
-        blocks(w_h_init, w_h_key, hidden_size),
+        blocks(w_h_init, w_h_key, recurrent_size or hidden_size),
         None if b_init is None else b_init(b_key, gates, hidden_size, dtype),
     )
-

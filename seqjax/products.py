@@ -1,10 +1,12 @@
-"""Products of one tick: operands in a compute dtype, sums in float32 or wider; and the mark on a recurrent input."""
+"""Products of one tick: operands in a compute dtype, sums in float32 or wider."""
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from seqjax.base import Array
+
+Bias = Array | tuple[Array | None, ...] | None
 
 RECURRENT_INPUT = "seqjax.recurrent_input"
 
@@ -40,9 +42,23 @@ def recurrent_input(h: Array) -> Array:
     return checkpoint_name(h, RECURRENT_INPUT)
 
 
-def preactivation(
-    x: Array, h: Array, w_x: Array, w_h: Array, b: Array | None, compute_dtype: jnp.dtype | None = None
-) -> Array:
-    """``x W + h U + b`` for all gates of a cell at once, ``h`` marked as recurrent input; no bias if ``b`` is None."""
-    a = dot(x, w_x, compute_dtype) + dot(recurrent_input(h), w_h, compute_dtype)
-    return a if b is None else a + b.astype(a.dtype)
+def preactivation(x: Array, h: Array, w_x: Array, w_h: Array, b: Bias, compute_dtype: jnp.dtype | None = None) -> Array:
+    """``x W + h U + b`` for all gates of a cell at once, ``h`` marked as recurrent input."""
+    return add_bias(dot(x, w_x, compute_dtype) + dot(recurrent_input(h), w_h, compute_dtype), b)
+
+
+def add_bias(a: Array, b: Bias) -> Array:
+    """``a + b``: b is ``[kh]``, a tuple of one block ``[h]`` or None a gate, or None for no bias at all."""
+    if b is None:
+        return a
+    if not isinstance(b, tuple):
+        return a + b.astype(a.dtype)
+    blocks = jnp.split(a, len(b), axis=-1)
+    return jnp.concatenate([add_bias(block, own) for block, own in zip(blocks, b)], axis=-1)
+
+
+def bias_blocks(b: Bias, gates: int) -> tuple[Array | None, ...]:
+    """The bias of each gate by itself, None where there is none."""
+    if b is None:
+        return (None,) * gates
+    return b if isinstance(b, tuple) else tuple(jnp.split(b, gates, axis=-1))

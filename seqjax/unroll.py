@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from seqjax import base, checks, masks
 from seqjax.base import Array, Cell, PyTree
 from seqjax.engines import plan
+from seqjax.engines.costs import predict
 from seqjax.engines.explain import Explanation
 from seqjax.engines.explain import explain as describe
 
@@ -127,7 +128,7 @@ def explain(
         mask, reset, ticks = prepare(cell, params, state, xs, mask=mask, lengths=lengths, reset=reset, length=length)
         step, parts, inputs = problem(cell, params, xs, mask, reset, reverse=reverse)
         chosen = plan.choose(engine, memory, step, parts, state, inputs, length=ticks)
-        costs = plan.predict(chosen.prepared, step, parts, state, inputs)
+        costs = predict(chosen.prepared, step, parts, state, inputs)
         plans.append(describe(chosen, costs, ticks))
 
     jax.eval_shape(trace, params, state, xs, mask, lengths, reset)

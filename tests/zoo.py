@@ -26,21 +26,82 @@ class LayerCase(NamedTuple):
     causal: bool = True
 
 
+def symbols(key, shape):
+    """Integers of a vocabulary of 5."""
+    return jax.random.randint(key, shape, 0, 5)
+
+
+def draw_square(key, shape):
+    """Inputs as wide as the state."""
+    return jax.random.normal(key, (*shape, H))
+
+
+def draw_perturbed(key, shape):
+    """Inputs and perturbations of an LSTM's state."""
+    x, h, c = jax.random.split(key, 3)
+    epsilon = sj.LSTMState(*(0.1 * jax.random.normal(k, (*shape, H)) for k in (h, c)))
+    return jax.random.normal(x, (*shape, D)), epsilon
+
+
 CELLS: dict[str, CellCase] = {
     "elman": CellCase(lambda: sj.elman(D, H)),
+    "pass_through": CellCase(lambda: sj.pass_through(D, H)),
+    "carousel": CellCase(lambda: sj.carousel(D, H)),
+    "lstm_1997": CellCase(lambda: sj.lstm_1997(D, H)),
     "lstm": CellCase(lambda: sj.lstm(D, H)),
+    "peephole_diagonal": CellCase(lambda: sj.peephole_lstm(D, H)),
+    "peephole_full": CellCase(lambda: sj.peephole_lstm(D, H, peepholes="full")),
+    "five_equation_lstm": CellCase(lambda: sj.five_equation_lstm(H), draw_square),
+    "reset_lstm": CellCase(lambda: sj.reset_lstm(D, H)),
+    "coupled_lstm": CellCase(lambda: sj.coupled_lstm(D, H)),
+    "projected_lstm": CellCase(lambda: sj.projected_lstm(D, H, 2)),
     "gru_after": CellCase(lambda: sj.gru(D, H)),
     "gru_before": CellCase(lambda: sj.gru(D, H, reset="before")),
+    "multiplicative_rnn": CellCase(lambda: sj.multiplicative_rnn(D, H, factor_size=5)),
+    "multiplicative_lstm": CellCase(lambda: sj.multiplicative_lstm(D, H)),
+    "layer_norm_elman": CellCase(lambda: sj.layer_norm_elman(D, H)),
     "layer_norm_lstm": CellCase(lambda: sj.layer_norm_lstm(D, H)),
+    "layer_norm_gru": CellCase(lambda: sj.layer_norm_gru(D, H)),
+    "bias_in_blocks": CellCase(lambda: sj.gru(D, H, b_init=sj.initializers.only("z"), inner_bias=False)),
     "stack": CellCase(lambda: sj.stack(sj.lstm(D, H), sj.gru(H, 2))),
+    "residual": CellCase(lambda: sj.residual(sj.lstm(H, H)), draw_square),
     "zoneout": CellCase(lambda: sj.zoneout(sj.lstm(D, H), sj.LSTMState(h=0.05, c=0.3))),
+    "variational_dropout": CellCase(lambda: sj.variational_dropout(sj.elman(D, H), 0.4)),
+    "recurrent_dropout": CellCase(lambda: sj.recurrent_dropout(sj.gru(D, H), 0.4)),
+    "learned_initial_state": CellCase(lambda: sj.learned_initial_state(sj.lstm(D, H))),
+    "random_initial_state": CellCase(lambda: sj.random_initial_state(sj.elman(D, H), 0.5)),
+    "first_bias": CellCase(lambda: sj.first_bias(sj.elman(D, H))),
+    "with_states": CellCase(lambda: sj.with_states(sj.lstm(D, H))),
+    "perturbed": CellCase(lambda: sj.perturbed(sj.lstm(D, H)), draw_perturbed),
 }
 
-LAYERS: dict[str, LayerCase] = {}
+LAYERS: dict[str, LayerCase] = {
+    "recurrent": LayerCase(lambda: sj.recurrent(sj.lstm(D, H))),
+    "recurrent_reverse": LayerCase(lambda: sj.recurrent(sj.gru(D, H), reverse=True), causal=False),
+    "pointwise": LayerCase(lambda: sj.pointwise(lambda _, x: x / jnp.sqrt((x**2).sum(-1, keepdims=True)))),
+    "dense": LayerCase(lambda: sj.dense(D, H, activation=jnp.tanh)),
+    "embedding": LayerCase(lambda: sj.embedding(5, D), symbols),
+    "layer_norm": LayerCase(lambda: sj.layer_norm(D)),
+    "feed_forward": LayerCase(lambda: sj.feed_forward(D, H, activation=jnp.tanh)),
+    "dropout": LayerCase(lambda: sj.dropout(0.5)),
+    "residual": LayerCase(lambda: sj.residual(sj.recurrent(sj.elman(D, D)))),
+    "bidirectional": LayerCase(lambda: sj.bidirectional(sj.lstm(D, H), sj.gru(D, 2)), causal=False),
+    "serial": LayerCase(
+        lambda: sj.serial(
+            sj.embedding(5, D),
+            sj.dropout(0.3),
+            sj.recurrent(sj.stack(sj.zoneout(sj.gru(D, H), 0.3), sj.elman(H, D))),
+            sj.dense(D, 5),
+        ),
+        symbols,
+    ),
+    "tied_embedding": LayerCase(lambda: sj.tied_embedding(5, D, sj.recurrent(sj.elman(D, D))), symbols),
+    "causal_conv": LayerCase(lambda: sj.causal_conv(D, H, width=3, dilation=2)),
+}
 
 
 def perturbed(params, key, scale=0.3):
-    """Parameters moved off their initial values, so that zero biases and unit gains cannot hide a missing term."""
+    """Parameters moved off their start, so that zero biases and unit gains cannot hide a missing term."""
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves)) if leaves else []
     moved = [

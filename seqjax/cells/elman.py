@@ -1,5 +1,6 @@
 """The simple recurrent network."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -7,8 +8,9 @@ import jax.numpy as jnp
 
 from seqjax import checks, initializers
 from seqjax.base import Array, Cell
+from seqjax.cells.states import zeros
 from seqjax.initializers import BiasInitializer, Initializer, gate_weights
-from seqjax.products import accumulator, preactivation
+from seqjax.products import Bias, preactivation
 
 
 class ElmanParams(NamedTuple):
@@ -16,7 +18,7 @@ class ElmanParams(NamedTuple):
 
     w_x: Array
     w_h: Array
-    b: Array | None
+    b: Bias
 
 
 def elman(
@@ -64,15 +66,13 @@ def elman(
       Elman (1990), Finding structure in time. https://doi.org/10.1207/s15516709cog1402_1
     """
     checks.sizes("elman", input_size=input_size, hidden_size=hidden_size)
+    draw = functools.partial(gate_weights, w_x_init=w_x_init, w_h_init=w_h_init, b_init=b_init, dtype=dtype)
 
     def init(key: Array) -> ElmanParams:
-        weights = gate_weights(
-            key, ("h",), input_size, hidden_size, w_x_init=w_x_init, w_h_init=w_h_init, b_init=b_init, dtype=dtype
-        )
-        return ElmanParams(*weights)
+        return ElmanParams(*draw(key, ("h",), input_size, hidden_size))
 
     def initial_state(params: ElmanParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None) -> Array:
-        return jnp.zeros((*batch_shape, hidden_size), accumulator(params.w_h.dtype))
+        return zeros(batch_shape, hidden_size, params.w_h)
 
     def step(params: ElmanParams, h: Array, x: Array) -> tuple[Array, Array]:
         checks.inputs("elman", x, h.shape[:-1], input_size)

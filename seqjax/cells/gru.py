@@ -1,5 +1,6 @@
 """The gated recurrent unit, in its two variants."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -7,8 +8,11 @@ import jax.numpy as jnp
 
 from seqjax import checks, initializers
 from seqjax.base import Array, Cell
+from seqjax.cells.states import zeros
 from seqjax.initializers import BiasInitializer, Initializer, gate_weights
-from seqjax.products import accumulator, dot, recurrent_input
+from seqjax.products import Bias, add_bias, dot, recurrent_input
+
+GATES = ("r", "z", "n")
 
 
 class GRUParams(NamedTuple):
@@ -19,7 +23,7 @@ class GRUParams(NamedTuple):
 
     w_x: Array
     w_h: Array
-    b: Array | None
+    b: Bias
     b_n: Array | None
 
 
@@ -28,6 +32,7 @@ def gru(
     hidden_size: int,
     *,
     reset: str = "after",
+    inner_bias: bool | None = None,
     w_x_init: Initializer = initializers.input_weights,
     w_h_init: Initializer = initializers.recurrent_weights,
     b_init: BiasInitializer | None = initializers.zero_bias,
@@ -41,13 +46,15 @@ def gru(
         n = tanh(x Wₙ + bₙ + (r ⊙ h) Uₙ)           reset before it (the paper; no cₙ)
         h' = z ⊙ h + (1-z) ⊙ n                     y = h'
 
-    Other texts write h' = (1-z) ⊙ h + z ⊙ n: their z is 1-z here. `swap_update_gate` maps one's parameters to the
-    other's. Gate order r, z, n as in torch.
+    Other texts write h' = (1-z) ⊙ h + z ⊙ n: their z is 1-z here. `swap_update_gate` maps one's parameters to
+    the other's. Gate order r, z, n as in torch.
 
     Args:
       input_size: d.
       hidden_size: h.
       reset: ``"after"`` or ``"before"`` the recurrent product of the candidate.
+      inner_bias: whether there is a cₙ; if None, where reset is after the product and there is a bias at all.
+        Without it the cell has 3h(d+h+1) parameters, with it h more.
       w_x_init: initialiser of each gate's block of W.
       w_h_init: initialiser of each gate's block of U.
       b_init: bias initialiser; None for no bias at all.
@@ -58,7 +65,8 @@ def gru(
       A cell with state h ``[*B, h]`` and output h.
 
     Raises:
-      ValueError: a size below 1, an unknown ``reset``, or inputs of another size.
+      ValueError: a size below 1, an unknown ``reset``, an inner bias with reset before the product, or inputs
+        of another size.
 
     Example:
       >>> import jax, seqjax as sj
@@ -66,41 +74,36 @@ def gru(
       (2, 6)
 
     References:
-      Cho et al. (2014), Learning phrase representations using RNN encoder-decoder. https://arxiv.org/abs/1406.1078
+      Cho et al. (2014), Learning phrase representations using RNN encoder-decoder.
+      https://arxiv.org/abs/1406.1078
     """
     checks.sizes("gru", input_size=input_size, hidden_size=hidden_size)
     checks.choice("gru", "reset", reset, ("after", "before"))
-    inner_bias = reset == "after" and b_init is not None
+    if inner_bias and reset == "before":
+        raise ValueError(
+            "gru: expected no inner bias with reset='before', where cₙ and bₙ would be one and the same, got "
+            "inner_bias=True. Leave it out or use reset='after'."
+        )
+    if inner_bias is None:
+        inner_bias = reset == "after" and b_init is not None
+    draw = functools.partial(gate_weights, w_x_init=w_x_init, w_h_init=w_h_init, b_init=b_init, dtype=dtype)
 
     def init(key: Array) -> GRUParams:
-        weights = gate_weights(
-            key,
-            ("r", "z", "n"),
-            input_size,
-            hidden_size,
-            w_x_init=w_x_init,
-            w_h_init=w_h_init,
-            b_init=b_init,
-            dtype=dtype,
-        )
+        weights = draw(key, GATES, input_size, hidden_size)
         return GRUParams(*weights, jnp.zeros(hidden_size, weights.w_h.dtype) if inner_bias else None)
 
     def initial_state(params: GRUParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None) -> Array:
-        return jnp.zeros((*batch_shape, hidden_size), accumulator(params.w_h.dtype))
+        return zeros(batch_shape, hidden_size, params.w_h)
 
     def step(params: GRUParams, h: Array, x: Array) -> tuple[Array, Array]:
         checks.inputs("gru", x, h.shape[:-1], input_size)
         h_in = recurrent_input(h)
-        a = dot(x, params.w_x, compute_dtype)
-        if params.b is not None:
-            a = a + params.b.astype(a.dtype)
+        a = add_bias(dot(x, params.w_x, compute_dtype), params.b)
         a_rz, a_n = jnp.split(a, [2 * hidden_size], axis=-1)
         if reset == "after":
             u_rz, u_n = jnp.split(dot(h_in, params.w_h, compute_dtype), [2 * hidden_size], axis=-1)
-            if params.b_n is not None:
-                u_n = u_n + params.b_n.astype(a.dtype)
             r, z = jnp.split(jax.nn.sigmoid(a_rz + u_rz), 2, axis=-1)
-            n = jnp.tanh(a_n + r * u_n)
+            n = jnp.tanh(a_n + r * add_bias(u_n, params.b_n))
         else:
             w_rz, w_n = jnp.split(params.w_h, [2 * hidden_size], axis=-1)
             r, z = jnp.split(jax.nn.sigmoid(a_rz + dot(h_in, w_rz, compute_dtype)), 2, axis=-1)
@@ -117,10 +120,14 @@ def swap_update_gate(params: GRUParams) -> GRUParams:
     1 - σ(a) = σ(-a), so the update gate's weights and bias change sign.
     """
 
-    def flip(w: Array | None) -> Array | None:
-        if w is None:
-            return None
+    def flip(w: Array) -> Array:
         r, z, n = jnp.split(w, 3, axis=-1)
         return jnp.concatenate([r, -z, n], axis=-1)
 
-    return params._replace(w_x=flip(params.w_x), w_h=flip(params.w_h), b=flip(params.b))
+    b = params.b
+    if isinstance(b, tuple):
+        r, z, n = b
+        b = (r, None if z is None else -z, n)
+    elif b is not None:
+        b = flip(b)
+    return params._replace(w_x=flip(params.w_x), w_h=flip(params.w_h), b=b)

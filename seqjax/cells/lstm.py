@@ -1,5 +1,6 @@
 """Long short-term memory."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -7,9 +8,11 @@ import jax.numpy as jnp
 
 from seqjax import checks, initializers
 from seqjax.base import Array, Cell
-from seqjax.cells.states import LSTMState
+from seqjax.cells.states import LSTMState, lstm_zeros
 from seqjax.initializers import BiasInitializer, Initializer, gate_weights
-from seqjax.products import accumulator, preactivation
+from seqjax.products import Bias, preactivation
+
+GATES = ("i", "f", "g", "o")
 
 
 class LSTMParams(NamedTuple):
@@ -17,7 +20,7 @@ class LSTMParams(NamedTuple):
 
     w_x: Array
     w_h: Array
-    b: Array | None
+    b: Bias
 
 
 def lstm(
@@ -26,7 +29,7 @@ def lstm(
     *,
     w_x_init: Initializer = initializers.input_weights,
     w_h_init: Initializer = initializers.recurrent_weights,
-    b_init: BiasInitializer | None = initializers.forget_bias(1.0),
+    b_init: BiasInitializer | None = initializers.lstm_bias,
     dtype: jnp.dtype | None = None,
     compute_dtype: jnp.dtype | None = None,
 ) -> Cell[LSTMParams, LSTMState]:
@@ -35,17 +38,18 @@ def lstm(
         i, f, o = σ(x W + h U + b)      g = tanh(x W + h U + b)
         c' = f ⊙ c + i ⊙ g              h' = o ⊙ tanh(c')            y = h'
 
-    Gate order i, f, g, o as in torch and cuDNN; one bias; the forget gate's bias starts at 1. The candidate is g and
-    the output gate o here; some texts call the candidate a or c̃.
+    Gate order i, f, g, o as in torch and cuDNN; one bias; the forget gate's bias starts at 1. The candidate
+    is g and the output gate o here; some texts call the candidate a or c̃.
 
     Args:
       input_size: d.
       hidden_size: h.
       w_x_init: initialiser of each gate's block of W.
       w_h_init: initialiser of each gate's block of U.
-      b_init: bias initialiser, `initializers.forget_bias(1.0)` or e.g. `initializers.chrono`; None for no bias.
+      b_init: bias initialiser, such as `initializers.chrono`; None for no bias.
       dtype: of the parameters; JAX's default float if None.
-      compute_dtype: of the products' operands; ``dtype`` if None. Sums and the state stay in float32 or wider.
+      compute_dtype: of the products' operands; ``dtype`` if None. Sums and the state stay in float32 or
+        wider.
 
     Returns:
       A cell with state `LSTMState` and output h ``[*B, h]``.
@@ -65,25 +69,13 @@ def lstm(
       Gers, Schmidhuber and Cummins (2000), Learning to forget. https://doi.org/10.1162/089976600300015015
     """
     checks.sizes("lstm", input_size=input_size, hidden_size=hidden_size)
+    draw = functools.partial(gate_weights, w_x_init=w_x_init, w_h_init=w_h_init, b_init=b_init, dtype=dtype)
 
     def init(key: Array) -> LSTMParams:
-        weights = gate_weights(
-            key,
-            ("i", "f", "g", "o"),
-            input_size,
-            hidden_size,
-            w_x_init=w_x_init,
-            w_h_init=w_h_init,
-            b_init=b_init,
-            dtype=dtype,
-        )
-        return LSTMParams(*weights)
+        return LSTMParams(*draw(key, GATES, input_size, hidden_size))
 
-    def initial_state(
-        params: LSTMParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None
-    ) -> LSTMState:
-        zeros = jnp.zeros((*batch_shape, hidden_size), accumulator(params.w_h.dtype))
-        return LSTMState(zeros, zeros)
+    def initial_state(params: LSTMParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None) -> LSTMState:
+        return lstm_zeros(batch_shape, hidden_size, params.w_h)
 
     def step(params: LSTMParams, state: LSTMState, x: Array) -> tuple[LSTMState, Array]:
         h, c = state

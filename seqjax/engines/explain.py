@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from seqjax.engines.costs import Costs, total_bytes
 from seqjax.engines.jaxprs import Equation
-from seqjax.engines.plan import Costs, Plan, total_bytes
+from seqjax.engines.plan import Plan
 
 
 class LoopReport(NamedTuple):

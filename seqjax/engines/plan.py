@@ -1,7 +1,6 @@
 """Which engine runs a recurrence, in chunks of what length, and what its gradient keeps."""
 
 import functools
-import itertools
 import math
 import os
 import re
@@ -13,7 +12,8 @@ import jax
 from seqjax import checks
 from seqjax.base import PyTree
 from seqjax.engines import jaxprs
-from seqjax.engines.chunked import Schedule, kept
+from seqjax.engines.chunked import Schedule
+from seqjax.engines.costs import Costs, predict, total_bytes
 from seqjax.engines.distribute import UnsupportedError
 from seqjax.engines.scan import scan
 from seqjax.engines.split import Split, split
@@ -22,20 +22,6 @@ ENGINES = ("auto", "scan", "split")
 MEMORY = ("auto", "all", "carries", "sqrt", "log")
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 FAN = 8
-
-
-class Costs(NamedTuple):
-    """Bytes a tick, by what is kept for the gradient.
-
-    Attributes:
-      state: a, the state at one tick.
-      all: r, everything the backward pass reads.
-      carries: what ``memory="carries"`` keeps.
-    """
-
-    state: int
-    all: int
-    carries: int
 
 
 class Plan(NamedTuple):
@@ -74,54 +60,19 @@ def choose(
             engine = "scan"
             why.append(f"scan: {refusal}")
     costs = functools.cache(lambda: predict(prepared, step, params, state, xs))
-    schedule, reason = _schedule(engine, memory, budget, length, prepared, costs)
+    schedule, reason = _schedule(memory, budget, length, prepared, state, costs)
     return Plan(engine, schedule, (*why, reason), prepared)
 
 
-def predict(prepared: Split | None, step: Callable, params: PyTree, state: PyTree, xs: PyTree) -> Costs:
-    """Bytes a tick that a gradient keeps, counted from the residuals of a short chunk."""
-    leaves, tree = jax.tree.flatten(state)
-    inputs, inputs_tree = jax.tree.flatten(xs)
-    ticks = min([4, *(x.shape[0] for x in inputs)])
-    chunk_types = [jaxprs.trace(lambda x: x[:ticks], jax.typeof(x)).out_avals[0] for x in inputs]
-
-    def bytes_a_tick(keep: str) -> int:
-        def chunk(state: list, xs: list, params: PyTree) -> tuple:
-            if prepared is None:
-                state, xs = tree.unflatten(state), inputs_tree.unflatten(xs)
-                return scan(step, params, state, xs, schedule=Schedule(ticks, keep), length=ticks, reverse=False)
-            early = prepared.early(params, tree.unflatten(state))
-
-            def run(state: list, xs: list) -> tuple[list, list]:
-                recompute = keep == "carries"
-                return prepared.chunk(early, state, xs, length=ticks, reverse=False, recompute=recompute)
-
-            return kept(run, keep, in_loop=True)(state, xs)
-
-        def residuals(*values: jax.Array) -> list:
-            s, x, p = (
-                values[: len(leaves)],
-                values[len(leaves) : len(leaves) + len(inputs)],
-                values[len(leaves) + len(inputs) :],
-            )
-            pullback = jax.vjp(chunk, list(s), list(x), jax.tree.unflatten(jax.tree.structure(params), p))[1]
-            return jax.tree.leaves(pullback)
-
-        flat = [*map(jax.typeof, leaves), *chunk_types, *map(jax.typeof, jax.tree.leaves(params))]
-        jaxpr = jaxprs.trace(residuals, *flat).jaxpr
-        given = set(jaxpr.invars)
-        varying = jaxprs.dependent(jaxpr.eqns, jaxpr.invars[: len(leaves) + len(inputs)])
-        found = {v for v in jaxpr.outvars if not jaxprs.is_literal(v) and v in varying and v not in given}
-        return sum(jaxprs.nbytes(v.aval) for v in found if v.aval.ndim and v.aval.shape[0] == ticks) // ticks
-
-    a = sum(jaxprs.nbytes(jax.typeof(leaf)) for leaf in leaves)
-    return Costs(a, bytes_a_tick("all"), bytes_a_tick("carries"))
-
-
 def _schedule(
-    engine: str, memory: str | int, budget: int | None, length: int, prepared: Split | None, costs: Callable
+    memory: str | int,
+    budget: int | None,
+    length: int,
+    prepared: Split | None,
+    state: PyTree,
+    costs: Callable[[], Costs],
 ) -> tuple[Schedule, str]:
-    if memory == "all" or (memory == "auto" and _fits_easily(prepared, length)):
+    if memory == "all" or (memory == "auto" and _fits_easily(prepared, state, length)):
         return Schedule(_batch_chunk(prepared, length), "all"), "all activations kept"
     if isinstance(memory, int):
         return Schedule(min(memory, length), "nothing"), f"states kept every {memory} ticks"
@@ -129,11 +80,7 @@ def _schedule(
         return _by_name(memory, length, prepared, costs()), memory
     budget = budget if budget is not None else _memory_of_device() // 4
     for name in ("all", "carries", "sqrt", "log"):
-        schedule = (
-            Schedule(_batch_chunk(prepared, length), "all")
-            if name == "all"
-            else _by_name(name, length, prepared, costs())
-        )
+        schedule = _by_name(name, length, prepared, costs())
         total = total_bytes(schedule, length, costs())
         if total <= budget:
             return schedule, f"{name}: {total:,} of {budget:,} bytes"
@@ -144,8 +91,8 @@ def _schedule(
 
 
 def _by_name(name: str, length: int, prepared: Split | None, costs: Costs) -> Schedule:
-    if name == "carries":
-        return Schedule(_batch_chunk(prepared, length), "carries")
+    if name in ("all", "carries"):
+        return Schedule(_batch_chunk(prepared, length), name)
     best = math.sqrt(length * costs.state / (2 * costs.all)) if costs.all else length
     chunk = divisor(length, max(16, round(best)))
     if name == "sqrt":
@@ -169,16 +116,6 @@ def blocks(length: int, chunk: int) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def total_bytes(schedule: Schedule, length: int, costs: Costs) -> int:
-    """Bytes that a gradient over ``length`` ticks keeps by a schedule; twice r inside the chunk at work."""
-    at_work = 2 * costs.all * min(schedule.chunk, length)
-    if schedule.keep != "nothing":
-        return length * (costs.all if schedule.keep == "all" else costs.carries) + at_work
-    sizes = [schedule.chunk, *schedule.blocks, length]
-    borders = sum(math.ceil(outer / inner) for inner, outer in itertools.pairwise(sizes))
-    return borders * costs.state + at_work
-
-
 def _batch_chunk(prepared: Split | None, length: int) -> int:
     """Ticks whose batched work is large enough for a product and small enough for a cache."""
     if prepared is None:
@@ -200,9 +137,14 @@ def divisor(length: int, target: int) -> int:
     return min(near, key=lambda k: abs(math.log(k / target)), default=target)
 
 
-def _fits_easily(prepared: Split | None, length: int) -> bool:
-    """Whether every value of every tick together is small beside the device's memory."""
-    return prepared is not None and length * prepared.tick_bytes < _memory_of_device() // 8
+def _fits_easily(prepared: Split | None, state: PyTree, length: int) -> bool:
+    """Whether every value of every tick together is small beside the device's memory; needs no trace.
+
+    Where the step was not traced, 32 values a tick are assumed for each of the state's (an LSTM computes 15).
+    """
+    state_bytes = sum(jaxprs.nbytes(jax.typeof(leaf)) for leaf in jax.tree.leaves(state))
+    tick_bytes = 32 * state_bytes if prepared is None else prepared.tick_bytes
+    return length * tick_bytes < _memory_of_device() // 8
 
 
 @functools.cache

@@ -20,7 +20,7 @@ STATES = "seqjax.states"
 REPEATED = {
     "abs", "add", "add_any", "and", "broadcast_in_dim", "clamp", "concatenate", "convert_element_type", "copy", "eq",
     "expand_dims", "ge", "gt", "integer_pow", "is_finite", "le", "lt", "max", "min", "mul", "ne", "neg", "not", "or",
-    "reshape", "select_n", "sign", "slice", "split", "square", "squeeze", "stop_gradient", "sub", "transpose", "xor",
+    "one_minus_square", "reshape", "select_n", "sign", "slice", "split", "square", "squeeze", "stop_gradient", "sub", "transpose", "xor",
 }  # fmt: skip
 
 

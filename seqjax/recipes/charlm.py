@@ -23,7 +23,7 @@ import optax
 
 import seqjax as sj
 from seqjax.base import Array, PyTree
-from seqjax.recipes import figure, loop
+from seqjax.recipes import devices, figure, loop
 from seqjax.recipes.options import (
     BadInput,
     File,
@@ -116,6 +116,7 @@ def main(options: Options) -> None:
         sj.truncated(model, sj.cross_entropy, options.window),
         optimizer,
         clip=sj.clip_by_global_norm(options.clip),
+        devices=devices.share("charlm", options.devices, options.batch_size),
     )
     start = initial(model, optimizer, options)
     empty = start.memory
@@ -133,7 +134,8 @@ def main(options: Options) -> None:
     measure = scorer(model)
 
     def evaluate(state: Training) -> dict[str, float]:
-        nats, count = log_loss(measure, model, state.train.params, held_back, columns=32, lead=256)
+        params = jax.device_put(state.train.params, jax.devices()[0])
+        nats, count = log_loss(measure, model, params, held_back, columns=32, lead=256)
         return {"validation_loss": nats / count, "validation_bits": sj.bits_per_character(nats / count)}
 
     facts = {
@@ -167,7 +169,7 @@ def main(options: Options) -> None:
     picture = draw(folder)
     written = write(
         model,
-        final.train.params,
+        jax.device_put(final.train.params, jax.devices()[0]),
         prompt,
         length=options.length,
         temperature=options.temperature,
@@ -200,9 +202,14 @@ def language_model(options: Options, symbols: int) -> sj.Layer:
 
 
 def optimizer_of(options: Options) -> optax.GradientTransformation:
-    """Adam; its learning rate rises linearly, then falls along half a cosine."""
+    """Adam with `schedule_of`."""
+    return optax.adam(schedule_of(options))
+
+
+def schedule_of(options: Options) -> optax.Schedule:
+    """A learning rate that rises linearly, then falls along half a cosine."""
     top, warmup = options.learning_rate, options.steps // 20
-    return optax.adam(optax.warmup_cosine_decay_schedule(0.1 * top, top, warmup, options.steps, 0.1 * top))
+    return optax.warmup_cosine_decay_schedule(0.1 * top, top, warmup, options.steps, 0.1 * top)
 
 
 def initial(model: sj.Layer, optimizer: optax.GradientTransformation, options: Options) -> Training:

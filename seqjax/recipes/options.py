@@ -27,6 +27,8 @@ class RunOptions:
     """Parameter updates in all, those before a --resume included."""
     run_dir: Folder | None = None
     """New folder for the run's files; runs/RECIPE-DATE-TIME if not given."""
+    devices: int = 0
+    """Devices that share each batch; 0 for all cores of a CPU, one accelerator elsewhere."""
     resume: Folder | None = None
     """Go on with the run in this folder, with its own options."""
 
@@ -34,6 +36,7 @@ class RunOptions:
         """Raises ValueError at the first option that cannot be used; a recipe adds checks of its own."""
         check_sizes(who, self, "steps")
         check_seed(who, self.seed)
+        check_not_negative(who, self, "devices")
         if self.resume is not None and self.run_dir is not None:
             raise ValueError(f"{who}: expected --run-dir or --resume, got both. A resumed run stays in its folder.")
 

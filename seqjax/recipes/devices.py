@@ -1,0 +1,45 @@
+"""All the cores of a CPU: the batch of a training step spread over host devices.
+
+XLA runs the small products of a recurrence on one core, and independent loops of one program one after the other. Two
+programs on two host devices do use two cores (benchmarks/results, docs/performance.md).
+"""
+
+import os
+
+import jax
+
+from seqjax.recipes.options import BadInput
+
+
+def make() -> None:
+    """Makes one host device a core; to be called before JAX computes anything. Other platforms are not touched."""
+    try:
+        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    except RuntimeError:  # JAX has already started, with the devices that its caller wanted
+        return
+
+
+def share(who: str, asked: int, batch_size: int) -> int | None:
+    """How many devices share a batch: those asked for, or on a CPU as many as there are and divide it.
+
+    Args:
+      who: the recipe, for errors.
+      asked: ``--devices``; 0 to choose.
+      batch_size: examples in a batch.
+
+    Returns:
+      The number for `seqjax.train_step`; None for one.
+
+    Raises:
+      BadInput: more devices than there are, or a number that does not divide the batch.
+    """
+    available = jax.device_count()
+    if asked > available or (asked and batch_size % asked):
+        raise BadInput(
+            f"{who}: expected --devices to divide the batch size {batch_size} and be at most {available}, got {asked}. "
+            "Leave it out to have it chosen."
+        )
+    if not asked:
+        usable = available if jax.default_backend() == "cpu" else 1
+        asked = next(n for n in range(usable, 0, -1) if batch_size % n == 0)
+    return asked if asked > 1 else None

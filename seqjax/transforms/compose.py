@@ -1,0 +1,92 @@
+"""Stacks and residual connections."""
+
+import jax
+
+from seqjax import checks
+from seqjax.base import Array, Cell, PyTree
+
+
+def stack(*cells: Cell) -> Cell:
+    """Cells on top of each other: each reads the output of the one below at the same tick.
+
+        state_l', y_l = step_l(params_l, state_l, y_{l-1})      y_0 = x
+
+    Args:
+      *cells: from the input upwards.
+
+    Returns:
+      A cell whose params and state are tuples, one entry a layer, and whose output is the topmost output.
+
+    Raises:
+      ValueError: no cell.
+      TypeError: something else than a cell.
+
+    Example:
+      >>> import jax, seqjax as sj
+      >>> cell = sj.stack(sj.lstm(8, 16), sj.gru(16, 4))
+      >>> len(cell.init(jax.random.key(0)))
+      2
+
+    References:
+      El Hihi and Bengio (1995), Hierarchical recurrent neural networks for long-term dependencies.
+      https://papers.nips.cc/paper/1102-hierarchical-recurrent-neural-networks-for-long-term-dependencies
+    """
+    if not cells:
+        raise ValueError("stack: expected at least one cell, got none. Pass the cells from the input upwards.")
+    for cell in cells:
+        checks.instance("stack", cell, Cell, "Layers go into serial, cells into stack.")
+
+    def init(key: Array) -> tuple:
+        return tuple(cell.init(k) for cell, k in zip(cells, jax.random.split(key, len(cells))))
+
+    def initial_state(params: tuple, batch_shape: tuple[int, ...] = (), *, key: Array | None = None) -> tuple:
+        keys = [None] * len(cells) if key is None else jax.random.split(key, len(cells))
+        return tuple(cell.initial_state(p, batch_shape, key=k) for cell, p, k in zip(cells, params, keys))
+
+    def step(params: tuple, state: tuple, x: PyTree) -> tuple[tuple, PyTree]:
+        new = []
+        for cell, p, s in zip(cells, params, state):
+            s, x = cell.step(p, s, x)
+            new.append(s)
+        return tuple(new), x
+
+    return Cell(init, initial_state, step)
+
+
+def residual(cell: Cell) -> Cell:
+    """The cell's output added to its input.
+
+        state', F(x) = step(params, state, x)      y = x + F(x)
+
+    F = 0 makes it the identity. In a deep stack every layer then adds to what the one below says.
+
+    Args:
+      cell: F; its output has the shape of its input.
+
+    Returns:
+      A cell with F's params and state.
+
+    Raises:
+      TypeError: something else than a cell.
+      ValueError: F changes the shape.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> cell = sj.residual(sj.elman(2, 2))
+      >>> zero = jax.tree.map(jnp.zeros_like, cell.init(jax.random.key(0)))
+      >>> cell.step(zero, cell.initial_state(zero), jnp.array([1.0, 2.0]))[1].tolist()
+      [1.0, 2.0]
+
+    References:
+      He et al. (2016), Deep residual learning for image recognition. https://arxiv.org/abs/1512.03385
+      Wu et al. (2016), Google's neural machine translation system (residual LSTM stacks), section 3.1.
+      https://arxiv.org/abs/1609.08144
+    """
+    checks.instance("residual", cell, Cell, "Pass a cell, such as lstm(64, 64).")
+
+    def step(params: PyTree, state: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
+        state, y = cell.step(params, state, x)
+        checks.same_shapes("residual", x, y)
+        return state, jax.tree.map(lambda x, y: x.astype(y.dtype) + y, x, y)
+
+    return Cell(cell.init, cell.initial_state, step)

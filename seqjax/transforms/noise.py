@@ -1,0 +1,45 @@
+"""What randomised cells share: one key an example, kept in the state as `Noise`."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from seqjax.base import Array, Cell, Noise, PyTree
+
+
+def per_example(draw: Callable[[Array], PyTree], keys: Array) -> PyTree:
+    """``draw(key)`` for every key of an array ``[*B]``, so that a batch equals its examples one by one."""
+    for _ in range(keys.ndim):
+        draw = jax.vmap(draw)
+    return draw(keys)
+
+
+def example_keys(key: Array, batch_shape: tuple[int, ...]) -> Array:
+    """One key an example, ``[*B]``."""
+    return jax.random.split(key, batch_shape) if batch_shape else key
+
+
+def drop(x: Array, keys: Array, index: int, rate: float) -> Array:
+    """Each number of ``x [*B, ...]`` zeroed with probability ``rate``, the rest scaled by 1/(1-rate).
+
+    The same keys and index drop the same units: called at every tick with keys that stay, it is one mask a
+    sequence.
+    """
+
+    def keep(key: Array) -> Array:
+        return jax.random.bernoulli(jax.random.fold_in(key, index), 1 - rate, x.shape[keys.ndim :])
+
+    return jnp.where(per_example(keep, keys), x / (1 - rate), jnp.zeros_like(x))
+
+
+def with_keys(cell: Cell, step: Callable) -> Cell:
+    """A cell with state ``(state, Noise(keys))``, one key an example and None without a key."""
+
+    def initial_state(params: PyTree, batch_shape: tuple[int, ...] = (), *, key: Array | None = None) -> tuple:
+        if key is None:
+            return cell.initial_state(params, batch_shape), Noise(None)
+        inner, own = jax.random.split(key)
+        return cell.initial_state(params, batch_shape, key=inner), Noise(example_keys(own, batch_shape))
+
+    return Cell(cell.init, initial_state, step)

@@ -1,0 +1,202 @@
+"""One tick of every cell in NumPy float64, written from the equations, gate by gate and for a single example.
+
+A reference is ``step(p, state, x) -> (state, y)`` with the parameters of the package's cell as NumPy arrays.
+It takes the gates' blocks by name, in the order that the cell's docstring states.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+
+def sigmoid(a):
+    return 1 / (1 + np.exp(-a))
+
+
+def relu(a):
+    return np.maximum(a, 0)
+
+
+def blocks(w, names):
+    """The block of each gate by name; zeros for a bias that is absent, in a block or altogether."""
+    if w is None:
+        return SimpleNamespace(**dict.fromkeys(names, 0.0))
+    parts = w if isinstance(w, tuple) else np.split(w, len(names), axis=-1)
+    return SimpleNamespace(**{name: 0.0 if part is None else part for name, part in zip(names, parts)})
+
+
+def standardized(a, epsilon=1e-5):
+    return (a - np.mean(a)) / np.sqrt(np.var(a) + epsilon)
+
+
+def elman(activation):
+    def step(p, h, x):
+        bias = 0.0 if p.b is None else p.b
+        h = activation(x @ p.w_x + h @ p.w_h + bias)
+        return h, h
+
+    return step
+
+
+def pass_through(p, h, x):
+    W, U, b = blocks(p.w_x, "nz"), blocks(p.w_h, "nz"), blocks(p.b, "nz")
+    candidate = relu(x @ W.n + h @ U.n + b.n)
+    z = sigmoid(x @ W.z + h @ U.z + b.z)
+    h = z * h + (1 - z) * candidate
+    return h, h
+
+
+def carousel(p, state, x):
+    h, c = state
+    c = c + np.tanh(x @ p.w_x + h @ p.w_h + p.b)
+    h = np.tanh(c)
+    return (h, c), h
+
+
+def lstm_1997(p, state, x):
+    h, c = state
+    W, U, b = blocks(p.w_x, "igo"), blocks(p.w_h, "igo"), blocks(p.b, "igo")
+    i = sigmoid(x @ W.i + h @ U.i + b.i)
+    g = np.tanh(x @ W.g + h @ U.g + b.g)
+    o = sigmoid(x @ W.o + h @ U.o + b.o)
+    c = c + i * g
+    h = o * np.tanh(c)
+    return (h, c), h
+
+
+def lstm(p, state, x):
+    h, c = state
+    W, U, b = blocks(p.w_x, "ifgo"), blocks(p.w_h, "ifgo"), blocks(p.b, "ifgo")
+    i = sigmoid(x @ W.i + h @ U.i + b.i)
+    f = sigmoid(x @ W.f + h @ U.f + b.f)
+    g = np.tanh(x @ W.g + h @ U.g + b.g)
+    o = sigmoid(x @ W.o + h @ U.o + b.o)
+    c = f * c + i * g
+    h = o * np.tanh(c)
+    return (h, c), h
+
+
+def peephole_lstm(peep):
+    """``peep(c, P)`` is ``c * P`` for diagonal peepholes, ``c @ P`` for full ones."""
+
+    def step(p, state, x):
+        h, c = state
+        W, U, b = blocks(p.w_x, "ifgo"), blocks(p.w_h, "ifgo"), blocks(p.b, "ifgo")
+        P = blocks(p.w_c, "ifo")
+        i = sigmoid(x @ W.i + h @ U.i + peep(c, P.i) + b.i)
+        f = sigmoid(x @ W.f + h @ U.f + peep(c, P.f) + b.f)
+        g = np.tanh(x @ W.g + h @ U.g + b.g)
+        new_c = f * c + i * g
+        o = sigmoid(x @ W.o + h @ U.o + peep(new_c, P.o) + b.o)
+        h = o * np.tanh(new_c)
+        return (h, new_c), h
+
+    return step
+
+
+def five_equation_lstm(p, state, x):
+    h, c = state
+    W, U = blocks(p.w_x, "fio"), blocks(p.w_h, "fio")
+    f = sigmoid(h @ U.f + x @ W.f)
+    i = sigmoid(h @ U.i + x @ W.i)
+    o = sigmoid(h @ U.o + x @ W.o)
+    c = f * c + i * x
+    h = o * c
+    return (h, c), h
+
+
+def reset_lstm(p, state, x):
+    """With one matrix over [a, x] a gate, as in the equations' source."""
+    a, c = state
+    W, b = blocks(np.concatenate([p.w_h, p.w_x]), "rufog"), blocks(p.b, "rufog")
+    ax = np.concatenate([a, x])
+    r, u, f, o = (sigmoid(ax @ w + bias) for w, bias in [(W.r, b.r), (W.u, b.u), (W.f, b.f), (W.o, b.o)])
+    candidate = np.tanh(np.concatenate([r * a, x]) @ W.g + b.g)
+    c = u * candidate + f * c
+    a = o * c
+    return (a, c), a
+
+
+def coupled_lstm(p, state, x):
+    h, c = state
+    W, U, b = blocks(p.w_x, "fgo"), blocks(p.w_h, "fgo"), blocks(p.b, "fgo")
+    f = sigmoid(x @ W.f + h @ U.f + b.f)
+    g = np.tanh(x @ W.g + h @ U.g + b.g)
+    o = sigmoid(x @ W.o + h @ U.o + b.o)
+    i = 1 - f
+    c = f * c + i * g
+    h = o * np.tanh(c)
+    return (h, c), h
+
+
+def projected_lstm(p, state, x):
+    (_, c), wide = lstm(p, state, x)
+    h = wide @ p.w_p
+    return (h, c), h
+
+
+def gru_after(p, h, x):
+    W, U, b = blocks(p.w_x, "rzn"), blocks(p.w_h, "rzn"), blocks(p.b, "rzn")
+    r = sigmoid(x @ W.r + h @ U.r + b.r)
+    z = sigmoid(x @ W.z + h @ U.z + b.z)
+    inner = 0.0 if p.b_n is None else p.b_n
+    n = np.tanh(x @ W.n + b.n + r * (h @ U.n + inner))
+    h = z * h + (1 - z) * n
+    return h, h
+
+
+def gru_before(p, h, x):
+    W, U, b = blocks(p.w_x, "rzn"), blocks(p.w_h, "rzn"), blocks(p.b, "rzn")
+    r = sigmoid(x @ W.r + h @ U.r + b.r)
+    z = sigmoid(x @ W.z + h @ U.z + b.z)
+    n = np.tanh(x @ W.n + (r * h) @ U.n + b.n)
+    h = z * h + (1 - z) * n
+    return h, h
+
+
+def multiplicative_rnn(p, h, x):
+    m = (x @ p.w_mx) * (h @ p.w_mh)
+    h = np.tanh(x @ p.w_x + m @ p.w_h + p.b)
+    return h, h
+
+
+def multiplicative_lstm(p, state, x):
+    h, c = state
+    m = (x @ p.w_mx) * (h @ p.w_mh)
+    (h, c), y = lstm(p, (m, c), x)
+    return (h, c), y
+
+
+def layer_norm_elman(p, h, x):
+    h = np.tanh(standardized(x @ p.w_x + h @ p.w_h) * p.gain + p.b)
+    return h, h
+
+
+def layer_norm_lstm(p, state, x):
+    h, c = state
+    W, U, b, gain = (blocks(w, "ifgo") for w in (p.w_x, p.w_h, p.b, p.gain))
+    i = sigmoid(standardized(x @ W.i + h @ U.i) * gain.i + b.i)
+    f = sigmoid(standardized(x @ W.f + h @ U.f) * gain.f + b.f)
+    g = np.tanh(standardized(x @ W.g + h @ U.g) * gain.g + b.g)
+    o = sigmoid(standardized(x @ W.o + h @ U.o) * gain.o + b.o)
+    c = f * c + i * g
+    h = o * np.tanh(c)
+    return (h, c), h
+
+
+def layer_norm_gru(p, h, x):
+    W, U, b, gain = (blocks(w, "rzn") for w in (p.w_x, p.w_h, p.b, p.gain))
+    r = sigmoid(standardized(x @ W.r + h @ U.r) * gain.r + b.r)
+    z = sigmoid(standardized(x @ W.z + h @ U.z) * gain.z + b.z)
+    n = np.tanh(standardized(x @ W.n + (r * h) @ U.n) * gain.n + b.n)
+    h = z * h + (1 - z) * n
+    return h, h
+
+
+def trajectory(step, p, state, xs):
+    """Outputs ``[T, ...]`` and last state of one example, by a loop."""
+    ys = []
+    for x in xs:
+        state, y = step(p, state, x)
+        ys.append(y)
+    return state, np.stack(ys)
