@@ -126,6 +126,17 @@ def zoneout(p, s, x):
     return ((h, c), key), h
 
 
+def zoneout_rbg(p, s, x):
+    """Draws from a generator whose numbers change if it is batched."""
+    return zoneout(p, s, x)
+
+
+def cond_in_the_loop(u, h, x):
+    """A branch on the state: it stays in the loop, and may not be batched when activations are recomputed."""
+    h = lax.cond(h.sum() > 0, lambda h: jnp.tanh(h @ u), lambda h: jnp.sin(h @ u + 1.0), h) + x[..., :H]
+    return h, h
+
+
 def rematerialised(p, s, x):
     return jax.checkpoint(lstm)(p, s, x)
 
@@ -245,6 +256,8 @@ STEPS = {
     "inner_scan": (inner_scan, SQUARE, H0, XS),
     "readout_cond": (readout_cond, SQUARE, H0, XS),
     "zoneout": (zoneout, (W, U, BIAS), ((H0, C0), jax.random.key(5)), XS),
+    "zoneout_rbg": (zoneout_rbg, (W, U, BIAS), ((H0, C0), jax.random.key(5, impl="rbg")), XS),
+    "cond_in_the_loop": (cond_in_the_loop, SQUARE, H0, XS),
     "rematerialised": (rematerialised, (W, U, BIAS), (H0, C0), XS),
     "masked": (masked, (W, U, BIAS), (H0, C0), (jnp.where(MASK[..., None], XS, jnp.nan), MASK, RESET)),
     "delay": (delay, SQUARE, (XS[0], XS[1], H0), XS),

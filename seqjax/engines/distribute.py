@@ -23,8 +23,6 @@ from seqjax.engines.jaxprs import Equation, Var
 
 # Recomputed where they are read, so that a mask of shape [B] is not kept as [T, B, h].
 CHEAP = {"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "convert_element_type"}
-# Batched, both branches of a cond would run, and a while loop as long as the slowest tick needs.
-BRANCHING = {"cond", "while", "rng_bit_generator", "rng_uniform"}
 
 
 class Tick(NamedTuple):
@@ -179,11 +177,4 @@ def _kind(tick: Tick, nodes: list[int], invariant: set[Var]) -> str:
     equation = tick.jaxpr.eqns[node]
     if all(jaxprs.is_literal(v) or v in invariant for v in equation.invars):
         return "once"
-    return "loop" if jaxprs.any_equation(equation, _tickwise) else "batched"
-
-
-def _tickwise(equation: Equation) -> bool:
-    """Whether an equation must run tick by tick: it branches, or draws from a generator that is not batch-invariant."""
-    if equation.primitive.name == "random_bits":
-        return "fry" not in str(equation.invars[0].aval.dtype)
-    return equation.primitive.name in BRANCHING
+    return "loop" if jaxprs.any_equation(equation, jaxprs.tickwise) else "batched"

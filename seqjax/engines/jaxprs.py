@@ -24,7 +24,8 @@ Rule = Callable[[Equation, list], Sequence | None]
 
 float0 = jax.dtypes.float0
 
-# Replaced by the value they compute when an equation is copied: transparent calls, and marks without meaning here.
+BRANCHING = {"cond", "while", "rng_bit_generator", "rng_uniform"}
+# Replaced by the equations inside when an equation is copied.
 TRANSPARENT = {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}
 
 
@@ -190,6 +191,17 @@ def count(jaxpr: core.Jaxpr, name: str) -> int:
     )
 
 
+def tickwise(equation: Equation) -> bool:
+    """Whether an equation must not be batched over ticks.
+
+    Batched, both branches of a cond would run and a while loop as long as its slowest tick; and a generator other than
+    threefry would draw other numbers.
+    """
+    if equation.primitive.name == "random_bits":
+        return "fry" not in str(equation.invars[0].aval.dtype)
+    return equation.primitive.name in BRANCHING
+
+
 def opened(jaxpr: Any) -> core.Jaxpr:
     """A jaxpr, closed or not, without its constants."""
     return jaxpr.jaxpr if isinstance(jaxpr, core.ClosedJaxpr) else jaxpr
@@ -206,6 +218,11 @@ def zeros(aval: Aval, length: int | None = None) -> jax.Array:
     value = lax.full(shape, 0, aval.dtype, sharding=sharding)
     varying = varying_axes(aval)
     return lax.pcast(value, varying, to="varying") if varying else value
+
+
+def repeat(value: jax.Array, length: int) -> jax.Array:
+    """One value for every tick, without copies where the compiler can help it."""
+    return jax.vmap(lambda _: value, axis_size=length, in_axes=None)(None)
 
 
 def varying_axes(aval: Aval) -> tuple[str, ...]:

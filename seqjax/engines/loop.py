@@ -52,6 +52,7 @@ class Loop:
       invariant: variables read that never change along time.
       x: variables read that come per tick.
       deferred: operands whose tangents leave the loop.
+      tickwise: whether some equation must not be batched over ticks.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Loop:
         self.invariant = [v for v in reads if v in invariant]
         self.x = [v for v in reads if v not in invariant and v not in set(state)]
         self.deferred = list(self._defer())
+        self.tickwise = any(jaxprs.any_equation(e, jaxprs.tickwise) for e in self.equations)
 
     def _defer(self):
         """Weights in products, and summands from outside the loop."""

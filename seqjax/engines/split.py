@@ -98,8 +98,8 @@ class Split:
 
         def read(v: Var) -> jax.Array:
             if jaxprs.is_literal(v):
-                return _repeat(jaxprs.literal(v), length)
-            return _repeat(once[v], length) if v in once else stack[v]
+                return jaxprs.repeat(jaxprs.literal(v), length)
+            return jaxprs.repeat(once[v], length) if v in once else stack[v]
 
         def run_batched(equations: list[Equation], outputs: list[Var]) -> None:
             equations = jaxprs.needed(equations, outputs)
@@ -139,10 +139,6 @@ class Split:
         """Computes a cheap value that no stage kept."""
         if not jaxprs.is_literal(v) and v not in stack and v not in once:
             run_batched(self._with_cheap([], [v]), [v])
-
-
-def _repeat(value: jax.Array, length: int) -> jax.Array:
-    return jax.vmap(lambda _: value, axis_size=length, in_axes=None)(None)
 
 
 def _early(program: Program) -> tuple[list[Equation], list[Equation]]:
