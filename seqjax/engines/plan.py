@@ -49,8 +49,10 @@ def choose(
     budget = _budget(memory)
     why = []
     if engine == "auto":
-        # Below about 8 ticks a loop's fixed cost outweighs what is lifted out of it.
-        engine = "split" if length >= 8 else "scan"
+        # Measured on two cores, float32, a training step of an LSTM, times faster than plain scan (medians of 60
+        # interleaved rounds): 8 × 128 units 1.5 at 2 ticks, 1.4 at 4, 1.5 at 8, 1.8 at 32, 1.9 at 1,024; 32 × 256
+        # units 1.6, 1.2, 1.4, 1.1. At one tick there is no loop to split.
+        engine = "split" if length > 1 else "scan"
         why.append(f"{engine}: {length} ticks")
     prepared = None
     if engine == "split":
