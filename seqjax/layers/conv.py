@@ -92,7 +92,8 @@ def causal_conv(
         return ConvState(ring, jnp.zeros(batch_shape, jnp.int32))
 
     def product(params: ConvParams, taps: list[Array]) -> Array:
-        y = sum(dot(x, w, compute_dtype) for x, w in zip(taps, params.w))
+        parts = [dot(x, w, compute_dtype) for x, w in zip(taps, params.w)]
+        y = sum(parts[1:], parts[0])
         return y if params.b is None else y + params.b.astype(y.dtype)
 
     def one_tick(params: ConvParams, state: ConvState, x: Array) -> tuple[ConvState, Array]:

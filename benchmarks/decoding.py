@@ -1,0 +1,300 @@
+"""How many symbols a second: one compiled loop, Python loops over the same jitted step, torch.
+
+There are two Python loops: one calls the jitted step and makes its choice with JAX functions, as one writes
+it first; in the other the choice is part of the jitted step and nothing but one call a symbol is left to
+save. Sampling and beam search with an LSTM language model, the same weights everywhere. Before anything is
+timed, all must write the same text greedily and find the same best sequence. `python -m benchmarks.decoding
+--help`
+"""
+
+import argparse
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import seqjax as sj
+from benchmarks import memory
+from benchmarks.record import Records
+from benchmarks.timing import interleave
+
+
+class Row(NamedTuple):
+    """One model and one way of decoding; ``width`` 0 samples."""
+
+    vocabulary_size: int
+    hidden_size: int
+    batch: int
+    length: int
+    width: int
+
+
+class Writer(NamedTuple):
+    """``greedy() -> symbols [L, B]``, or ``() -> [L]`` of the best sequence in beam search; ``run()`` is "
+    "timed."""
+
+    check: Callable[[], np.ndarray]
+    run: Callable[[], Any]
+
+
+def model(row: Row) -> tuple[sj.Layer, Any]:
+    """An untrained model with weights large enough to have opinions."""
+    layer = sj.models.language_model(row.vocabulary_size, row.hidden_size)
+    return layer, jax.tree.map(lambda p: 2 * p, layer.init(jax.random.key(0)))
+
+
+def compiled(row: Row) -> Writer:
+    """`seqjax.sample` and `seqjax.beam_search`."""
+    layer, params = model(row)
+    state, first = layer.initial_state(params, (row.batch,)), jnp.zeros(row.batch, jnp.int32)
+    key = jax.random.key(1)
+
+    def search() -> np.ndarray:
+        found = sj.beam_search(layer, params, state, first, length=row.length, width=row.width)
+        return np.asarray(found.symbols[0])
+
+    def greedy() -> np.ndarray:
+        return np.asarray(sj.sample(layer, params, state, first, length=row.length).symbols)
+
+    def draw() -> np.ndarray:
+        return np.asarray(sj.sample(layer, params, state, first, length=row.length, key=key, temperature=0.8).symbols)
+
+    return Writer(search, search) if row.width else Writer(greedy, draw)
+
+
+def python_loop(row: Row) -> Writer:
+    """The same step, jitted; the choice is made between its calls."""
+    layer, params = model(row)
+    tick = jax.jit(sj.as_cell(layer).step)
+    first = jnp.zeros(row.batch, jnp.int32)
+
+    def write(key: jax.Array | None) -> np.ndarray:
+        state, symbol, written = layer.initial_state(params, (row.batch,)), first, []
+        for _ in range(row.length):
+            state, logits = tick(params, state, symbol)
+            if key is None:
+                symbol = logits.argmax(-1)
+            else:
+                key, draw = jax.random.split(key)
+                symbol = jax.random.categorical(draw, logits / 0.8)
+            written.append(np.asarray(symbol))
+        return np.stack(written)
+
+    def search() -> np.ndarray:
+        state = layer.initial_state(params, (row.width * row.batch,))
+        totals = np.full((row.width, row.batch), -np.inf, np.float32)
+        totals[0] = 0
+        symbol, lanes, written = np.zeros(row.width * row.batch, np.int32), np.arange(row.batch), []
+        for _ in range(row.length):
+            state, logits = tick(params, state, symbol)
+            log_probs = np.asarray(jax.nn.log_softmax(logits)).reshape(row.width, row.batch, -1)
+            flat = (totals[..., None] + log_probs).swapaxes(0, 1).reshape(row.batch, -1)
+            place = np.argpartition(-flat, row.width - 1)[:, : row.width]
+            order = np.argsort(-np.take_along_axis(flat, place, 1), axis=1)
+            place = np.take_along_axis(place, order, 1)
+            totals = np.take_along_axis(flat, place, 1).T
+            parent, chosen = np.divmod(place.T, row.vocabulary_size)
+            rows = (parent * row.batch + lanes).reshape(-1)
+            state = jax.tree.map(lambda s, rows=rows: s[rows], state)
+            symbol = chosen.reshape(-1).astype(np.int32)
+            written.append((chosen, parent))
+        return trace_back(written)
+
+    return Writer(search, search) if row.width else Writer(lambda: write(None), lambda: write(jax.random.key(1)))
+
+
+def fused_loop(row: Row) -> Writer:
+    """Step and choice jitted together; called from Python once a symbol, which stays on the device."""
+    layer, params = model(row)
+    cell = sj.as_cell(layer)
+    first = jnp.zeros(row.batch, jnp.int32)
+
+    @jax.jit
+    def greedy_tick(state: Any, symbol: jax.Array) -> tuple[Any, jax.Array]:
+        state, logits = cell.step(params, state, symbol)
+        return state, logits.argmax(-1).astype(jnp.int32)
+
+    @jax.jit
+    def draw_tick(state: Any, symbol: jax.Array, key: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
+        key, draw = jax.random.split(key)
+        state, logits = cell.step(params, state, symbol)
+        return state, jax.random.categorical(draw, logits / 0.8).astype(jnp.int32), key
+
+    @jax.jit
+    def beam_tick(state: Any, symbol: jax.Array, totals: jax.Array) -> tuple[Any, jax.Array, jax.Array, jax.Array]:
+        state, logits = jax.vmap(lambda s, w: cell.step(params, s, w))(state, symbol)
+        grown = totals[..., None] + jax.nn.log_softmax(logits)
+        flat = jnp.moveaxis(grown, 0, 1).reshape(row.batch, -1)
+        totals, place = jax.lax.top_k(flat, row.width)
+        parent, symbol = jnp.divmod(place.T, row.vocabulary_size)
+        state = jax.tree.map(lambda s: s[parent, jnp.arange(row.batch)], state)
+        return state, symbol.astype(jnp.int32), totals.T, parent
+
+    def greedy() -> np.ndarray:
+        state, symbol, written = layer.initial_state(params, (row.batch,)), first, []
+        for _ in range(row.length):
+            state, symbol = greedy_tick(state, symbol)
+            written.append(symbol)
+        return np.stack(written)
+
+    def draw() -> np.ndarray:
+        state, symbol, written, key = layer.initial_state(params, (row.batch,)), first, [], jax.random.key(1)
+        for _ in range(row.length):
+            state, symbol, key = draw_tick(state, symbol, key)
+            written.append(symbol)
+        return np.stack(written)
+
+    def search() -> np.ndarray:
+        state = layer.initial_state(params, (row.batch,))
+        state = jax.tree.map(lambda s: jnp.broadcast_to(s, (row.width, *s.shape)), state)
+        symbol = jnp.broadcast_to(first, (row.width, row.batch))
+        totals = jnp.where(jnp.arange(row.width)[:, None] == 0, jnp.zeros(row.batch), -jnp.inf)
+        written = []
+        for _ in range(row.length):
+            state, symbol, totals, parent = beam_tick(state, symbol, totals)
+            written.append((symbol, parent))
+        return trace_back([(np.asarray(s), np.asarray(p)) for s, p in written])
+
+    return Writer(search, search) if row.width else Writer(greedy, draw)
+
+
+def trace_back(written: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """The best sequence ``[L, B]`` from symbols and parents ``[K, B]`` of every tick."""
+    batch = np.arange(written[0][0].shape[1])
+    place, symbols = np.zeros(len(batch), int), []
+    for symbol, parent in reversed(written):
+        symbols.append(symbol[place, batch])
+        place = parent[place, batch]
+    return np.stack(symbols[::-1])
+
+
+def torch_loop(row: Row) -> Writer:
+    """torch.nn.LSTM one tick at a time, without gradients, on all cores or the accelerator."""
+    import torch
+
+    from benchmarks.record import cores
+
+    torch.set_num_threads(cores())
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    _, (embedding, (cell,), readout) = model(row)
+    size = row.hidden_size
+    look_up = torch.nn.Embedding(row.vocabulary_size, size).to(device)
+    lstm, linear = torch.nn.LSTM(size, size).to(device), torch.nn.Linear(size, row.vocabulary_size).to(device)
+    with torch.no_grad():
+        weights = (look_up.weight, lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0, linear.weight, linear.bias)
+        given = (embedding.w, cell.w_x.T, cell.w_h.T, cell.b, readout.w.T, readout.b)
+        for weight, value in zip(weights, given):
+            weight.copy_(torch.from_numpy(np.array(value)))
+        lstm.bias_hh_l0.zero_()
+
+    @torch.no_grad()
+    def tick(state: Any, symbol: torch.Tensor) -> tuple[Any, torch.Tensor]:
+        h, state = lstm(look_up(symbol)[None], state)
+        return state, linear(h[0])
+
+    def start(rows: int) -> Any:
+        return (torch.zeros(1, rows, size, device=device), torch.zeros(1, rows, size, device=device))
+
+    @torch.no_grad()
+    def write(choose: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
+        state, symbol = start(row.batch), torch.zeros(row.batch, dtype=torch.long, device=device)
+        written = []
+        for _ in range(row.length):
+            state, logits = tick(state, symbol)
+            symbol = choose(logits)
+            written.append(symbol)
+        return torch.stack(written).cpu().numpy()
+
+    @torch.no_grad()
+    def search() -> np.ndarray:
+        k, b = row.width, row.batch
+        state, symbol = start(k * b), torch.zeros(k * b, dtype=torch.long, device=device)
+        totals = torch.full((k, b), -torch.inf, device=device)
+        totals[0] = 0
+        lanes, written = torch.arange(b, device=device), []
+        for _ in range(row.length):
+            state, logits = tick(state, symbol)
+            grown = totals[..., None] + torch.log_softmax(logits, -1).reshape(k, b, -1)
+            totals, place = torch.topk(grown.transpose(0, 1).reshape(b, -1), k)
+            totals, place = totals.T, place.T
+            parent, chosen = place // row.vocabulary_size, place % row.vocabulary_size
+            state = tuple(s[:, (parent * b + lanes).reshape(-1)] for s in state)
+            symbol = chosen.reshape(-1)
+            written.append((chosen, parent))
+        return trace_back([(s.cpu().numpy(), p.cpu().numpy()) for s, p in written])
+
+    def drawn(logits: torch.Tensor) -> torch.Tensor:
+        return torch.multinomial(torch.softmax(logits / 0.8, -1), 1)[:, 0]
+
+    if row.width:
+        return Writer(search, search)
+    return Writer(lambda: write(lambda logits: logits.argmax(-1)), lambda: write(drawn))
+
+
+def scratch(row: Row) -> dict[str, int]:
+    """Bytes of the compiled sampling loop beside its result, at two lengths."""
+    layer, params = model(row)
+    state, first = layer.initial_state(params, (row.batch,)), jnp.zeros(row.batch, jnp.int32)
+    found = {}
+    for length in (100, 100_000):
+
+        def write(params: Any, key: jax.Array, length: int = length) -> jax.Array:
+            return sj.sample(layer, params, state, first, length=length, key=key).symbols
+
+        asked = memory.of_compiled(jax.jit(write).lower(params, jax.random.key(0)).compile(), 1)
+        if asked is not None:
+            found[str(length)] = asked.temporaries - asked.outputs
+    return found
+
+
+def measure(row: Row, rounds: int, seconds: float) -> dict[str, Any]:
+    """Symbols a second of every writer, after all have been found to agree."""
+    writers = {"compiled": compiled(row), "python_loop": python_loop(row), "fused_loop": fused_loop(row)}
+    try:
+        writers["torch"] = torch_loop(row)
+    except ImportError:
+        print("torch is not installed: measured without it")
+    expected = writers["compiled"].check()
+    for name, writer in writers.items():
+        agree = (writer.check() == expected).mean()
+        if agree < 0.99:
+            raise SystemExit(f"{name} wrote something else than the compiled loop: only {agree:.1%} agree")
+    times = interleave({name: w.run for name, w in writers.items()}, rounds=rounds, seconds=seconds)
+    symbols = row.length * row.batch
+    rates = {name: round(symbols / t.median) for name, t in times.items()}
+    return row._asdict() | {
+        "symbols_a_second": rates,
+        "quartiles_s": {name: t.quartiles for name, t in times.items()},
+        "times_the_python_loop": round(rates["compiled"] / rates["python_loop"], 2),
+        "times_the_fused_loop": round(rates["compiled"] / rates["fused_loop"], 2),
+        "scratch_bytes": None if row.width else scratch(row),
+    }
+
+
+def main() -> None:
+    """Measures every row and writes one JSON line each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--vocabulary", type=int, nargs="+", default=[65, 10_000], help="symbols")
+    parser.add_argument("--hidden", type=int, nargs="+", default=[64, 256], help="units of the one LSTM layer")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 32], help="sequences side by side")
+    parser.add_argument("--length", type=int, default=200, help="symbols to write")
+    parser.add_argument("--width", type=int, nargs="+", default=[0, 5], help="of the beam; 0 samples")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=60.0, help="no new round of a row after so many")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/decoding.jsonl"))
+    options = parser.parse_args()
+    records = Records(options.out)
+    shapes = itertools.product(options.vocabulary, options.hidden, options.batch, [options.length], options.width)
+    for row in itertools.starmap(Row, shapes):
+        measured = measure(row, options.rounds, options.seconds)
+        records.write(measured)
+        told = (*row._fields, "symbols_a_second", "times_the_python_loop", "times_the_fused_loop")
+        print({key: measured[key] for key in told}, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""PyTorch: nn.RNN, nn.LSTM and nn.GRU, on the accelerator if JAX uses one, else on all cores."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+
+import seqjax as sj
+from benchmarks import memory, problem, record
+from benchmarks.problem import Problem, Result
+from benchmarks.program import Runner
+
+CELLS = {"elman": "elman", "lstm": "lstm", "gru": "gru"}
+MODULES = {"elman": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
+DEVICE = torch.device("cuda" if torch.cuda.is_available() and jax.default_backend() != "cpu" else "cpu")
+
+torch.set_num_threads(record.cores())
+
+
+def runner(row: Problem, which: str) -> Runner:
+    """Without gradients where none is asked for."""
+    dtype, wide = getattr(torch, row.dtype), getattr(torch, row.wide)
+    module = MODULES[row.cell](row.input_size, row.hidden_size).to(DEVICE, dtype)
+    load(module, problem.parameters(row, row.cell))
+    xs = torch.from_numpy(problem.inputs(row)).to(DEVICE, dtype)
+    r = problem.loss_weights(row)
+    r = None if r is None else torch.from_numpy(r).to(DEVICE)
+    count = row.ticks * row.batch * row.hidden_size
+
+    def forward() -> torch.Tensor:
+        with torch.no_grad():
+            ys = module(xs)[0]
+        wait()
+        return ys
+
+    def train() -> torch.Tensor:
+        module.zero_grad(set_to_none=True)
+        xs.grad = None
+        ys = module(xs)[0].to(wide)
+        loss = ys.square().sum() / count if r is None else (ys * r).sum()
+        loss.backward()
+        wait()
+        return loss.detach()
+
+    def result(values: Any) -> Result:
+        if which == "forward":
+            return problem.result(row, values.to(wide).cpu().numpy())
+        arrays = problem.named(unload(row.cell, module, lambda weight: numpy(weight.grad)))
+        if row.inputs_too:
+            arrays["xs"] = numpy(xs.grad)
+        return Result(float(values), arrays)
+
+    if which == "train":
+        xs.requires_grad_(row.inputs_too)
+    return Runner({"forward": forward, "train": train}[which], result, growth=growth)
+
+
+def set_precision(*, exact: bool) -> None:
+    """TF32 products of float32 on an accelerator, as JAX has them by default, or exact ones."""
+    torch.backends.cuda.matmul.allow_tf32 = not exact
+    torch.backends.cudnn.allow_tf32 = not exact
+
+
+def load(module: torch.nn.Module, params: Any, layer: int = 0) -> None:
+    """Our one bias is torch's first; its second holds c_n of the GRU and zeros."""
+    second = np.zeros_like(params.b)
+    if isinstance(params, sj.GRUParams):
+        second[-len(params.b_n) :] = params.b_n
+    weights = {"weight_ih": params.w_x.T, "weight_hh": params.w_h.T, "bias_ih": params.b, "bias_hh": second}
+    with torch.no_grad():
+        for name, weight in weights.items():
+            getattr(module, f"{name}_l{layer}").copy_(torch.from_numpy(np.array(weight)))
+
+
+def unload(cell: str, module: torch.nn.Module, read: Callable[[torch.Tensor], np.ndarray], layer: int = 0) -> Any:
+    """Weights or their gradients in our layout; of the second bias, c_n alone."""
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    w_x, w_h, b, second = (read(getattr(module, f"{name}_l{layer}")) for name in names)
+    if cell == "gru":
+        return sj.GRUParams(w_x.T, w_h.T, b, second[2 * module.hidden_size :])
+    return {"elman": sj.ElmanParams, "lstm": sj.LSTMParams}[cell](w_x.T, w_h.T, b)
+
+
+def effective(cell: str, module: torch.nn.Module, layer: int) -> Any:
+    """Weights in our layout, one bias where torch adds two."""
+    params = unload(cell, module, numpy, layer)
+    second = numpy(getattr(module, f"bias_hh_l{layer}"))
+    if cell == "gru":
+        second[2 * module.hidden_size :] = 0
+    return params._replace(b=params.b + second)
+
+
+def numpy(tensor: torch.Tensor) -> np.ndarray:
+    """On the host, in a dtype that NumPy has."""
+    return tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32)).cpu().numpy().copy()
+
+
+def growth(call: Callable[[], Any]) -> tuple[Any, int | None]:
+    """A call's result, and by how much torch's memory in use rose at its highest."""
+    if DEVICE.type == "cpu":
+        return memory.process_growth(call)
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    result = call()
+    return result, torch.cuda.max_memory_allocated() - before
+
+
+def wait() -> None:
+    """The CPU is never ahead of its work, the accelerator is."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()

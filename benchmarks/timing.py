@@ -1,0 +1,81 @@
+"""Interleaved timing: A B C A B C …, so that whatever slows the machine down slows all alike."""
+
+import gc
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Timing(NamedTuple):
+    """The seconds of every round."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """Of the rounds."""
+        return float(np.median(self.seconds))
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """The lower and the upper one."""
+        lower, upper = np.quantile(self.seconds, [0.25, 0.75])
+        return float(lower), float(upper)
+
+    @property
+    def least(self) -> float:
+        """The fastest round."""
+        return min(self.seconds)
+
+
+def interleave(
+    calls: Mapping[str, Callable[[], Any]],
+    *,
+    rounds: int,
+    seconds: float,
+    least: int = 5,
+    settle: float = 0.01,
+    after_round: Callable[[int], None] = lambda done: None,
+) -> dict[str, Timing]:
+    """Times every call once a round, in the given order.
+
+    Args:
+      calls: each runs once and returns when its result is there; its first call has been made before.
+      rounds: how often each is timed.
+      seconds: no further round starts after so many, once there are ``least``.
+      least: rounds that are run in any case.
+      settle: seconds of rest before each call: OpenMP threads spin for some milliseconds after their last
+        work, on a core that the next call needs.
+      after_round: is told how many rounds are done.
+
+    Returns:
+      The times by name.
+    """
+    for call in calls.values():
+        call()  # warm-up
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    begin = time.perf_counter()
+    gc.collect()
+    gc.disable()
+    try:
+        for done in range(rounds):
+            if done >= least and time.perf_counter() - begin > seconds:
+                break
+            for name, call in calls.items():
+                time.sleep(settle)
+                start = time.perf_counter()
+                call()
+                taken[name].append(time.perf_counter() - start)
+            after_round(done + 1)
+    finally:
+        gc.enable()
+    return {name: Timing(tuple(times)) for name, times in taken.items()}
+
+
+def once(call: Callable[[], Any]) -> tuple[Any, float]:
+    """The result of a call and the seconds it took."""
+    start = time.perf_counter()
+    result = call()
+    return result, time.perf_counter() - start

@@ -1,0 +1,72 @@
+"""The mean of the parameters over training, kept by the optimizer."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from seqjax import checks
+from seqjax.base import Array, PyTree
+
+
+class AveragingState(NamedTuple):
+    """The wrapped optimizer's state, the number of updates, and the running mean of the parameters."""
+
+    inner: PyTree
+    updates: Array
+    mean: PyTree
+
+
+def averaging(optimizer: optax.GradientTransformation, *, decay: float | None = None) -> optax.GradientTransformation:
+    """The optimizer, unchanged, with a running mean of the parameters beside it.
+
+        m_n = m_{n-1} + (θ_n - m_{n-1}) (1-d) / (1-dⁿ)      with decay d: recent parameters count most
+        m_n = m_{n-1} + (θ_n - m_{n-1}) / n                 without: the plain mean (Polyak)
+
+    Read the mean with `averaged`; it is what to evaluate, while training goes on with the parameters
+    themselves.
+
+    Args:
+      optimizer: any Optax transformation.
+      decay: d in [0, 1): weights fall by d from update to update; None for the plain mean.
+
+    Returns:
+      An Optax transformation with the same updates.
+
+    Raises:
+      ValueError: a decay outside [0, 1).
+
+    References:
+      Polyak and Juditsky (1992), Acceleration of stochastic approximation by averaging.
+      https://doi.org/10.1137/0330046
+    """
+    if decay is not None:
+        checks.rate("averaging", decay)
+
+    def init(params: PyTree) -> AveragingState:
+        return AveragingState(optimizer.init(params), jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params))
+
+    def update(gradient: PyTree, state: AveragingState, params: PyTree) -> tuple[PyTree, AveragingState]:
+        updates, inner = optimizer.update(gradient, state.inner, params)
+        count = state.updates + 1
+        new = optax.apply_updates(params, updates)
+
+        def leaf(mean: Array, p: Array) -> Array:
+            n = count.astype(p.dtype)
+            share = 1 / n if decay is None else (1 - decay) / (1 - jnp.asarray(decay, p.dtype) ** n)
+            return mean + share * (p - mean)
+
+        return updates, AveragingState(inner, count, jax.tree.map(leaf, state.mean, new))
+
+    return optax.GradientTransformation(init, update)
+
+
+def averaged(opt_state: AveragingState) -> PyTree:
+    """The mean of the parameters that `averaging` keeps.
+
+    Raises:
+      TypeError: the state of another optimizer.
+    """
+    checks.instance("averaged", opt_state, AveragingState, "Wrap the optimizer in averaging(...).")
+    return opt_state.mean

@@ -1,0 +1,274 @@
+"""Writing symbol after symbol: the likeliest, or drawn at random."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqjax import checks, masks
+from seqjax.base import Array, Cell, Layer, PyTree
+from seqjax.decoding.as_cell import as_cell
+from seqjax.decoding.problem import Given, Options, Reader, forced, options, prepare, read, start
+from seqjax.decoding.rules import Rule
+
+
+class Decoded(NamedTuple):
+    """What was written.
+
+    Attributes:
+      symbols: ``[L, *B]`` of int32; ``<eos>`` and, behind it, more of the same.
+      lengths: ``[*B]``, how many of them are real, ``<eos>`` included.
+      log_probs: ``[*B]``, Σ log p(symbol) by the model itself, before temperature and rules.
+      state: the model's state before it reads the last real symbol: with that symbol as ``first`` one goes
+        on.
+    """
+
+    symbols: Array
+    lengths: Array
+    log_probs: Array
+    state: PyTree
+
+
+def sample(
+    model: Cell | Layer,
+    params: PyTree,
+    state: PyTree,
+    first: Array,
+    *,
+    length: int,
+    key: Array | None = None,
+    temperature: float | Array = 1.0,
+    top_k: int | None = None,
+    top_p: float | Array | None = None,
+    eos: int | None = None,
+    prefix: Array | None = None,
+    prefix_lengths: Array | None = None,
+    forbidden: Sequence[int] = (),
+    no_repeat_ngram: int | None = None,
+    rules: Sequence[Rule] = (),
+    mask: Array | None = None,
+) -> Decoded:
+    """Feeds a model its own symbols: greedily without a key, at random with one.
+
+        s_t, logits = step(s_{t-1}, w_{t-1})      w_t ~ softmax(logits / temperature) among what is allowed
+
+    One compiled loop for any recurrent model, which ends as soon as all sequences have; its memory does not
+    grow with ``length``, apart from the symbols themselves. Several samples of one prompt are several keys:
+    ``jax.vmap(lambda key: sample(..., key=key))(keys)``, or a batch of equal states.
+
+    Rules come first, then the temperature, then ``top_k``, then ``top_p``. A sequence for which nothing is
+    allowed ends before that tick, with log-probability -∞.
+
+    Args:
+      model: a cell or layer that reads symbols ``[*B]`` and returns logits ``[*B, V]``.
+      params: its parameters.
+      state: the state to start from, with batch axes ``*B``.
+      first: ``[*B]`` or one symbol for all, what is read first, such as ``<bos>`` or the last of a prompt.
+      length: L, how many symbols to write at most.
+      key: one JAX key; None writes the likeliest symbol each time.
+      temperature: above 0; below 1 sharpens, above 1 flattens.
+      top_k: draw among the k likeliest only.
+      top_p: draw among the fewest symbols whose probabilities sum to at least this.
+      eos: the symbol that ends a sequence; None for none.
+      prefix: ``[P, *B]`` or ``[P]``, symbols that the sequences must begin with, whatever the rules say.
+      prefix_lengths: ``[*B]``, how many of them, where prefixes are ragged.
+      forbidden: symbols never to write, such as ``<unk>`` and ``<pad>``.
+      no_repeat_ngram: n, no n symbols in a row may come twice.
+      rules: further rules, such as `state_machine`.
+      mask: ``[*B]`` of bool, False where there is no sequence: it stays empty, with log-probability 0.
+
+    Returns:
+      Symbols, lengths, log-probabilities and the state to go on from.
+
+    Raises:
+      ValueError: shapes that do not agree, a number out of range, or options of sampling without a key.
+      TypeError: symbols that are no integers.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> model = sj.serial(sj.embedding(5, 4), sj.recurrent(sj.gru(4, 8)), sj.dense(8, 5))
+      >>> params = model.init(jax.random.key(0))
+      >>> state = model.initial_state(params, (3,))
+      >>> decoded = sj.sample(model, params, state, 0, length=7, key=jax.random.key(1), forbidden=[0])
+      >>> decoded.symbols.shape, bool((decoded.symbols != 0).all())
+      ((7, 3), True)
+
+    References:
+      Fan, Lewis and Dauphin (2018), Hierarchical neural story generation (top k). https://arxiv.org/abs/1805.04833
+      Holtzman et al. (2020), The curious case of neural text degeneration (top p). https://arxiv.org/abs/1904.09751
+    """
+    _check_options(key, temperature, top_k, top_p)
+    fixed = options(length, eos, forbidden, no_repeat_ngram, rules)
+    given = Given(first, prefix, prefix_lengths, mask, tuple(rule.params for rule in rules))
+    return _sample(model, fixed, top_k, params, state, given, key, temperature, top_p)
+
+
+class _Loop(NamedTuple):
+    tick: Array
+    reader: Reader
+    last: Array
+    ended: Array
+    lengths: Array
+    log_probs: Array
+    symbols: Array
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _sample(
+    model: Cell | Layer,
+    fixed: Options,
+    top_k: int | None,
+    params: PyTree,
+    state: PyTree,
+    given: Given,
+    key: Array | None,
+    temperature: Array,
+    top_p: Array | None,
+) -> Decoded:
+    problem = prepare("sample", model, params, state, fixed, given)
+    if top_k is not None and top_k > problem.vocabulary_size:
+        raise ValueError(
+            f"sample: expected top_k of at most the vocabulary's {problem.vocabulary_size} symbols, got {top_k}. "
+            "Lower it."
+        )
+    length, eos = fixed.length, fixed.eos
+    batch = problem.first.shape
+    filler = jnp.asarray(0 if eos is None else eos, jnp.int32)
+
+    def unfinished(loop: _Loop) -> Array:
+        return (loop.tick < length) & ~loop.ended.all()
+
+    def tick(loop: _Loop) -> _Loop:
+        reader, log_probs, allowed = read(model, params, problem, loop.reader, loop.last)
+        forced_symbol, is_forced = forced(problem, loop.tick)
+        narrowed = jnp.where(allowed, log_probs, -jnp.inf)
+        draw = None if key is None else jax.random.fold_in(key, loop.tick)
+        chosen = _choose(narrowed, draw, temperature, top_k, top_p)
+        symbol = jnp.where(is_forced, forced_symbol, chosen)
+        stuck = ~is_forced & ~allowed.any(-1)
+        log_prob = jnp.take_along_axis(log_probs, symbol[..., None], -1)[..., 0]
+        log_prob = jnp.where(stuck, -jnp.inf, log_prob)
+        writes = ~loop.ended & ~stuck
+        symbol = jnp.where(writes, symbol, filler)
+        return _Loop(
+            loop.tick + 1,
+            masks.select(writes, reader, loop.reader),
+            jnp.where(writes, symbol, loop.last),
+            ~writes | (symbol == filler if eos is not None else False),
+            loop.lengths + writes.astype(jnp.int32),
+            loop.log_probs + jnp.where(loop.ended, 0, log_prob),
+            jax.lax.dynamic_update_index_in_dim(loop.symbols, symbol, loop.tick, 0),
+        )
+
+    begin = _Loop(
+        jnp.zeros((), jnp.int32),
+        start(problem, state),
+        problem.first,
+        ~problem.mask,
+        jnp.zeros(batch, jnp.int32),
+        jnp.zeros(batch, problem.dtype),
+        jnp.full((length, *batch), filler),
+    )
+    end = jax.lax.while_loop(unfinished, tick, begin)
+    return Decoded(end.symbols, end.lengths, end.log_probs, end.reader.model)
+
+
+def _choose(log_probs: Array, key: Array | None, temperature: Array, top_k: int | None, top_p: Array | None) -> Array:
+    """One symbol ``[*B]``, the likeliest without a key."""
+    if key is None:
+        return jnp.argmax(log_probs, -1).astype(jnp.int32)
+    log_probs = log_probs / jnp.asarray(temperature, log_probs.dtype)
+    if top_k is None and top_p is None:
+        return jax.random.categorical(key, log_probs).astype(jnp.int32)
+    ranked, symbols = jax.lax.top_k(log_probs, top_k or log_probs.shape[-1])
+    if top_p is not None:
+        probs = jax.nn.softmax(ranked)
+        before = jnp.cumsum(probs, -1) - probs
+        ranked = jnp.where(before < jnp.asarray(top_p, probs.dtype), ranked, -jnp.inf)
+    place = jax.random.categorical(key, ranked)
+    return jnp.take_along_axis(symbols, place[..., None], -1)[..., 0].astype(jnp.int32)
+
+
+def _check_options(
+    key: Array | None, temperature: float | Array, top_k: int | None, top_p: float | Array | None
+) -> None:
+    plain = isinstance(temperature, int | float) and temperature == 1
+    if key is None and (top_k is not None or top_p is not None or not plain):
+        raise ValueError(
+            "sample: expected a key where temperature, top_k or top_p are given, got None. "
+            "Give key=jax.random.key(0), or leave them out to decode greedily."
+        )
+    for name, value, most in (("temperature", temperature, float("inf")), ("top_p", top_p, 1.0)):
+        if isinstance(value, int | float) and not 0 < value <= most:
+            raise ValueError(
+                f"sample: expected {name} above 0{' and at most 1' if most == 1 else ''}, got {value!r}. "
+                "Leave the key out to decode greedily."
+            )
+    if top_k is not None:
+        checks.sizes("sample", top_k=top_k)
+
+
+def free_run(
+    model: Cell | Layer,
+    params: PyTree,
+    state: PyTree,
+    first: PyTree,
+    *,
+    length: int,
+    draw: Callable | None = None,
+    key: Array | None = None,
+) -> tuple[PyTree, PyTree]:
+    """Feeds a model of frames or values its own outputs.
+
+        s_t, y_t = step(s_{t-1}, x_t)      x_{t+1} = draw(y_t)
+
+    Args:
+      model: a cell or layer.
+      params: its parameters.
+      state: the state to start from.
+      first: x_1, one tick of input ``[*B, ...]``.
+      length: how many ticks to run.
+      draw: ``y -> x``, or ``(key, y) -> x`` where a key is given; the identity if None.
+      key: one JAX key, split over the ticks.
+
+    Returns:
+      The last state and x_2 … x_{length+1}, ``[length, *B, ...]``.
+
+    Raises:
+      ValueError: a key without ``draw``, or a drawn input of another shape than the first.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> double = sj.pointwise(lambda params, x: 2 * x)
+      >>> sj.free_run(double, (), (), jnp.array(1.0), length=4)[1].tolist()
+      [2.0, 4.0, 8.0, 16.0]
+    """
+    checks.sizes("free_run", length=length)
+    if key is not None and draw is None:
+        raise ValueError("free_run: expected draw(key, y) where a key is given, got None. Leave the key out.")
+    return _free_run(model, length, draw, params, state, jax.tree.map(jnp.asarray, first), key)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _free_run(
+    model: Cell | Layer,
+    length: int,
+    draw: Callable | None,
+    params: PyTree,
+    state: PyTree,
+    first: PyTree,
+    key: Array | None,
+) -> tuple[PyTree, PyTree]:
+    def tick(loop: tuple, key: Array | None) -> tuple[tuple, PyTree]:
+        state, x = loop
+        state, y = as_cell(model).step(params, state, x)
+        new = y if draw is None else draw(y) if key is None else draw(key, y)
+        checks.same_shapes("free_run", x, new)
+        new = jax.tree.map(lambda n, x: n.astype(x.dtype), new, x)
+        return (state, new), new
+
+    keys = None if key is None else jax.random.split(key, length)
+    (state, _), xs = jax.lax.scan(tick, (state, first), keys, length=length)
+    return state, xs

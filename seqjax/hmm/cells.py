@@ -1,0 +1,110 @@
+"""Hidden Markov models as recurrent cells: belief propagation and Viterbi, a tick at a time.
+
+The parameters of these cells are the model itself; `seqjax.unroll` runs them like any other cell, over streams,
+batches, masks and resets, and gradients train them.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from seqjax.base import Array, Cell, PyTree
+from seqjax.hmm.inference import Model
+from seqjax.hmm.messages import divided, max_product, maximum, sum_product
+from seqjax.hmm.models import check_shapes
+
+
+def cell(model: Model) -> Cell[Model, Array]:
+    """Belief propagation as a cell: the state predicts the next hidden state, the output is the filtered one.
+
+        y = ln P(z_t | x_1 … x_t) = p + ln P(x | z) - ln Σ        p' = ln(exp(y) A) = ln P(z_{t+1} | x_1 … x_t)
+
+    Unrolled it equals `seqjax.hmm.forward`, to the log-domain rounding.
+
+    Args:
+      model: its kind and sizes are read, not its values, which travel as the parameters of the cell:
+        ``seqjax.unroll(hmm.cell(model), model, state, xs)``. ``init(key)`` draws a random model of these sizes.
+
+    Returns:
+      A cell with state and output ``[*B, N]``.
+
+    Example:
+      >>> import jax, seqjax as sj
+      >>> from seqjax import hmm
+      >>> model = hmm.random(jax.random.key(0), 3, 5)
+      >>> belief = hmm.cell(model)
+      >>> xs = jax.numpy.array([0, 4, 2])
+      >>> _, ys = sj.unroll(belief, model, belief.initial_state(model), xs)
+      >>> bool(jax.numpy.allclose(ys, hmm.forward(model, xs).log_filtered, atol=1e-5))
+      True
+    """
+
+    def step(model: Model, p: Array, x: PyTree) -> tuple[Array, Array]:
+        f = p + _evidence("cell", model, p, x)
+        return sum_product(f[..., None, :], model.log_transition)[..., 0, :], divided(f)
+
+    return _cell(model, step)
+
+
+def viterbi_cell(model: Model) -> Cell[Model, Array]:
+    """Viterbi as a cell: the same network with maxima in place of sums.
+
+        y_j = ln (the best path into j, divided by the best of all)        p'_j = max_i (y_i + ln A_ij)
+
+    that is, v'_j = max_i (v_i u_ji) w_jk of the textbook, in logarithms and scaled. `seqjax.hmm.backtrack` turns the
+    outputs into the best path.
+
+    Args:
+      model: read as in `cell`.
+
+    Returns:
+      A cell with state and output ``[*B, N]``.
+    """
+
+    def step(model: Model, p: Array, x: PyTree) -> tuple[Array, Array]:
+        f = p + _evidence("viterbi_cell", model, p, x)
+        return max_product(f[..., None, :], model.log_transition)[..., 0, :], divided(f, maximum)
+
+    return _cell(model, step)
+
+
+def belief_cell(model: Model) -> Cell[Model, Array]:
+    """Belief propagation in plain probabilities, as the textbook draws it: a product and a linear layer.
+
+        h = exp(ln p + ln(W x))        y = h = P(z_t, x_1 … x_t)        p' = U h,  U = Aᵀ
+
+    Nothing is divided out, so a few hundred ticks underflow; `cell` is the one to use.
+
+    Args:
+      model: read as in `cell`.
+
+    Returns:
+      A cell with state and output ``[*B, N]``.
+    """
+
+    def step(model: Model, p: Array, x: PyTree) -> tuple[Array, Array]:
+        h = p * jnp.exp(_evidence("belief_cell", model, p, x))
+        return h @ jnp.exp(model.log_transition), h
+
+    return _cell(model, step, start=jnp.exp)
+
+
+def _cell(model: Model, step: Callable, start: Callable[[Array], Array] = lambda p: p) -> Cell[Model, Array]:
+    check_shapes(model)
+    sizes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(jnp.shape(p), jnp.result_type(p)), model)
+
+    def initial_state(model: Model, batch_shape: tuple[int, ...] = (), *, key: Array | None = None) -> Array:
+        return jnp.broadcast_to(start(model.log_initial), (*batch_shape, *model.log_initial.shape))
+
+    return Cell(sizes.redraw, initial_state, step)
+
+
+def _evidence(who: str, model: Model, p: Array, x: PyTree) -> Array:
+    evidence = model.evidence(x)
+    if evidence.shape != p.shape:
+        raise ValueError(
+            f"{who}: expected evidence of shape {p.shape} like the state, got {evidence.shape}. "
+            f"Make the state with initial_state(params, {evidence.shape[:-1]})."
+        )
+    return evidence

@@ -1,0 +1,324 @@
+"""Belief propagation: what observations say about hidden states."""
+
+import functools
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from seqjax import checks, masks
+from seqjax.base import Array, PyTree
+from seqjax.hmm import messages
+from seqjax.hmm.messages import divided, finite, logsumexp
+from seqjax.hmm.models import check_shapes
+
+ENGINES = ("scan", "associative")
+
+
+class Model(Protocol):
+    """What inference asks of a model."""
+
+    @property
+    def log_initial(self) -> Array:
+        """``[N]``."""
+
+    @property
+    def log_transition(self) -> Array:
+        """``[N, N]``."""
+
+    def evidence(self, xs: PyTree) -> Array:
+        """ln p(x | z), ``[*B, N]`` for one tick's observations."""
+
+
+class Forward(NamedTuple):
+    """``log_filtered [T, *B, N]``: ln p(z_t | x_1 … x_t); ``log_likelihood [*B]``: ln p(x_1 … x_T)."""
+
+    log_filtered: Array
+    log_likelihood: Array
+
+
+class Backward(NamedTuple):
+    """``log_messages [T, *B, N]``, each divided by its sum, and ``log_scale [T, *B]``, the logarithm of that sum.
+
+    ln p(x_{t+1} … x_T | z_t) is ``log_messages + log_scale[..., None]``; apart, both stay exact in float32 however
+    long the sequence.
+    """
+
+    log_messages: Array
+    log_scale: Array
+
+
+class Posterior(NamedTuple):
+    """``log_marginals [T, *B, N]``: ln p(z_t | x_1 … x_T); ``log_likelihood [*B]``."""
+
+    log_marginals: Array
+    log_likelihood: Array
+
+
+class Counts(NamedTuple):
+    """How often each thing is expected to have happened, given the observations.
+
+    Attributes:
+      initial: ``[N]``, sequences that start in a state.
+      transition: ``[N, N]``, steps from i to j.
+      states: ``[T, *B, N]``, p(z_t | x_1 … x_T).
+      log_likelihood: ``[*B]``.
+    """
+
+    initial: Array
+    transition: Array
+    states: Array
+    log_likelihood: Array
+
+
+def forward(model: Model, xs: PyTree, *, mask: Array | None = None, engine: str = "scan") -> Forward:
+    """Filtering: what each prefix of the observations says about its last hidden state.
+
+        α_t(j) ∝ Σ_i α_{t-1}(i) P(j | i) · p(x_t | j)        ln p(x) = Σ_t ln (the constants divided out)
+
+    Args:
+      model: the model.
+      xs: observations, time leading: what ``model.evidence`` reads.
+      mask: ``[T, *B]``, True at real ticks. A masked tick does not exist: the chain does not move, the output is zero.
+        An observation that is missing at a tick that exists is another thing: `MISSING`, or NaN.
+      engine: ``"scan"``, or ``"associative"``, parallel in time: some N times the work, at a depth of
+        O(log T) instead of T.
+
+    Returns:
+      Filtered log-probabilities and the log-likelihood. Observations that the model makes impossible have
+      log-likelihood -inf, filtered log-probabilities -inf from there on, and gradients of zero.
+
+    Raises:
+      ValueError: shapes do not agree, an unknown engine, or symbols out of range.
+      TypeError: a mask of another type than bool, or symbols that are not integers.
+
+    Example:
+      "John hit the ball": of the words (ball, hit, John, the) each tag (determiner, noun, verb) makes some likely.
+
+      >>> from seqjax import hmm
+      >>> tagger = hmm.from_probabilities(
+      ...     [1 / 3, 1 / 3, 1 / 3],
+      ...     [[0.1, 0.8, 0.1], [0.1, 0.1, 0.8], [0.8, 0.1, 0.1]],
+      ...     [[0.01, 0.01, 0.01, 0.97], [0.49, 0.01, 0.49, 0.01], [0.01, 0.97, 0.01, 0.01]],
+      ... )
+      >>> result = hmm.forward(tagger, [2, 1, 3, 0])
+      >>> result.log_filtered.argmax(-1).tolist()
+      [1, 2, 0, 1]
+      >>> round(float(jax.numpy.exp(result.log_likelihood)), 6)
+      0.03898
+
+    References:
+      Rabiner (1989), A tutorial on hidden Markov models and selected applications in speech recognition.
+      https://doi.org/10.1109/5.18626
+      Särkkä and García-Fernández (2021), Temporal parallelization of Bayesian smoothers.
+      https://arxiv.org/abs/1905.13002
+    """
+    return _forward(model, observed("forward", model, xs, mask), mask, engine)
+
+
+def backward(model: Model, xs: PyTree, *, mask: Array | None = None, engine: str = "scan") -> Backward:
+    """What the rest of the observations says about each hidden state.
+
+        β_t(i) = Σ_j P(j | i) · p(x_{t+1} | j) · β_{t+1}(j)        β_T = 1
+
+    Args:
+      model: the model.
+      xs: observations, as in `forward`.
+      mask: ``[T, *B]``, True at real ticks.
+      engine: ``"scan"`` or ``"associative"``.
+
+    Returns:
+      The messages and their scale, zero at masked ticks.
+    """
+    return _backward(model, observed("backward", model, xs, mask), mask, engine)
+
+
+def posterior(model: Model, xs: PyTree, *, mask: Array | None = None, engine: str = "scan") -> Posterior:
+    """Smoothing: what all observations say about each hidden state, α_t(i) β_t(i) / p(x).
+
+    Args:
+      model: the model.
+      xs: observations, as in `forward`.
+      mask: ``[T, *B]``, True at real ticks.
+      engine: ``"scan"`` or ``"associative"``.
+
+    Returns:
+      Posterior log-probabilities, zero at masked ticks, and the log-likelihood.
+    """
+    return _posterior(model, observed("posterior", model, xs, mask), mask, engine)
+
+
+def expected_counts(model: Model, xs: PyTree, *, mask: Array | None = None, engine: str = "scan") -> Counts:
+    """Expected numbers of starts, transitions and visits, which are the gradient of the log-likelihood.
+
+        ∂ ln p(x) / ∂ ln P(j | i) = Σ_t p(z_t = i, z_{t+1} = j | x)
+
+    Args:
+      model: the model.
+      xs: observations, as in `forward`.
+      mask: ``[T, *B]``, True at real ticks.
+      engine: ``"scan"`` or ``"associative"``.
+
+    Returns:
+      The counts, summed over sequences; a sequence that is impossible counts nothing.
+    """
+    return _expected_counts(model, observed("expected_counts", model, xs, mask), mask, engine)
+
+
+def log_joint(model: Model, states: Array, xs: PyTree, *, mask: Array | None = None) -> Array:
+    """ln p(z_1 … z_T, x_1 … x_T) of a path.
+
+    Args:
+      model: the model.
+      states: the path ``[T, *B]`` of int.
+      xs: observations, as in `forward`.
+      mask: ``[T, *B]``, True at real ticks.
+
+    Returns:
+      ``[*B]``.
+    """
+    return _log_joint(model, states, observed("log_joint", model, xs, mask), mask)
+
+
+def observed(who: str, model: Model, xs: PyTree, mask: Array | None) -> PyTree:
+    """The observations as arrays, their values checked where they are known before the computation is traced."""
+    xs = jnp.asarray(xs) if isinstance(xs, list) else jax.tree.map(jnp.asarray, xs)
+    if hasattr(model, "check_observations"):
+        model.check_observations(who, xs, mask)
+    return xs
+
+
+def prepare(
+    who: str, model: Model, xs: PyTree, mask: Array | None, engine: str = "scan"
+) -> tuple[PyTree, Array, Array | None]:
+    """Checks shapes and types; returns ``(xs, evidence, mask)``, observations at masked ticks made harmless."""
+    checks.choice(who, "engine", engine, ENGINES)
+    check_shapes(model)
+    shape = jax.eval_shape(model.evidence, xs).shape
+    if len(shape) < 2 or shape[0] == 0 or shape[-1] != model.log_initial.shape[0]:
+        raise ValueError(
+            f"{who}: expected observations of at least one tick, time leading, with evidence [T, *batch, "
+            f"{model.log_initial.shape[0]}], got evidence of shape {shape}. Put time first."
+        )
+    if mask is not None:
+        if mask.dtype != jnp.bool_:
+            raise TypeError(f"{who}: expected mask of bool, got {mask.dtype}. Compare with 0 or cast it to bool.")
+        if mask.shape != shape[:-1]:
+            raise ValueError(
+                f"{who}: expected mask of shape {shape[:-1]} like the observations, got {mask.shape}. "
+                "Time first, then the batch axes."
+            )
+        xs = masks.select(mask, xs, masks.first_valid(mask, xs))
+    return xs, model.evidence(xs), mask
+
+
+def incoming(
+    model: Model, evidence: Array, mask: Array | None, engine: str, *, best: bool = False, reverse: bool = False
+) -> Array:
+    """The messages ``[T, *B, N]`` before each tick's evidence, from the future in reverse."""
+    length, *batch, n = evidence.shape
+    start = jnp.zeros(n) if reverse else model.log_initial
+    found = messages.run(
+        jnp.broadcast_to(start.astype(evidence.dtype), (evidence[0].size // n, n)),
+        (model.log_transition.T if reverse else model.log_transition).astype(evidence.dtype),
+        evidence.reshape(length, -1, n),
+        None if mask is None else mask.reshape(length, -1),
+        best=best,
+        engine=engine,
+        reverse=reverse,
+    )
+    return found.reshape(length, *batch, n)
+
+
+def filtered(p: Array, evidence: Array, mask: Array | None) -> Forward:
+    """`forward` from the messages."""
+    f = p + evidence
+    log_filtered = divided(f)
+    log_likelihood = (logsumexp(f) if mask is None else jnp.where(mask, logsumexp(f), 0)).sum(0)
+    impossible = log_likelihood == -jnp.inf
+    log_likelihood = jnp.where(impossible, -jnp.inf, log_likelihood)  # no gradient where impossible
+    return Forward(log_filtered if mask is None else masks.zero(mask, log_filtered), log_likelihood)
+
+
+def path_score(model: Model, states: Array, evidence: Array, mask: Array | None) -> Array:
+    """The score of a path: initial, transitions between real ticks, evidence at real ticks."""
+    seen = jnp.take_along_axis(evidence, states[..., None], -1)[..., 0]
+    if mask is None:
+        steps = model.log_transition[states[:-1], states[1:]].sum(0)
+        return model.log_initial[states[0]] + steps + seen.sum(0)
+    steps = model.log_transition[messages.before(states, mask), states]
+    moves = jnp.where(messages.preceded(states.shape, mask), steps, model.log_initial[states])
+    return jnp.where(mask, moves + seen, 0).sum(0)
+
+
+@functools.partial(jax.jit, static_argnames="engine")
+def _forward(model: Model, xs: PyTree, mask: Array | None, engine: str) -> Forward:
+    _, evidence, mask = prepare("forward", model, xs, mask, engine)
+    return filtered(incoming(model, evidence, mask, engine), evidence, mask)
+
+
+@functools.partial(jax.jit, static_argnames="engine")
+def _backward(model: Model, xs: PyTree, mask: Array | None, engine: str) -> Backward:
+    _, evidence, mask = prepare("backward", model, xs, mask, engine)
+    p = incoming(model, evidence, mask, engine, reverse=True)
+    gains = logsumexp(p + evidence)
+    gains = gains if mask is None else jnp.where(mask, gains, 0)
+    later = jnp.concatenate([gains[1:], jnp.zeros_like(gains[:1])])
+    log_scale = logsumexp(p) + jax.lax.cumsum(later, axis=0, reverse=True)
+    result = Backward(divided(p), log_scale)
+    return result if mask is None else masks.zero(mask, result)
+
+
+@functools.partial(jax.jit, static_argnames="engine")
+def _posterior(model: Model, xs: PyTree, mask: Array | None, engine: str) -> Posterior:
+    _, evidence, mask = prepare("posterior", model, xs, mask, engine)
+    log_filtered, log_likelihood = filtered(incoming(model, evidence, mask, engine), evidence, mask)
+    marginals = divided(log_filtered + incoming(model, evidence, mask, engine, reverse=True))
+    return Posterior(marginals if mask is None else masks.zero(mask, marginals), log_likelihood)
+
+
+@functools.partial(jax.jit, static_argnames="engine")
+def _expected_counts(model: Model, xs: PyTree, mask: Array | None, engine: str) -> Counts:
+    _, evidence, mask = prepare("expected_counts", model, xs, mask, engine)
+    p = incoming(model, evidence, mask, engine)
+    log_filtered, log_likelihood = filtered(p, evidence, mask)
+    ahead = incoming(model, evidence, mask, engine, reverse=True)
+    states = jnp.exp(divided(log_filtered + ahead))
+    entered = messages.preceded(states.shape[:-1], mask)
+    if mask is not None:
+        states, entered = masks.zero(mask, states), entered & mask
+    real = jnp.ones_like(entered) if mask is None else mask
+    initial = masks.zero(real & ~entered, states).reshape(-1, states.shape[-1]).sum(0)
+    # p(z_{t-1} = i, z_t = j | x) = exp(f_i + ln A_ij + (e + β)_j) / Σ
+    arrived = evidence + ahead - finite(logsumexp(p + evidence + ahead))[..., None]
+    arrived = jnp.where(entered[..., None], arrived, -jnp.inf)
+    pairs = messages.before(log_filtered, mask), arrived
+    left, right = (x.reshape(len(x), -1, x.shape[-1]) for x in pairs)
+    transition = _pair_counts(left, right, model.log_transition, engine)
+    return Counts(initial, transition, states, log_likelihood)
+
+
+def _pair_counts(left: Array, right: Array, log_a: Array, engine: str) -> Array:
+    """Σ exp(left_i + ln A_ij + right_j) over ticks and rows, ``[N, N]``; left and right ``[T, R, N]``."""
+    if engine == "associative":
+        left, right = messages.in_blocks(left), messages.in_blocks(right, -jnp.inf)
+
+    def step(counts: Array, tick: tuple[Array, Array]) -> tuple[Array, None]:
+        f, g = tick
+        each = jnp.exp(f[..., :, None] + log_a.astype(f.dtype) + g[..., None, :])
+        return counts + each.sum(tuple(range(each.ndim - 2))), None
+
+    n = log_a.shape[0]
+    return jax.lax.scan(step, jnp.zeros((n, n), left.dtype), (left, right))[0]
+
+
+@jax.jit
+def _log_joint(model: Model, states: Array, xs: PyTree, mask: Array | None) -> Array:
+    _, evidence, mask = prepare("log_joint", model, xs, mask)
+    states = jnp.asarray(states)
+    if states.shape != evidence.shape[:-1]:
+        raise ValueError(
+            f"log_joint: expected states of shape {evidence.shape[:-1]} like the observations, "
+            f"got {states.shape}. Give one state a tick."
+        )
+    return path_score(model, states, evidence, mask)

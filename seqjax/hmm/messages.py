@@ -1,0 +1,230 @@
+"""Messages along a chain, in the log domain: one recurrence for sums (belief) and maxima (best paths).
+
+    f_t = p_t + e_t                          p_1 = start, e_t the evidence of tick t
+    p_{t+1}(j) = ⊕_i (f_t(i) + A_ij) - ⊕_i f_t(i)          ⊕ = logsumexp or max
+
+Every message is divided by its total, so a float32 chain of 100,000 ticks loses nothing; -inf is probability zero and
+never turns into NaN, in values or gradients.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax import masks
+from seqjax.base import Array
+
+BLOCK = 32  # ticks that the associative engine runs one after the other
+
+
+def finite(a: Array) -> Array:
+    """``a`` with -inf replaced by 0: the offset that is safe to subtract."""
+    return jnp.where(jnp.isfinite(a), a, 0)
+
+
+def logsumexp(a: Array, axis: int = -1) -> Array:
+    """ln Σ exp a, whose gradient is zero, not NaN, where everything is -inf."""
+    top = finite(jax.lax.stop_gradient(a.max(axis, keepdims=True)))
+    total = jnp.exp(a - top).sum(axis)
+    possible = total != 0
+    return jnp.where(possible, jnp.log(jnp.where(possible, total, 1)) + top.squeeze(axis), -jnp.inf)
+
+
+def maximum(a: Array, axis: int = -1) -> Array:
+    """max a."""
+    return a.max(axis)
+
+
+def divided(a: Array, total: Callable = logsumexp) -> Array:
+    """``a`` divided by its total; -inf throughout where that is zero."""
+    return a - finite(total(a))[..., None]
+
+
+def sum_product(f: Array, log_a: Array) -> Array:
+    """ln(softmax(f) A) for rows ``f [..., r, i]`` and ``log_a [..., i, j]``, exact at any spread of f."""
+    return logsumexp(divided(f)[..., :, :, None] + log_a[..., None, :, :], -2)
+
+
+def max_product(f: Array, log_a: Array) -> Array:
+    """max_i (f_i + ln A_ij) - max f for rows ``f [..., r, i]``."""
+    return (divided(f, maximum)[..., :, :, None] + log_a[..., None, :, :]).max(-2)
+
+
+def run(
+    start: Array, log_a: Array, evidence: Array, mask: Array | None, *, best: bool, engine: str, reverse: bool = False
+) -> Array:
+    """The messages ``p_t [T, R, N]`` that arrive at each tick, before its evidence.
+
+    Where sums are taken, Σ_t logsumexp(p_t + e_t) over real ticks is the total over all paths; of maxima the messages
+    hold up to a constant a tick.
+
+    Args:
+      start: p at the first tick (the last in reverse), ``[R, N]``.
+      log_a: ln A ``[N, N]``; its rows may have any totals.
+      evidence: ``[T, R, N]``.
+      mask: ``[T, R]``; at a masked tick the message passes on unchanged. None: all ticks are real.
+      best: maxima instead of sums.
+      engine: ``"scan"``, or ``"associative"``: blocks of ticks run side by side from every possible state at once, a
+        parallel prefix product joins them, and each block runs again from the message that reaches it.
+      reverse: from the last tick to the first.
+    """
+    if reverse:
+        evidence, mask = jax.tree.map(lambda x: x[::-1], (evidence, mask))
+    if engine == "scan":
+        p = (maxima if best else sums)(start, log_a, evidence, mask)
+    else:
+        p = _associative(start, log_a, evidence, mask, best)
+    if engine == "associative" and not best:  # a block's first message came without its total
+        moved = logsumexp(divided(divided(p) + evidence) + logsumexp(log_a))
+        totals = jnp.where(preceded(moved.shape, mask), before(moved, mask), logsumexp(start))
+        p = divided(p) + totals[..., None]
+    return p[::-1] if reverse else p
+
+
+def preceded(shape: tuple[int, ...], mask: Array | None) -> Array:
+    """``[T, ...]``, True at ticks that have a real tick before them."""
+    if mask is None:
+        return jnp.broadcast_to(np.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1)) > 0, shape)
+    real = jax.lax.cummax(mask.astype(jnp.int32), axis=0) > 0
+    return jnp.concatenate([jnp.zeros_like(real[:1]), real[:-1]])
+
+
+def before(x: Array, mask: Array | None) -> Array:
+    """``x [T, *B, ...]`` at the last real tick before each tick; at ticks that have none it means nothing."""
+    if mask is not None:
+        ticks = jnp.arange(len(mask)).reshape(-1, *[1] * (mask.ndim - 1))
+        last = jax.lax.cummax(jnp.where(mask, ticks, 0), axis=0)
+        x = jnp.take_along_axis(x, last.reshape(last.shape + (1,) * (x.ndim - mask.ndim)), 0)
+    return jnp.concatenate([x[:1], x[:-1]])
+
+
+def maxima(start: Array, log_a: Array, evidence: Array, mask: Array | None) -> Array:
+    """Messages of best paths, ``start [..., R, N]``, ``evidence [T, ..., R, N]``."""
+
+    def step(state: tuple[Array, Array], tick: tuple) -> tuple[tuple[Array, Array], Array]:
+        (p, top), (e, real) = state, tick
+        f = p - finite(top) + e  # divided by the last tick's largest, which costs no pass of its own
+        new = (f[..., :, None] + log_a).max(-2), f.max(-1, keepdims=True)
+        return new if real is None else masks.select(real, new, state), p
+
+    state = start, jnp.zeros_like(start[..., :1])
+    return jax.lax.scan(step, state, (evidence, mask), unroll=2)[1]
+
+
+@jax.custom_jvp
+def sums(start: Array, log_a: Array, evidence: Array, mask: Array | None) -> Array:
+    """Messages of beliefs, ``start [..., R, N]``, ``evidence [T, ..., R, N]``.
+
+    Plain probabilities, divided by their sum each tick, are several times faster than logarithms and as exact while
+    nothing in them underflows. So they go first, and count where every sum of every tick lies far above what
+    underflow can have taken from it; otherwise the logarithms run. Derivatives are those of the logarithms.
+    """
+    found, exact = _linear_sums(start, log_a, evidence, mask)
+    return jax.lax.cond(exact, lambda: found, lambda: _log_sums(start, log_a, evidence, mask))
+
+
+@sums.defjvp
+def _sums_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    return jax.jvp(
+        lambda start, log_a, evidence: _log_sums(start, log_a, evidence, primals[3]), primals[:3], tangents[:3]
+    )
+
+
+def _log_sums(start: Array, log_a: Array, evidence: Array, mask: Array | None) -> Array:
+    @functools.partial(jax.checkpoint, prevent_cse=False)  # O(N) kept a tick, not the O(N²) of the product
+    def step(p: Array, tick: tuple) -> tuple[Array, Array]:
+        e, real = tick
+        new = sum_product(p + e, log_a)
+        return new if real is None else masks.select(real, new, p), p
+
+    return jax.lax.scan(step, start, (evidence, mask))[1]
+
+
+def _linear_sums(start: Array, log_a: Array, evidence: Array, mask: Array | None) -> tuple[Array, Array]:
+    """The messages by way of probabilities, and whether they are exact to rounding."""
+    a_top = finite(log_a.max())
+    a = jnp.exp(log_a - a_top)
+    weight = jnp.exp(evidence - finite(evidence.max(-1, keepdims=True)))
+
+    def step(q: Array, tick: tuple) -> tuple[Array, Array]:
+        w, real = tick
+        h = q * w
+        new = jnp.matmul(h, a, precision=jax.lax.Precision.HIGHEST) / h.sum(-1, keepdims=True)
+        return new if real is None else masks.select(real, new, q), q
+
+    start_top = finite(start.max(-1, keepdims=True))
+    first = jnp.exp(start - start_top)
+    last, q = jax.lax.scan(step, first, (weight, mask))
+    # No factor exceeds 1, so what underflows in a sum is below N times the smallest number.
+    lost = start.shape[-1] * jnp.finfo(start.dtype).tiny / jnp.finfo(start.dtype).eps
+    sums = (q * weight).sum(-1)
+    smallest = q.min(-1)[1:] * sums[:-1], last.min(-1) * sums[-1]
+    if mask is not None:
+        smallest = jnp.where(mask[:-1], smallest[0], 1), jnp.where(mask[-1], smallest[1], 1)
+    known = (first > lost) | (start == -jnp.inf)
+    exact = (smallest[0] > lost).all() & (smallest[1] > lost).all() & known.all()
+    return jnp.log(q) + jnp.where(preceded(q.shape[:-1], mask)[..., None], a_top, start_top), exact
+
+
+def in_blocks(x: Array, fill: float = 0) -> Array:
+    """``[T, ...]`` as ``[BLOCK, blocks, ...]``, filled up at the end; a mask of bools counts that as masked."""
+    blocks = -(-len(x) // BLOCK)
+    x = jnp.pad(x, [(0, blocks * BLOCK - len(x))] + [(0, 0)] * (x.ndim - 1), constant_values=fill)
+    return x.reshape(blocks, BLOCK, *x.shape[1:]).swapaxes(0, 1)
+
+
+def out_of_blocks(x: Array, length: int) -> Array:
+    """The inverse of `in_blocks`."""
+    return x.swapaxes(0, 1).reshape(-1, *x.shape[2:])[:length]
+
+
+def _associative(start: Array, log_a: Array, evidence: Array, mask: Array | None, best: bool) -> Array:
+    length = len(evidence)
+    if mask is not None:
+        mask = in_blocks(mask)
+    elif length % BLOCK:
+        mask = in_blocks(jnp.ones(evidence.shape[:-1], bool))
+    evidence = in_blocks(evidence)
+    starts = start[None]
+    if length > BLOCK:
+        matrix, gain = jax.lax.associative_scan(
+            lambda left, right: _join(left, right, best),
+            _summaries(log_a, evidence[:, :-1], None if mask is None else mask[:, :-1], best),
+        )
+        product = max_product if best else sum_product
+        reached = product((start + gain)[:, :, None, :], matrix)[:, :, 0, :]
+        starts = jnp.concatenate([starts, reached])
+    return out_of_blocks((maxima if best else sums)(starts, log_a, evidence, mask), length)
+
+
+def _summaries(log_a: Array, evidence: Array, mask: Array | None, best: bool) -> tuple[Array, Array]:
+    """What each block does to a message: a matrix and a gain.
+
+    ``matrix [K, R, N, N]`` holds the message that leaves the block given the state that enters it, divided by its
+    total; ``gain [K, R, N]`` is that total, up to a constant a block.
+    """
+    total, product = (maximum, max_product) if best else (logsumexp, sum_product)
+    n = log_a.shape[-1]
+    one_hot = jnp.where(jnp.eye(n, dtype=bool), 0, -jnp.inf).astype(evidence.dtype)
+    start = jnp.broadcast_to(one_hot, (*evidence.shape[1:], n))
+
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def step(state: tuple[Array, Array], tick: tuple[Array, Array | None]) -> tuple[tuple[Array, Array], None]:
+        (p, gain), (e, real) = state, tick
+        f = p + e[..., None, :]
+        new = product(f, log_a)
+        after = divided(new, total), gain + total(f) + total(new)
+        return after if real is None else masks.select(real, after, state), None
+
+    (matrix, gain), _ = jax.lax.scan(step, (start, jnp.zeros_like(start[..., 0])), (evidence, mask))
+    return matrix, divided(gain, maximum)
+
+
+def _join(left: tuple[Array, Array], right: tuple[Array, Array], best: bool) -> tuple[Array, Array]:
+    """Two neighbouring stretches as one; gains are kept relative to the largest, so that they stay small."""
+    total, product = (maximum, max_product) if best else (logsumexp, sum_product)
+    f = left[0] + right[1][..., None, :]
+    return product(f, right[0]), divided(left[1] + total(f), maximum)

@@ -1,0 +1,290 @@
+"""Models: a chain of hidden states, and what each state makes likely to be observed."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax import checks
+from seqjax.base import Array
+from seqjax.hmm.messages import logsumexp
+
+MISSING = -1  # the symbol of an observation that is missing or unknown: the tick passes, without evidence
+
+
+class Chain(NamedTuple):
+    """A chain whose observations are their own evidence: ``xs [T, *B, N]`` are log-likelihoods, or any scores.
+
+    Attributes:
+      log_initial: ``[N]``.
+      log_transition: ``[N, N]``, row i, column j: from i to j.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from seqjax import hmm
+      >>> chain = hmm.Chain(jnp.log(jnp.array([0.5, 0.5])), jnp.log(jnp.array([[0.9, 0.1], [0.1, 0.9]])))
+      >>> hmm.viterbi(chain, jnp.array([[0.0, 2.0], [1.0, 0.0], [0.0, 2.0]])).states.tolist()
+      [1, 1, 1]
+    """
+
+    log_initial: Array
+    log_transition: Array
+
+    def evidence(self, xs: Array) -> Array:
+        """The scores as they are, ``[*B, N]`` a tick."""
+        checks.inputs("Chain", xs, jnp.shape(xs)[:-1], self.log_initial.shape[0])
+        return xs
+
+    def redraw(self, key: Array) -> "Chain":
+        """A random chain of this size."""
+        keys = jax.random.split(key)
+        return Chain(*(_log_dirichlet(k, p.shape, p.dtype) for k, p in zip(keys, self)))
+
+
+class HMM(NamedTuple):
+    """A hidden Markov model over symbols: ln P(z_1), ln P(z_t | z_{t-1}), ln P(x_t | z_t).
+
+    Attributes:
+      log_initial: ``[N]``.
+      log_transition: ``[N, N]``, row i, column j: from i to j.
+      log_emission: ``[N, V]``.
+
+    Observations are integers ``[T, *B]`` in 0 … V-1, or `MISSING`. Zero probabilities are -inf.
+
+    References:
+      Rabiner (1989), A tutorial on hidden Markov models and selected applications in speech recognition.
+      https://doi.org/10.1109/5.18626
+    """
+
+    log_initial: Array
+    log_transition: Array
+    log_emission: Array
+
+    def evidence(self, xs: Array) -> Array:
+        """ln P(x | z), ``[*B, N]`` for ``x [*B]``; 0 where x is `MISSING`, NaN where it is no symbol."""
+        checks.integers("HMM", xs)
+        symbols = self.log_emission.shape[1]
+        known = (xs >= 0) & (xs < symbols)
+        scores = jnp.take(self.log_emission.T, jnp.where(known, xs, 0), axis=0, mode="clip")
+        return jnp.where(known[..., None], scores, jnp.where(xs == MISSING, 0, jnp.nan)[..., None])
+
+    def check_observations(self, who: str, xs: Array, mask: Array | None) -> None:
+        """Symbols are in range, as far as values are known at trace time."""
+        checks.integers(who, xs)
+        if isinstance(xs, jax.core.Tracer) or isinstance(mask, jax.core.Tracer):
+            return
+        values = np.asarray(xs)
+        if mask is not None and np.shape(mask) == values.shape:
+            values = values[np.asarray(mask, bool)]
+        symbols = self.log_emission.shape[1]
+        wrong = values[(values < MISSING) | (values >= symbols)]
+        if wrong.size:
+            raise ValueError(
+                f"{who}: expected symbols from 0 to {symbols - 1}, got {wrong[0]}. "
+                f"Mark unknown symbols as hmm.MISSING ({MISSING}) or enlarge log_emission."
+            )
+
+    def emit(self, key: Array, states: Array) -> Array:
+        """Symbols drawn in the states given, ``[...]``."""
+        return jax.random.categorical(key, self.log_emission[states])
+
+    def maximise(self, log_initial: Array, log_transition: Array, weights: Array, xs: Array) -> "HMM":
+        """The model that maximises the expected log-likelihood, ``weights [T, *B, N]`` those of the states."""
+        seen = jax.nn.one_hot(xs, self.log_emission.shape[1], dtype=weights.dtype)  # zeros where missing
+        counts = jnp.einsum("...n,...v->nv", weights, seen)
+        return HMM(log_initial, log_transition, log_frequencies(counts, self.log_emission))
+
+    def redraw(self, key: Array) -> "HMM":
+        """A random model of these sizes."""
+        return random(key, *self.log_emission.shape, dtype=self.log_emission.dtype)
+
+
+class GaussianHMM(NamedTuple):
+    """A hidden Markov model over vectors, each state a Gaussian with a diagonal covariance.
+
+        ln p(x | z) = -½ Σ_k ((x_k - μ_zk) / s_zk)² - Σ_k ln s_zk - d/2 ln 2π        s = exp(log_scale)
+
+    Attributes:
+      log_initial: ``[N]``.
+      log_transition: ``[N, N]``, row i, column j: from i to j.
+      mean: ``[N, d]``.
+      log_scale: ``[N, d]``, logarithms of standard deviations.
+
+    Observations are ``[T, *B, d]``; NaN marks a missing component, which carries no evidence.
+    """
+
+    log_initial: Array
+    log_transition: Array
+    mean: Array
+    log_scale: Array
+
+    def evidence(self, xs: Array) -> Array:
+        """ln p(x | z), ``[*B, N]`` for ``x [*B, d]``."""
+        checks.inputs("GaussianHMM", xs, jnp.shape(xs)[:-1], self.mean.shape[1])
+        known = ~jnp.isnan(xs)[..., None, :]
+        xs = jnp.where(known, xs[..., None, :].astype(self.mean.dtype), self.mean)
+        z = (xs - self.mean) * jnp.exp(-self.log_scale)
+        return jnp.where(known, -0.5 * z**2 - self.log_scale - 0.5 * math.log(2 * math.pi), 0).sum(-1)
+
+    def emit(self, key: Array, states: Array) -> Array:
+        """Vectors drawn in the states given, ``[..., d]``."""
+        noise = jax.random.normal(key, (*states.shape, self.mean.shape[1]), self.mean.dtype)
+        return self.mean[states] + jnp.exp(self.log_scale[states]) * noise
+
+    def maximise(self, log_initial: Array, log_transition: Array, weights: Array, xs: Array) -> "GaussianHMM":
+        """The model that maximises the expected log-likelihood, ``weights [T, *B, N]`` those of the states.
+
+        No standard deviation falls below a thousandth of the data's: a state that sits on one observation would
+        otherwise shrink until its density is infinite.
+        """
+        known = ~jnp.isnan(xs)
+        xs = jnp.where(known, xs, 0).astype(weights.dtype)
+        axes = tuple(range(xs.ndim - 1))
+        present = known.astype(weights.dtype) * weights.sum(-1, keepdims=True)
+        centre = (present * xs).sum(axes) / jnp.maximum(present.sum(axes), 1)
+        spread = (present * (xs - centre) ** 2).sum(axes) / jnp.maximum(present.sum(axes), 1)
+        total = jnp.einsum("...n,...d->nd", weights, known.astype(weights.dtype))
+        used = total > 0
+        divisor = jnp.where(used, total, 1)
+        offset = jnp.where(known, xs - centre, 0)
+        mean = jnp.einsum("...n,...d->nd", weights, offset) / divisor
+        square = jnp.where(known[..., None, :], (offset[..., None, :] - mean) ** 2, 0)
+        variance = (weights[..., None] * square).sum(axes) / divisor
+        log_scale = 0.5 * jnp.log(jnp.maximum(variance, jnp.maximum(1e-6 * spread, jnp.finfo(xs.dtype).tiny)))
+        return GaussianHMM(
+            log_initial,
+            log_transition,
+            jnp.where(used, mean + centre, self.mean),
+            jnp.where(used, log_scale, self.log_scale),
+        )
+
+    def redraw(self, key: Array) -> "GaussianHMM":
+        """A random model of these sizes."""
+        return random_gaussian(key, *self.mean.shape, dtype=self.mean.dtype)
+
+
+def from_probabilities(initial: Array, transition: Array, emission: Array) -> HMM:
+    """An `HMM` from probabilities, with every row checked.
+
+    Args:
+      initial: ``[N]``.
+      transition: ``[N, N]``, row i, column j: from i to j.
+      emission: ``[N, V]``.
+
+    Returns:
+      The model, in logarithms and JAX's default float.
+
+    Raises:
+      ValueError: shapes do not agree, or a row is no distribution.
+
+    Example:
+      >>> from seqjax import hmm
+      >>> model = hmm.from_probabilities([1.0, 0.0], [[0.5, 0.5], [0.0, 1.0]], [[0.9, 0.1], [0.2, 0.8]])
+      >>> hmm.viterbi(model, [0, 0, 1, 1]).states.tolist()
+      [0, 0, 1, 1]
+    """
+    dtype = jnp.zeros(()).dtype
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs: list = [np.log(np.asarray(p, np.float64)) for p in (initial, transition, emission)]
+    model = HMM(*logs)
+    check(model)
+    return HMM(*(jnp.asarray(p, dtype) for p in model))
+
+
+def check(model: Any) -> None:
+    """Checks that shapes agree and, outside a trace, that every row of log-probabilities sums to 1.
+
+    Raises:
+      ValueError: the first thing that is wrong.
+    """
+    check_shapes(model)
+    for name, rows in model._asdict().items():
+        if not name.startswith("log_") or name == "log_scale" or isinstance(rows, jax.core.Tracer):
+            continue
+        rows = np.asarray(rows)
+        with np.errstate(invalid="ignore", over="ignore"):
+            totals = np.exp(rows.astype(np.float64)).sum(-1)
+        tolerance = 1e-3 if rows.dtype.itemsize < 8 else 1e-6
+        wrong = np.flatnonzero(~(np.abs(totals - 1) <= tolerance))
+        if wrong.size:
+            where = name[4:] + (f"[{wrong[0]}]" if rows.ndim > 1 else "")
+            raise ValueError(
+                f"{type(model).__name__}: expected {where} to sum to 1, got {np.ravel(totals)[wrong[0]]:.6g}. "
+                "Normalise it, or pass logarithms to hmm.normalise."
+            )
+
+
+def check_shapes(model: Any) -> None:
+    """Initial probabilities ``[N]``, transitions ``[N, N]``, emissions with N rows."""
+    n = jnp.shape(model.log_initial)
+    for name, value in model._asdict().items():
+        shape = jnp.shape(value)
+        expected = {"log_initial": n[:1], "log_transition": n * 2}.get(name, (*n, shape[-1] if shape else 1))
+        if len(n) != 1 or shape != expected:
+            raise ValueError(
+                f"{type(model).__name__}: expected log_initial [N], log_transition [N, N] and N rows of emissions, "
+                f"got {name} of shape {shape} with log_initial of shape {n}. For several models use jax.vmap."
+            )
+
+
+def normalise(model: Chain | HMM | GaussianHMM) -> Chain | HMM | GaussianHMM:
+    """Divides every row of log-probabilities by its sum.
+
+    Gradient descent on ``loss(normalise(model))`` leaves the parameters free and the model a distribution.
+    """
+    names = [n for n in model._fields if n.startswith("log_") and n != "log_scale"]
+    rows = {n: getattr(model, n) for n in names}
+    return model._replace(**{n: r - logsumexp(r)[..., None] for n, r in rows.items()})
+
+
+def random(key: Array, states: int, symbols: int, *, dtype: jnp.dtype | None = None) -> HMM:
+    """A model whose rows are drawn uniformly from all distributions.
+
+    Args:
+      key: one JAX key.
+      states: N.
+      symbols: V.
+      dtype: JAX's default float if None.
+
+    Example:
+      >>> import jax
+      >>> from seqjax import hmm
+      >>> hmm.random(jax.random.key(0), 3, 5).log_emission.shape
+      (3, 5)
+    """
+    checks.sizes("random", states=states, symbols=symbols)
+    shapes = [(states,), (states, states), (states, symbols)]
+    return HMM(*(_log_dirichlet(k, shape, dtype) for k, shape in zip(jax.random.split(key, 3), shapes)))
+
+
+def random_gaussian(key: Array, states: int, features: int, *, dtype: jnp.dtype | None = None) -> GaussianHMM:
+    """A model with means from N(0, 1), unit variances, and rows drawn uniformly from all distributions.
+
+    Args:
+      key: one JAX key.
+      states: N.
+      features: d.
+      dtype: JAX's default float if None.
+    """
+    checks.sizes("random_gaussian", states=states, features=features)
+    keys = jax.random.split(key, 3)
+    dtype = jnp.dtype(dtype or jnp.zeros(()).dtype)
+    return GaussianHMM(
+        _log_dirichlet(keys[0], (states,), dtype),
+        _log_dirichlet(keys[1], (states, states), dtype),
+        jax.random.normal(keys[2], (states, features), dtype),
+        jnp.zeros((states, features), dtype),
+    )
+
+
+def log_frequencies(counts: Array, fallback: Array) -> Array:
+    """ln of each row of counts over its sum; the row of ``fallback`` where nothing was counted."""
+    total = counts.sum(-1, keepdims=True)
+    return jnp.where(total > 0, jnp.log(counts) - jnp.log(jnp.where(total > 0, total, 1)), fallback)
+
+
+def _log_dirichlet(key: Array, shape: tuple[int, ...], dtype: jnp.dtype | None) -> Array:
+    draws = jnp.log(jax.random.exponential(key, shape, jnp.dtype(dtype or jnp.zeros(()).dtype)))
+    return draws - logsumexp(draws)[..., None]

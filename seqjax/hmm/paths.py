@@ -1,0 +1,216 @@
+"""Paths of hidden states: the most probable, the k most probable, and random ones."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqjax import checks, masks
+from seqjax.base import Array, PyTree
+from seqjax.hmm.inference import Model, filtered, incoming, observed, path_score, prepare
+from seqjax.hmm.messages import BLOCK, divided, in_blocks, maximum, out_of_blocks
+
+
+class Path(NamedTuple):
+    """``states [T, *B]`` of int, and ``log_prob [*B]``: ln p(states, observations)."""
+
+    states: Array
+    log_prob: Array
+
+
+def viterbi(model: Model, xs: PyTree, *, mask: Array | None = None, engine: str = "scan") -> Path:
+    """The most probable path of hidden states.
+
+        δ_t(j) = max_i δ_{t-1}(i) P(j | i) · p(x_t | j)        z_T = argmax δ_T,  z_t = argmax_i δ_t(i) P(z_{t+1} | i)
+
+    Args:
+      model: the model.
+      xs: observations, as in `seqjax.hmm.forward`.
+      mask: ``[T, *B]``, True at real ticks.
+      engine: ``"scan"`` or ``"associative"``.
+
+    Returns:
+      The path, zero at masked ticks, and its joint log-probability with the observations (-inf where no path is
+      possible; the path then means nothing). The log-probability is differentiable, the path held fixed.
+
+    References:
+      Viterbi (1967), Error bounds for convolutional codes and an asymptotically optimum decoding algorithm.
+      https://doi.org/10.1109/TIT.1967.1054010
+    """
+    return _viterbi(model, observed("viterbi", model, xs, mask), mask, engine)
+
+
+def top_paths(model: Model, xs: PyTree, k: int, *, mask: Array | None = None) -> Path:
+    """The k most probable paths, best first.
+
+    Each state keeps its k best ways in: δ_t(j, 1…k) are the k largest of δ_{t-1}(i, r) P(j | i) · p(x_t | j).
+
+    Args:
+      model: the model.
+      xs: observations, as in `seqjax.hmm.forward`.
+      k: how many paths.
+      mask: ``[T, *B]``, True at real ticks.
+
+    Returns:
+      ``states [T, *B, k]`` and ``log_prob [*B, k]``. Where fewer than k paths are possible the rest have
+      log-probability -inf and states -1.
+
+    Raises:
+      ValueError: k below 1, or what `seqjax.hmm.forward` raises.
+
+    References:
+      Seshadri and Sundberg (1994), List Viterbi decoding algorithms with applications.
+      https://doi.org/10.1109/26.277844
+    """
+    checks.sizes("top_paths", k=k)
+    return _top_paths(model, observed("top_paths", model, xs, mask), mask, k)
+
+
+def sample_paths(model: Model, key: Array, xs: PyTree, *, mask: Array | None = None, engine: str = "scan") -> Array:
+    """A path drawn from p(z_1 … z_T | x_1 … x_T): filter forwards, draw backwards.
+
+    Args:
+      model: the model.
+      key: one JAX key; `jax.vmap` over keys draws several paths.
+      xs: observations, as in `seqjax.hmm.forward`.
+      mask: ``[T, *B]``, True at real ticks.
+      engine: ``"scan"`` or ``"associative"``.
+
+    Returns:
+      States ``[T, *B]``, zero at masked ticks.
+    """
+    return _sample_paths(model, key, observed("sample_paths", model, xs, mask), mask, engine)
+
+
+@functools.partial(jax.jit, static_argnames=("length", "batch_shape"))
+def sample(model: Model, key: Array, length: int, batch_shape: tuple[int, ...] = ()) -> tuple[Array, PyTree]:
+    """Hidden states and observations drawn from the model.
+
+    Args:
+      model: the model.
+      key: one JAX key.
+      length: T.
+      batch_shape: B.
+
+    Returns:
+      States ``[T, *B]`` and observations ``[T, *B, ...]``.
+
+    Example:
+      >>> import jax
+      >>> from seqjax import hmm
+      >>> states, xs = hmm.sample(hmm.random(jax.random.key(0), 3, 5), jax.random.key(1), 10, (2,))
+      >>> states.shape, xs.shape
+      ((10, 2), (10, 2))
+    """
+    checks.sizes("sample", length=length)
+    if not hasattr(model, "emit"):
+        raise TypeError(
+            f"sample: expected a model that draws observations, got {type(model).__name__}. Use HMM or GaussianHMM."
+        )
+    noise_key, emit_key = jax.random.split(key)
+    noise = jax.random.gumbel(noise_key, (length, *batch_shape, model.log_initial.shape[0]), model.log_initial.dtype)
+
+    def step(prediction: Array, noise: Array) -> tuple[Array, Array]:
+        state = (prediction + noise).argmax(-1)
+        return model.log_transition[state], state
+
+    start = jnp.broadcast_to(model.log_initial, noise.shape[1:])
+    _, states = jax.lax.scan(step, start, noise)
+    return states, model.emit(emit_key, states)
+
+
+def backtrack(scores: Array, log_transition: Array, *, mask: Array | None = None, engine: str = "scan") -> Array:
+    """Follows scores back from the end: z_T = argmax s_T, z_t = argmax_i s_t(i) + ln P(z_{t+1} | i).
+
+    With Viterbi's δ it is the best path; with filtered log-probabilities plus Gumbel noise a random one.
+
+    Args:
+      scores: ``[T, *B, N]``.
+      log_transition: ``[N, N]``.
+      mask: ``[T, *B]``, True at real ticks.
+      engine: ``"scan"``, or ``"associative"``: each tick maps the next state to its own, and maps compose.
+
+    Returns:
+      States ``[T, *B]``, zero at masked ticks.
+    """
+    n = scores.shape[-1]
+    onward = jnp.concatenate([log_transition.T, jnp.zeros_like(log_transition[:1])])  # row n: no state follows
+
+    def step(following: Array, tick: tuple[Array, Array | None]) -> tuple[Array, Array]:
+        score, real = tick  # [..., N]; following [..., S], the state after this tick or n
+        state = first_best(score[..., None, :] + onward[following])
+        return (state if real is None else jnp.where(real[..., None], state, following)), state
+
+    if engine == "scan":
+        start = jnp.full((*scores.shape[1:-1], 1), n, jnp.int32)
+        states = jax.lax.scan(step, start, (scores, mask), reverse=True)[1][..., 0]
+    else:
+        every = jnp.broadcast_to(
+            jnp.arange(n + 1, dtype=jnp.int32), (-(-len(scores) // BLOCK), *scores.shape[1:-1], n + 1)
+        )
+        real = in_blocks(jnp.ones(scores.shape[:-1], bool) if mask is None else mask)
+        maps, states = jax.lax.scan(step, every, (in_blocks(scores), real), reverse=True)
+        maps = jax.lax.associative_scan(
+            lambda later, earlier: jnp.take_along_axis(earlier, later, -1), maps[1:], reverse=True
+        )
+        following = jnp.concatenate([maps, every[:1]])[..., n:]
+        states = out_of_blocks(jnp.take_along_axis(states, following[None], -1), len(scores))[..., 0]
+    return states if mask is None else masks.zero(mask, states)
+
+
+def first_best(scores: Array) -> Array:
+    """argmax over the last axis; two plain reductions, which a CPU runs faster than `jax.numpy.argmax`."""
+    n = scores.shape[-1]
+    best = scores == scores.max(-1, keepdims=True)
+    return jnp.minimum(jnp.where(best, jnp.arange(n, dtype=jnp.int32), n).min(-1), n - 1)
+
+
+@functools.partial(jax.jit, static_argnames="engine")
+def _viterbi(model: Model, xs: PyTree, mask: Array | None, engine: str) -> Path:
+    _, evidence, mask = prepare("viterbi", model, xs, mask, engine)
+    scores = incoming(model, evidence, mask, engine, best=True) + evidence
+    states = backtrack(scores, model.log_transition, mask=mask, engine=engine)
+    return Path(states, path_score(model, states, evidence, mask))
+
+
+@functools.partial(jax.jit, static_argnames="engine")
+def _sample_paths(model: Model, key: Array, xs: PyTree, mask: Array | None, engine: str) -> Array:
+    _, evidence, mask = prepare("sample_paths", model, xs, mask, engine)
+    scores = filtered(incoming(model, evidence, mask, engine), evidence, mask).log_filtered
+    noise = jax.random.gumbel(key, scores.shape, scores.dtype)
+    return backtrack(scores + noise, model.log_transition, mask=mask, engine=engine)
+
+
+@functools.partial(jax.jit, static_argnames="k")
+def _top_paths(model: Model, xs: PyTree, mask: Array | None, k: int) -> Path:
+    _, evidence, mask = prepare("top_paths", model, xs, mask)
+    real = jnp.ones(evidence.shape[:-1], bool) if mask is None else mask
+    n = evidence.shape[-1]
+    ways = jnp.arange(n * k, dtype=jnp.int32).reshape(n, k)  # a way in: state i, rank r, numbered i k + r
+
+    def step(state: tuple[Array, Array], tick: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
+        (scores, started), (e, real) = state, tick  # scores [*B, N, k], -inf where there is no such path
+        joint = scores[..., :, :, None] + model.log_transition[:, None, :]
+        best, way = jax.lax.top_k(jnp.moveaxis(joint.reshape(*joint.shape[:-3], n * k, n), -1, -2), k)
+        first = jnp.concatenate([model.log_initial[:, None], jnp.full((n, k - 1), -jnp.inf)], 1)
+        arrived = jnp.where(started[..., None, None], best, first.astype(e.dtype)) + e[..., None]
+        arrived = divided(arrived.reshape(*arrived.shape[:-2], n * k), maximum).reshape(arrived.shape)
+        scores = jnp.where(real[..., None, None], arrived, scores)
+        return (scores, started | real), jnp.where(real[..., None, None], way, ways)
+
+    empty = jnp.full((n, k), -jnp.inf, evidence.dtype).at[0, 0].set(0)  # the one path of a sequence without ticks
+    fresh = (jnp.broadcast_to(empty, (*evidence.shape[1:], k)), jnp.zeros_like(real[0]))
+    (scores, _), ways_in = jax.lax.scan(step, fresh, (evidence, real))
+    score, last = jax.lax.top_k(scores.reshape(*scores.shape[:-2], n * k), k)
+
+    def back(way: Array, ways_in: Array) -> tuple[Array, Array]:
+        flat = ways_in.reshape(*ways_in.shape[:-2], n * k)
+        return jnp.take_along_axis(flat, way, -1), way // k
+
+    _, states = jax.lax.scan(back, last, ways_in, reverse=True)
+    scored = functools.partial(path_score, model, evidence=evidence, mask=mask)
+    log_prob = jax.vmap(scored, in_axes=-1, out_axes=-1)(states)
+    log_prob = jnp.where(score == -jnp.inf, -jnp.inf, log_prob)
+    states = jnp.where(score == -jnp.inf, -1, states)
+    return Path(masks.zero(real, states).astype(jnp.int32), log_prob)

@@ -1,0 +1,65 @@
+"""Models: small networks for whole tasks, built from cells and layers, and what goes with them."""
+
+from seqjax.models.body import deep
+from seqjax.models.captioner import captioner
+from seqjax.models.classifier import ClassifierParams, ClassifierState, classifier, one_answer
+from seqjax.models.conditional import Conditional, conditional_objective
+from seqjax.models.encoder_decoder import DecoderParams, EncoderDecoderParams, Source, encoder_decoder
+from seqjax.models.frames import draw_keys, forecaster, next_frame_model
+from seqjax.models.language_model import NOTHING, fixed_window_model, language_model, symbols_or_nothing
+from seqjax.models.presets import Preset, zaremba
+from seqjax.models.scheduled_sampling import inverse_sigmoid_decay, scheduled_sampling
+from seqjax.models.scoring import NextSymbols, log_probability, next_symbols, perplexity, rank
+from seqjax.models.softmax import (
+    Softmax,
+    adaptive_softmax,
+    full_softmax,
+    output_layer,
+    output_objective,
+    sampled_softmax,
+)
+from seqjax.models.tagger import Words, spelled_words, tagger
+from seqjax.models.temporal_convolution import receptive_field, temporal_block, temporal_convolution
+
+__all__ = [
+    "NOTHING",
+    "ClassifierParams",
+    "ClassifierState",
+    "Conditional",
+    "DecoderParams",
+    "EncoderDecoderParams",
+    "NextSymbols",
+    "Preset",
+    "Softmax",
+    "Source",
+    "Words",
+    "adaptive_softmax",
+    "captioner",
+    "classifier",
+    "conditional_objective",
+    "deep",
+    "draw_keys",
+    "encoder_decoder",
+    "fixed_window_model",
+    "forecaster",
+    "full_softmax",
+    "inverse_sigmoid_decay",
+    "language_model",
+    "log_probability",
+    "next_frame_model",
+    "next_symbols",
+    "one_answer",
+    "output_layer",
+    "output_objective",
+    "perplexity",
+    "rank",
+    "receptive_field",
+    "sampled_softmax",
+    "scheduled_sampling",
+    "spelled_words",
+    "symbols_or_nothing",
+    "tagger",
+    "temporal_block",
+    "temporal_convolution",
+    "zaremba",
+]

@@ -1,0 +1,126 @@
+"""Pictures to words: a convolutional reader, a recurrent writer."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import he_normal
+
+from seqjax import checks
+from seqjax.base import Array, Cell, PyTree
+from seqjax.cells.lstm import lstm
+from seqjax.layers.attention import Memory
+from seqjax.layers.compose import split
+from seqjax.layers.dense import DenseParams, dense
+from seqjax.models.body import MakeCell
+from seqjax.models.conditional import Conditional
+from seqjax.models.encoder_decoder import DecoderParams, hand_over, writer
+
+
+class Kernel(NamedTuple):
+    """``w [3, 3, c, k]``, ``b [k]``."""
+
+    w: Array
+    b: Array
+
+
+class CaptionerParams(NamedTuple):
+    """The kernels of the reader, the map from its columns to the writer's features, and the writer."""
+
+    kernels: tuple[Kernel, ...]
+    columns: DenseParams
+    decoder: DecoderParams
+
+
+def captioner(
+    height: int,
+    width: int,
+    target_size: int,
+    hidden_size: int,
+    *,
+    channels: tuple[int, ...] = (16, 32),
+    context: str = "attention",
+    cell: MakeCell = lstm,
+    dropout: float = 0.0,
+) -> Conditional:
+    """Describes a picture in words: one to many.
+
+        a^l = maxpool_2(relu(conv_3×3(a^{l-1})))      m_s = tanh(W · column s of a^L)
+
+    The picture's columns, from left to right, are the writer's memory: with ``"attention"`` it looks at them,
+    with ``"every_tick"`` it sees their mean at every tick.
+
+    Args:
+      height: of the pictures.
+      width: of the pictures.
+      target_size: symbols of the captions.
+      hidden_size: units of the writer, and features a column.
+      channels: of each convolution; each halves height and width, rounding up.
+      context: ``"attention"`` or ``"every_tick"``.
+      cell: ``(input_size, hidden_size) -> Cell``.
+      dropout: rate on the embeddings and before the logits.
+
+    Returns:
+      A `Conditional` whose condition is pictures ``[*B, height, width]`` of floats.
+
+    Raises:
+      ValueError: a size below 1, an unknown context, or pictures of another size.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> model = sj.models.captioner(11, 35, 14, 16)
+      >>> params = model.init(jax.random.key(0))
+      >>> decoder_params, state = model.encode(params, jnp.zeros((2, 11, 35)))
+      >>> sj.sample(model.decoder, decoder_params, state, 2, length=6, eos=3).symbols.shape
+      (6, 2)
+
+    References:
+      Vinyals et al. (2015), Show and tell: a neural image caption generator. https://arxiv.org/abs/1411.4555
+      Xu et al. (2015), Show, attend and tell. https://arxiv.org/abs/1502.03044
+    """
+    checks.sizes("captioner", height=height, width=width, target_size=target_size, hidden_size=hidden_size)
+    checks.sizes("captioner", **{f"channels[{i}]": size for i, size in enumerate(channels)})
+    checks.choice("captioner", "context", context, ("attention", "every_tick"))
+    rows = height
+    for _ in channels:
+        rows = -(-rows // 2)
+
+    def cells(input_size: int) -> Cell:
+        return cell(input_size, hidden_size)
+
+    last = (1, *channels)[-1]
+    columns = dense(rows * last, hidden_size, activation=jnp.tanh)
+    decoder = writer(target_size, hidden_size, hidden_size, hidden_size, cells, context, dropout)
+
+    def init(key: Array) -> CaptionerParams:
+        keys = jax.random.split(key, len(channels) + 2)
+        kind = jnp.zeros(()).dtype
+        draw = he_normal(in_axis=(0, 1, 2), out_axis=3)
+        kernels = tuple(
+            Kernel(draw(k, (3, 3, c, d), kind), jnp.zeros(d, kind)) for k, c, d in zip(keys, (1, *channels), channels)
+        )
+        return CaptionerParams(kernels, columns.init(keys[-2]), decoder.init(keys[-1]))
+
+    def encode(params: CaptionerParams, condition: Array, *, key: Array | None = None) -> tuple[DecoderParams, PyTree]:
+        if jnp.shape(condition)[-2:] != (height, width):
+            raise ValueError(
+                f"captioner: expected pictures [*batch, {height}, {width}], got shape "
+                f"{jnp.shape(condition)}. "
+                "Scale or pad them to one size."
+            )
+        checks.floats("captioner", condition)
+        batch = condition.shape[:-2]
+        a = condition.reshape(-1, height, width, 1).astype(params.columns.w.dtype)
+        for kernel in params.kernels:
+            a = jax.lax.conv_general_dilated(a, kernel.w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            a = jax.nn.relu(a + kernel.b)
+            a = jax.lax.reduce_window(a, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "SAME")
+        a = jnp.moveaxis(a, 2, 0).reshape(a.shape[2], *batch, -1)
+        _, values = columns.apply(params.columns, (), a)
+        (write_key,) = split(key, 1)
+        if context == "attention":
+            return hand_over(decoder, params.decoder, None, None, Memory(values), write_key)
+        start = decoder.initial_state(params.decoder, batch, key=write_key)
+        return hand_over(decoder, params.decoder, start, values.mean(0), None, write_key)
+
+    return Conditional(init, encode, decoder)

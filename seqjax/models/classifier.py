@@ -1,0 +1,136 @@
+"""One answer to a whole sequence."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqjax import checks, masks
+from seqjax.base import Array, Layer, PyTree
+from seqjax.layers.compose import split
+from seqjax.layers.dense import DenseParams, dense
+from seqjax.losses import Tally
+
+
+class ClassifierParams(NamedTuple):
+    """The body's parameters and the answer's."""
+
+    body: PyTree
+    answer: DenseParams
+
+
+class ClassifierState(NamedTuple):
+    """The body's state, what is pooled so far ``[*B, d]`` and over how many ticks ``[*B]``."""
+
+    body: PyTree
+    pooled: Array
+    ticks: Array
+
+
+def classifier(body: Layer, size: int, classes: int, *, pool: str = "last") -> Layer:
+    """Reads a sequence and answers at its end: many to one.
+
+        h_1 … h_T = body(x)      y = pool(h) W + b
+
+        last    h_T                 mean    (1/T) Σ_t h_t                 max    max_t h_t, unit by unit
+
+    over the real ticks since the last reset. The chunk's output is one answer ``[*B, classes]`` for all that
+    was read so far, chunks before included: its time axis is gone. With a bidirectional body take the mean or
+    the maximum, as its backward half has seen one tick only at the end.
+
+    Args:
+      body: any layer ``[T, *B, ...]`` to ``[T, *B, size]``.
+      size: d, of the body's output.
+      classes: of the answer; for regression, the number of values.
+      pool: ``"last"``, ``"mean"`` or ``"max"``.
+
+    Returns:
+      A layer with state `ClassifierState` and output ``[*B, classes]``; without any real tick, pooled is 0.
+
+    Raises:
+      ValueError: a size below 1, an unknown pool, or a body of another output size.
+      TypeError: a body that is no layer.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> model = sj.models.classifier(sj.recurrent(sj.gru(3, 4)), 4, 2)
+      >>> params = model.init(jax.random.key(0))
+      >>> state, logits = model.apply(params, model.initial_state(params, (5,)), jnp.ones((7, 5, 3)))
+      >>> logits.shape
+      (5, 2)
+    """
+    checks.instance("classifier", body, Layer, "Wrap a cell in recurrent(cell).")
+    checks.sizes("classifier", size=size, classes=classes)
+    checks.choice("classifier", "pool", pool, ("last", "mean", "max"))
+    answer = dense(size, classes)
+
+    def init(key: Array) -> ClassifierParams:
+        body_key, answer_key = jax.random.split(key)
+        return ClassifierParams(body.init(body_key), answer.init(answer_key))
+
+    def initial_state(
+        params: ClassifierParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None
+    ) -> ClassifierState:
+        return ClassifierState(
+            body.initial_state(params.body, batch_shape, key=key),
+            jnp.zeros((*batch_shape, size), params.answer.w.dtype),
+            jnp.zeros(batch_shape, jnp.int32),
+        )
+
+    def apply(
+        params: ClassifierParams,
+        state: ClassifierState,
+        xs: PyTree,
+        *,
+        mask: Array | None = None,
+        reset: Array | None = None,
+        key: Array | None = None,
+    ) -> tuple[ClassifierState, Array]:
+        body_key, answer_key = split(key, 2)
+        after, hs = body.apply(params.body, state.body, xs, mask=mask, reset=reset, key=body_key)
+        checks.features("classifier", hs, size)
+        hs = hs.astype(state.pooled.dtype)
+        live = jnp.ones(hs.shape[:-1], bool) if mask is None else mask
+        pooled, count = state.pooled, state.ticks
+        if reset is not None:
+            segments = jnp.cumsum(reset, 0, jnp.int32)
+            live = live & (segments == segments[-1])
+            pooled = masks.zero(~reset.any(0), pooled)
+            count = masks.zero(~reset.any(0), count)
+        fresh = live.sum(0, dtype=jnp.int32)
+        if pool == "last":
+            tick = len(hs) - 1 - jnp.argmax(live[::-1], axis=0)
+            last = jnp.take_along_axis(hs, tick[None, ..., None], 0)[0]
+            pooled = masks.select(fresh > 0, last, pooled)
+        elif pool == "max":
+            top = jnp.where(live[..., None], hs, -jnp.inf).max(0)
+            top = jnp.maximum(top, jnp.where((count > 0)[..., None], pooled, -jnp.inf))
+            pooled = masks.select((fresh + count) > 0, top, pooled)
+        else:
+            total = pooled * count[..., None].astype(hs.dtype) + masks.zero(live, hs).sum(0)
+            pooled = total / jnp.maximum(fresh + count, 1)[..., None].astype(hs.dtype)
+        _, logits = answer.apply(params.answer, (), pooled[None], key=answer_key)
+        return ClassifierState(after, pooled, count + fresh), logits[0]
+
+    return Layer(init, initial_state, apply)
+
+
+def one_answer(loss: Callable[..., Tally]) -> Callable[[Array, Array, Array | None], Tally]:
+    """A loss of single ticks as a loss of whole sequences, for models with one answer a sequence.
+
+    Args:
+      loss: ``(ys, targets, mask) -> Tally``, such as `seqjax.cross_entropy`.
+
+    Returns:
+      ``(ys [*B, ...], targets [*B, ...], mask [T, *B]) -> Tally``: a sequence counts if any of its ticks is
+      real.
+
+    Example:
+      >>> import jax.numpy as jnp, seqjax as sj
+      >>> loss = sj.models.one_answer(sj.cross_entropy)
+      >>> mask = jnp.array([[True, False], [False, False]])
+      >>> loss(jnp.zeros((2, 3)), jnp.array([0, 1]), mask).count.item()
+      1
+    """
+    return lambda ys, targets, mask: loss(ys, targets, None if mask is None else mask.any(0))

@@ -1,0 +1,53 @@
+"""Models that write under a condition: read something first, then write a sequence about it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from seqjax import checks
+from seqjax.base import Array, Layer, PyTree
+from seqjax.losses import Tally
+from seqjax.objectives import Batch, Objective
+
+
+class Conditional(NamedTuple):
+    """A condition's reader and a writer, with parameters of their own.
+
+    Attributes:
+      init: ``(key) -> params``.
+      encode: ``(params, condition, *, key=None) -> (decoder_params, state)``: reads the condition ``[..., *B,
+        ...]`` and returns all that the decoder needs, its context inside the parameters.
+      decoder: a layer from symbols ``[T, *B]`` to logits ``[T, *B, v]``. Its parameters and state come from
+        ``encode``; they are what `seqjax.sample` and `seqjax.beam_search` take.
+    """
+
+    init: Callable[[Array], PyTree]
+    encode: Callable[..., tuple[PyTree, PyTree]]
+    decoder: Layer
+
+
+def conditional_objective(model: Conditional, loss: Callable[..., Tally]) -> Objective:
+    """The loss of a model that writes under a condition, with teacher forcing.
+
+    The batch's inputs are a pair ``(condition, symbols)`` with symbols ``[T, *B]`` the target moved by one,
+    ``<bos>`` first; its mask is the target's.
+
+    Args:
+      model: what is trained.
+      loss: ``(ys, targets, mask) -> Tally``, such as `seqjax.cross_entropy`.
+
+    Returns:
+      ``(params, state, batch, key=None) -> (state, Tally)`` as `seqjax.train_step` takes it; the state is
+      passed through.
+
+    Raises:
+      TypeError: something else than a `Conditional`.
+    """
+    checks.instance("conditional_objective", model, Conditional, "Pass encoder_decoder(...) or captioner(...).")
+
+    def run(params: PyTree, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
+        condition, symbols = batch.xs
+        decoder_params, start = model.encode(params, condition, key=key)
+        _, logits = model.decoder.apply(decoder_params, start, symbols, mask=batch.mask, key=key)
+        return state, loss(logits, batch.targets, batch.mask)
+
+    return run

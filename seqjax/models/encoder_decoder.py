@@ -1,0 +1,242 @@
+"""Sequence to sequence: one network reads, another writes."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqjax import checks, masks
+from seqjax.base import Array, Cell, Layer, PyTree
+from seqjax.cells.lstm import lstm
+from seqjax.layers.attention import AttendState, Memory, attend
+from seqjax.layers.bidirectional import bidirectional
+from seqjax.layers.compose import split
+from seqjax.layers.dense import DenseParams, dense
+from seqjax.layers.dropout import dropout as drop
+from seqjax.layers.embedding import EmbeddingParams, embedding
+from seqjax.layers.recurrent import recurrent
+from seqjax.models.body import MakeCell
+from seqjax.models.conditional import Conditional
+from seqjax.transforms.compose import stack
+
+
+class Source(NamedTuple):
+    """What is read: ``symbols [S, *B]`` and ``mask [S, *B]`` (True = real), or None if all are."""
+
+    symbols: Array
+    mask: Array | None = None
+
+
+class DecoderParams(NamedTuple):
+    """The decoder's parameters, and the summary ``[*B, m]`` that every tick sees, or None."""
+
+    embedding: EmbeddingParams
+    cell: PyTree
+    readout: DenseParams
+    summary: Array | None
+
+
+class EncoderDecoderParams(NamedTuple):
+    """The reader's embedding and cells, and the writer's parameters: nothing is shared."""
+
+    embedding: EmbeddingParams
+    encoder: PyTree
+    decoder: DecoderParams
+
+
+def encoder_decoder(
+    source_size: int,
+    target_size: int,
+    hidden_size: int,
+    *,
+    embedding_size: int | None = None,
+    context: str = "state",
+    cell: MakeCell = lstm,
+    layers: int = 1,
+    reverse_source: bool = False,
+    both_ways: bool = False,
+    dropout: float = 0.0,
+) -> Conditional:
+    """Two networks with their own weights: the first reads, the second writes from what the first ends with.
+
+        state        s_0 = the encoder's last state                                        Sutskever
+        every_tick   the same, and every tick reads [e(y_{t-1}), m], m the encoder's last output     Cho
+        attention    the same, and every tick looks at all outputs of the encoder (`seqjax.attend`)  Bahdanau
+
+    The logits are read from h_t, from [h_t, m], or from [h_t, c_t].
+
+    Args:
+      source_size: symbols of the source.
+      target_size: symbols of the target.
+      hidden_size: units a layer.
+      embedding_size: features a symbol; ``hidden_size`` if None.
+      context: ``"state"``, ``"every_tick"`` or ``"attention"``.
+      cell: ``(input_size, hidden_size) -> Cell`` whose output has that size.
+      layers: recurrent layers of each network.
+      reverse_source: read the source from its end, so that first words are near first words.
+      both_ways: read it in both directions; the forward half hands its state over.
+      dropout: rate on the embeddings and before the logits.
+
+    Returns:
+      A `Conditional` whose condition is a `Source`.
+
+    Raises:
+      ValueError: a size below 1, an unknown context, a rate outside [0, 1), or both orders of reading at
+        once.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> model = sj.models.encoder_decoder(12, 10, 16, context="attention")
+      >>> params = model.init(jax.random.key(0))
+      >>> source = sj.models.Source(jnp.ones((7, 2), int))
+      >>> decoder_params, state = model.encode(params, source)
+      >>> found = sj.beam_search(model.decoder, decoder_params, state, 2, length=5, width=3, eos=3)
+      >>> found.symbols.shape
+      (3, 5, 2)
+
+    References:
+      Sutskever, Vinyals and Le (2014), Sequence to sequence learning with neural networks.
+      https://arxiv.org/abs/1409.3215
+      Cho et al. (2014), Learning phrase representations using RNN encoder-decoder. https://arxiv.org/abs/1406.1078
+      Bahdanau, Cho and Bengio (2015), Neural machine translation by jointly learning to align and translate.
+      https://arxiv.org/abs/1409.0473
+    """
+    checks.sizes("encoder_decoder", source_size=source_size, target_size=target_size, hidden_size=hidden_size)
+    checks.sizes("encoder_decoder", layers=layers)
+    checks.choice("encoder_decoder", "context", context, ("state", "every_tick", "attention"))
+    if reverse_source and both_ways:
+        raise ValueError(
+            "encoder_decoder: expected reverse_source or both_ways, got both. One of them reads from the end."
+        )
+    size = hidden_size if embedding_size is None else embedding_size
+    memory_size = hidden_size * (1 + both_ways)
+    read_symbols, drops = embedding(source_size, size), drop(dropout)
+
+    def cells(input_size: int) -> Cell:
+        sizes = [input_size] + [hidden_size] * (layers - 1)
+        return stack(*(cell(d, hidden_size) for d in sizes))
+
+    encoder = bidirectional(cells(size), cells(size)) if both_ways else recurrent(cells(size), reverse=reverse_source)
+    decoder = writer(target_size, size, hidden_size, 0 if context == "state" else memory_size, cells, context, dropout)
+
+    def init(key: Array) -> EncoderDecoderParams:
+        keys = jax.random.split(key, 3)
+        return EncoderDecoderParams(read_symbols.init(keys[0]), encoder.init(keys[1]), decoder.init(keys[2]))
+
+    def encode(
+        params: EncoderDecoderParams, condition: Source, *, key: Array | None = None
+    ) -> tuple[DecoderParams, PyTree]:
+        symbols, mask = condition
+        batch = symbols.shape[1:]
+        drop_key, state_key, write_key = split(key, 3)
+        _, xs = read_symbols.apply(params.embedding, (), symbols, mask=mask)
+        _, xs = drops.apply((), (), xs, mask=mask, key=drop_key)
+        state = encoder.initial_state(params.encoder, batch, key=state_key)
+        state, values = encoder.apply(params.encoder, state, xs, mask=mask)
+        last = state.forward if both_ways else state
+        summary = None if context != "every_tick" else _summary(values, mask, hidden_size, reverse_source)
+        memory = Memory(values, mask) if context == "attention" else None
+        return hand_over(decoder, params.decoder, last, summary, memory, write_key)
+
+    return Conditional(init, encode, decoder)
+
+
+def writer(
+    target_size: int,
+    embedding_size: int,
+    hidden_size: int,
+    memory_size: int,
+    cells,
+    context: str,
+    rate: float,
+) -> Layer[DecoderParams, PyTree]:
+    """The decoder: symbols to logits, its context in the parameters.
+
+    Args:
+      target_size: symbols.
+      embedding_size: features a symbol.
+      hidden_size: units.
+      memory_size: of the summary or of the memory; 0 where there is none.
+      cells: ``(input_size) -> Cell`` with output size ``hidden_size``.
+      context: as in `encoder_decoder`.
+      rate: of dropout.
+
+    Returns:
+      A layer with `DecoderParams`.
+    """
+    symbols = embedding(target_size, embedding_size)
+    inner = cells(embedding_size + memory_size)
+    if context == "attention":
+        inner = attend(inner, hidden_size, memory_size, hidden_size)
+    run, drops = recurrent(inner), drop(rate)
+    readout = dense(hidden_size + memory_size, target_size)
+
+    def init(key: Array) -> DecoderParams:
+        keys = jax.random.split(key, 3)
+        return DecoderParams(symbols.init(keys[0]), inner.init(keys[1]), readout.init(keys[2]), None)
+
+    def initial_state(params: DecoderParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None) -> PyTree:
+        return inner.initial_state(params.cell, batch_shape, key=key)
+
+    def apply(
+        params: DecoderParams,
+        state: PyTree,
+        xs: Array,
+        *,
+        mask: Array | None = None,
+        reset: Array | None = None,
+        key: Array | None = None,
+    ) -> tuple[PyTree, Array]:
+        first_key, last_key = split(key, 2)
+        _, es = symbols.apply(params.embedding, (), xs, mask=mask)
+        _, es = drops.apply((), (), es, mask=mask, key=first_key)
+        if params.summary is not None:
+            seen = jnp.broadcast_to(params.summary, (*es.shape[:-1], memory_size))
+            es = jnp.concatenate([es, seen.astype(es.dtype)], axis=-1)
+        state, hs = run.apply(params.cell, state, es, mask=mask, reset=reset)
+        if params.summary is not None:
+            hs = jnp.concatenate([hs, seen.astype(hs.dtype)], axis=-1)
+        _, hs = drops.apply((), (), hs, mask=mask, key=last_key)
+        _, logits = readout.apply(params.readout, (), hs, mask=mask)
+        return state, logits
+
+    return Layer(init, initial_state, apply)
+
+
+def hand_over(
+    decoder: Layer,
+    params: DecoderParams,
+    state: PyTree | None,
+    summary: Array | None,
+    memory: Memory | None,
+    key: Array | None,
+) -> tuple[DecoderParams, PyTree]:
+    """The decoder's parameters with the context inside, and the state it starts from; None for its own "
+    "initial one."""
+    params = params._replace(summary=summary)
+    if memory is not None:
+        params = params._replace(cell=params.cell._replace(memory=memory))
+        batch = memory.values.shape[1:-1]
+        fresh = decoder.initial_state(params, batch, key=key)
+        return params, fresh if state is None else AttendState(state, fresh.context, fresh.weights)
+    return params, state
+
+
+def _summary(values: Array, mask: Array | None, hidden_size: int, reverse: bool) -> Array:
+    """What the encoder ended with: the last real output forwards, the first one backwards."""
+    forward, backward = values[..., :hidden_size], values[..., hidden_size:]
+    if mask is None:
+        first = jnp.zeros(values.shape[1:-1], jnp.int32)
+        last = first + len(values) - 1
+    else:
+        first = jnp.argmax(mask, axis=0)
+        last = len(values) - 1 - jnp.argmax(mask[::-1], axis=0)
+    ends = [_at(forward, first if reverse else last)]
+    if backward.shape[-1]:
+        ends.append(_at(backward, first))
+    summary = jnp.concatenate(ends, axis=-1)
+    return summary if mask is None else masks.zero(mask.any(0), summary)
+
+
+def _at(values: Array, tick: Array) -> Array:
+    return jnp.take_along_axis(values, tick[None, ..., None], 0)[0]

@@ -1,0 +1,163 @@
+"""Language models: the next symbol from all symbols so far, or from the last few."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from seqjax import checks
+from seqjax.base import Array, Layer, PyTree
+from seqjax.cells.lstm import lstm
+from seqjax.layers.compose import serial
+from seqjax.layers.conv import causal_conv
+from seqjax.layers.dense import dense
+from seqjax.layers.embedding import look_up, standard_normal, tied_embedding
+from seqjax.layers.pointwise import pointwise
+from seqjax.models.body import MakeCell, deep
+
+NOTHING = -1
+
+
+class SymbolParams(NamedTuple):
+    """``w [v, d]``: one row a symbol."""
+
+    w: Array
+
+
+def symbols_or_nothing(vocabulary_size: int, size: int) -> Layer[SymbolParams, tuple]:
+    """An embedding that reads -1, no symbol, as the zero vector.
+
+        y = W[x] for x = 0 … v-1      y = 0 for x = -1
+
+    It serves models that start from nothing instead of a symbol for the beginning.
+
+    Args:
+      vocabulary_size: v.
+      size: d.
+
+    Returns:
+      A layer with empty state, ``[T, *B]`` of integers to ``[T, *B, d]``.
+
+    Raises:
+      ValueError: a size below 1.
+      TypeError: inputs that are not integers.
+    """
+    checks.sizes("symbols_or_nothing", vocabulary_size=vocabulary_size, size=size)
+
+    def init(key: Array) -> SymbolParams:
+        return SymbolParams(standard_normal(key, (vocabulary_size, size), jnp.zeros(()).dtype))
+
+    def function(params: SymbolParams, xs: Array) -> Array:
+        checks.integers("symbols_or_nothing", xs)
+        there = xs != NOTHING
+        return jnp.where(there[..., None], look_up("symbols_or_nothing", params.w, jnp.where(there, xs, 0)), 0)
+
+    return pointwise(function, init)
+
+
+def language_model(
+    vocabulary_size: int,
+    hidden_size: int,
+    *,
+    embedding_size: int | None = None,
+    cell: MakeCell = lstm,
+    layers: int = 1,
+    dropout: float = 0.0,
+    tied: bool = False,
+    engine: str = "auto",
+    memory: str | int = "auto",
+) -> Layer:
+    """A recurrent language model of characters or words.
+
+        p(w_{t+1} | w_1 … w_t) = softmax(h_t W + b)      h_t = deep(embedding(w_t), state_{t-1})
+
+    Feed it a text and train it on the text moved by one symbol. It starts from a symbol such as ``<bos>``, or
+    from `NOTHING` (-1, a zero vector) where weights are not tied.
+
+    Args:
+      vocabulary_size: v.
+      hidden_size: units a layer.
+      embedding_size: features a symbol; ``hidden_size`` if None.
+      cell: ``(input_size, hidden_size) -> Cell``.
+      layers: recurrent layers.
+      dropout: rate between layers (Zaremba et al. 2014).
+      tied: use the embedding as output matrix too; needs ``embedding_size`` = ``hidden_size``.
+      engine: as in `seqjax.unroll`.
+      memory: as in `seqjax.unroll`.
+
+    Returns:
+      A layer from symbols ``[T, *B]`` to logits ``[T, *B, v]``.
+
+    Raises:
+      ValueError: a vocabulary of fewer than two symbols, a size below 1, or tied weights of different sizes.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> model = sj.models.language_model(65, 16)
+      >>> params = model.init(jax.random.key(0))
+      >>> state, logits = model.apply(params, model.initial_state(params, (2,)), jnp.zeros((5, 2), int))
+      >>> logits.shape
+      (5, 2, 65)
+
+    References:
+      Mikolov et al. (2010), Recurrent neural network based language model.
+      https://doi.org/10.21437/Interspeech.2010-343
+      Graves (2013), Generating sequences with recurrent neural networks. https://arxiv.org/abs/1308.0850
+    """
+    _two("language_model", vocabulary_size)
+    size = hidden_size if embedding_size is None else embedding_size
+    checks.sizes("language_model", hidden_size=hidden_size, embedding_size=size)
+    body = deep(size, hidden_size, cell=cell, layers=layers, rate=dropout, engine=engine, memory=memory)
+    if not tied:
+        return serial(symbols_or_nothing(vocabulary_size, size), body, dense(hidden_size, vocabulary_size))
+    if size != hidden_size:
+        raise ValueError(
+            f"language_model: expected embedding_size={hidden_size} like hidden_size for tied weights, got "
+            f"{size}. Leave embedding_size out."
+        )
+    return tied_embedding(vocabulary_size, size, body)
+
+
+def fixed_window_model(
+    vocabulary_size: int, hidden_size: int, *, window: int, embedding_size: int | None = None
+) -> Layer:
+    """A language model without memory: the next symbol from the last n, an n-gram model with shared features.
+
+        p(w_{t+1} | w_{t-n+1} … w_t) = softmax(tanh([e_{t-n+1} … e_t] W + b) V + c)
+
+    Args:
+      vocabulary_size: v.
+      hidden_size: units of the hidden layer.
+      window: n, at least 2.
+      embedding_size: features a symbol; ``hidden_size`` if None.
+
+    Returns:
+      A layer from symbols ``[T, *B]`` to logits ``[T, *B, v]``; its state holds the last n-1 embeddings.
+
+    Raises:
+      ValueError: a vocabulary of fewer than two symbols, a size below 1, or a window below 2.
+
+    References:
+      Bengio et al. (2003), A neural probabilistic language model.
+      https://jmlr.org/papers/v3/bengio03a.html
+    """
+    _two("fixed_window_model", vocabulary_size)
+    size = hidden_size if embedding_size is None else embedding_size
+    return serial(
+        symbols_or_nothing(vocabulary_size, size),
+        causal_conv(size, hidden_size, width=window),
+        pointwise(_tanh),
+        dense(hidden_size, vocabulary_size),
+    )
+
+
+def _tanh(params: PyTree, xs: Array) -> Array:
+    return jnp.tanh(xs)
+
+
+def _two(who: str, vocabulary_size: int) -> None:
+    checks.sizes(who, vocabulary_size=vocabulary_size)
+    if vocabulary_size < 2:
+        raise ValueError(
+            f"{who}: expected a vocabulary of at least two symbols, got {vocabulary_size}. "
+            "With one symbol there is nothing to predict."
+        )

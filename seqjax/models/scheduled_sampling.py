@@ -1,0 +1,131 @@
+"""Training a writer on what it writes itself."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqjax import checks
+from seqjax.base import Array, Cell, Layer, Noise, PyTree
+from seqjax.decoding.as_cell import as_cell
+from seqjax.transforms.noise import example_keys, per_example
+from seqjax.unroll import unroll
+
+
+class _Params(NamedTuple):
+    model: PyTree
+    rate: Array
+
+
+class _State(NamedTuple):
+    """The model's state, its last logits ``[*B, v]``, whether there are any ``[*B]``, and keys."""
+
+    model: PyTree
+    logits: Array
+    begun: Array
+    keys: Noise
+
+
+def scheduled_sampling(
+    model: Cell | Layer,
+    params: PyTree,
+    state: PyTree,
+    symbols: Array,
+    *,
+    rate: float | Array,
+    key: Array,
+    mask: Array | None = None,
+) -> tuple[PyTree, Array]:
+    """Runs a writer over a target, now and then on its own last guess in place of the true symbol.
+
+        w̃_t ~ softmax(logits_{t-1}) with probability rate, else w_t      s_t, logits_t = step(s_{t-1}, w̃_t)
+
+    drawn anew for every tick and example; the first symbol is always the true one. Rate 0 is teacher forcing,
+    rate 1 free running; a schedule lets it rise in training (`inverse_sigmoid_decay`). No gradient goes
+    through the guesses.
+
+    Args:
+      model: a cell or layer from symbols ``[*B]`` to logits, such as the decoder of a `Conditional`.
+      params: its parameters.
+      state: the state it starts from.
+      symbols: ``[T, *B]``, ``<bos>`` first.
+      rate: the probability of a guess.
+      key: one JAX key.
+      mask: ``[T, *B]``, True at real ticks.
+
+    Returns:
+      The last state and the logits ``[T, *B, v]``.
+
+    Raises:
+      TypeError: symbols that are not integers.
+
+    References:
+      Bengio et al. (2015), Scheduled sampling for sequence prediction with recurrent neural networks.
+      https://arxiv.org/abs/1506.03099
+    """
+    checks.integers("scheduled_sampling", symbols)
+    batch = symbols.shape[1:]
+    logits = jax.eval_shape(lambda *args: as_cell(model).step(*args)[1], params, state, symbols[0])
+    start = _State(
+        state,
+        jnp.zeros(logits.shape, logits.dtype),
+        jnp.zeros(batch, bool),
+        Noise(example_keys(key, batch)),
+    )
+    wrapped = _Params(params, jnp.asarray(rate, logits.dtype))
+    end, ys = unroll(_guessing(model), wrapped, start, symbols, mask=mask)
+    return end.model, ys
+
+
+@functools.lru_cache
+def _guessing(model: Cell | Layer) -> Cell:
+    cell = as_cell(model)
+
+    def step(params: _Params, state: _State, symbol: Array) -> tuple[_State, Array]:
+        keys = per_example(lambda key: jax.random.split(key, 3), state.keys.value)
+        guess = per_example_with(jax.random.categorical, keys[..., 1], jax.lax.stop_gradient(state.logits))
+        use = per_example(lambda key: jax.random.uniform(key, (), params.rate.dtype), keys[..., 2]) < params.rate
+        symbol = jnp.where(use & state.begun, guess.astype(symbol.dtype), symbol)
+        inner, logits = cell.step(params.model, state.model, symbol)
+        return _State(inner, logits, jnp.ones_like(state.begun), Noise(keys[..., 0])), logits
+
+    def initial_state(params: _Params, batch_shape: tuple[int, ...] = (), *, key: Array | None = None) -> _State:
+        state = cell.initial_state(params.model, batch_shape, key=key)
+        symbol = jnp.zeros(batch_shape, jnp.int32)
+        logits = jax.eval_shape(lambda *args: cell.step(*args)[1], params.model, state, symbol)
+        return _State(
+            state,
+            jnp.zeros(logits.shape, logits.dtype),
+            jnp.zeros(batch_shape, bool),
+            Noise(None if key is None else example_keys(key, batch_shape)),
+        )
+
+    return Cell(cell.init, initial_state, step)
+
+
+def per_example_with(draw, keys: Array, values: Array) -> Array:
+    """``draw(key, value)`` for every key ``[*B]`` and value ``[*B, ...]``."""
+    for _ in range(keys.ndim):
+        draw = jax.vmap(draw)
+    return draw(keys, values)
+
+
+def inverse_sigmoid_decay(speed: float):
+    """How often to guess as training goes on: rate(step) = 1 - k / (k + exp(step / k)), rising from 1/(k+1) to 1.
+
+    Args:
+      speed: k, at least 1; the larger, the later.
+
+    Returns:
+      ``(step) -> rate``.
+
+    Raises:
+      ValueError: k below 1.
+
+    >>> [round(float(inverse_sigmoid_decay(100.0)(step)), 3) for step in (0, 461, 2000)]
+    [0.01, 0.501, 1.0]
+    """
+    if not speed >= 1:
+        raise ValueError(f"inverse_sigmoid_decay: expected a speed of at least 1, got {speed!r}. Raise it.")
+    return lambda step: jax.nn.sigmoid(jnp.asarray(step) / speed - jnp.log(speed))

@@ -1,0 +1,129 @@
+"""What a language model is used for: the probability of texts, their ranking, the likeliest next symbols."""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from seqjax import checks, masks
+from seqjax.base import Array, Layer, PyTree
+from seqjax.losses import Tally
+
+
+class NextSymbols(NamedTuple):
+    """The likeliest next symbols, best first: their numbers ``[k, *B]`` and probabilities ``[k, *B]``."""
+
+    symbols: Array
+    probs: Array
+
+
+def log_probability(
+    model: Layer, params: PyTree, symbols: ArrayLike, *, first: int, lengths: ArrayLike | None = None
+) -> Array:
+    """The log-probability of whole sequences.
+
+        log p(w_1 … w_n) = Σ_t log p(w_t | first, w_1 … w_{t-1})
+
+    Include ``<eos>`` among the symbols for the probability of the sentence, leave it out for that of all
+    texts that begin so.
+
+    Args:
+      model: a language model, symbols to logits.
+      params: its parameters.
+      symbols: ``[T, *B]`` of integers.
+      first: what the model reads first, such as ``<bos>``.
+      lengths: ``[*B]``, where sequences are right-padded.
+
+    Returns:
+      ``[*B]``, in nats.
+
+    Raises:
+      TypeError: symbols that are not integers.
+      ValueError: lengths of another shape.
+    """
+    symbols = jnp.asarray(symbols)
+    checks.integers("log_probability", symbols)
+    if lengths is not None:
+        lengths = jnp.asarray(lengths)
+        checks.shapes("log_probability", "lengths", jnp.shape(lengths), "the symbols' batch", symbols.shape[1:])
+    return _log_probability(model, params, symbols, first, lengths)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _log_probability(model: Layer, params: PyTree, symbols: Array, first: Array, lengths: Array | None) -> Array:
+    mask = None if lengths is None else masks.from_lengths(lengths.astype(int), len(symbols))
+    inputs = jnp.concatenate([jnp.full_like(symbols[:1], first), symbols[:-1]])
+    _, logits = model.apply(params, model.initial_state(params, symbols.shape[1:]), inputs, mask=mask)
+    log_probs = jax.nn.log_softmax(logits)
+    picked = jnp.take_along_axis(log_probs, jnp.maximum(symbols, 0)[..., None], -1)[..., 0]
+    return (picked if mask is None else jnp.where(mask, picked, 0)).sum(0)
+
+
+def perplexity(tally: Tally) -> Array:
+    """exp(mean cross-entropy): between how many equally likely symbols the model hesitates, on average.
+
+    >>> import seqjax as sj
+    >>> perplexity(sj.cross_entropy(jnp.zeros((3, 4)), jnp.array([0, 3, 1]))).round(3).item()
+    4.0
+    """
+    return jnp.exp(tally.mean)
+
+
+def rank(
+    model: Layer, params: PyTree, candidates: Sequence[Sequence[int]], *, first: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Orders whole sequences from the likeliest to the least likely.
+
+    Args:
+      model: a language model.
+      params: its parameters.
+      candidates: sequences of symbols, of any lengths.
+      first: what the model reads first.
+
+    Returns:
+      The order, as indices, and the log-probabilities in that order.
+
+    Raises:
+      ValueError: no candidate, or an empty one.
+    """
+    if not len(candidates) or not all(len(c) for c in candidates):
+        raise ValueError("rank: expected sequences of at least one symbol, got an empty one. Leave it out.")
+    lengths = np.array([len(c) for c in candidates])
+    padded = np.zeros((lengths.max(), len(candidates)), np.int32)
+    for i, candidate in enumerate(candidates):
+        padded[: len(candidate), i] = candidate
+    scores = np.asarray(log_probability(model, params, padded, first=first, lengths=lengths))
+    order = np.argsort(-scores, kind="stable")
+    return order, scores[order]
+
+
+def next_symbols(model: Layer, params: PyTree, symbols: Array, k: int) -> NextSymbols:
+    """What the model expects after a text.
+
+    Args:
+      model: a language model.
+      params: its parameters.
+      symbols: ``[T, *B]`` of integers, all that is read, ``<bos>`` included.
+      k: how many symbols to name.
+
+    Returns:
+      The k likeliest.
+
+    Raises:
+      ValueError: more symbols wanted than there are.
+      TypeError: symbols that are not integers.
+    """
+    checks.integers("next_symbols", symbols)
+    checks.sizes("next_symbols", k=k)
+    symbols = jnp.asarray(symbols)
+    _, logits = model.apply(params, model.initial_state(params, symbols.shape[1:]), symbols)
+    if k > logits.shape[-1]:
+        raise ValueError(
+            f"next_symbols: expected k of at most the vocabulary's {logits.shape[-1]} symbols, got {k}. Lower it."
+        )
+    probs, best = jax.lax.top_k(jax.nn.softmax(logits[-1]), k)
+    return NextSymbols(jnp.moveaxis(best, -1, 0), jnp.moveaxis(probs, -1, 0))

@@ -1,0 +1,262 @@
+"""Outputs over large vocabularies: the softmax in full, in clusters, or trained on samples."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax import checks
+from seqjax.base import Array, Layer, PyTree
+from seqjax.layers.compose import split
+from seqjax.layers.dense import DenseParams, dense
+from seqjax.losses import Tally, cross_entropy, tally
+from seqjax.objectives import Batch, Objective, begin
+
+
+class Softmax(NamedTuple):
+    """An output over a vocabulary, with a loss that need not look at all of it.
+
+    Attributes:
+      init: ``(key) -> params``.
+      log_probs: ``(params, hs [..., d]) -> [..., v]``, exact.
+      loss: ``(params, hs [T, *B, d], targets [T, *B], mask, key) -> Tally`` of -log p(target) in nats, or of
+        its estimate.
+    """
+
+    init: Callable[[Array], PyTree]
+    log_probs: Callable[[PyTree, Array], Array]
+    loss: Callable[..., Tally]
+
+
+def full_softmax(size: int, vocabulary_size: int) -> Softmax:
+    """p(w) = softmax(h W + b)_w, cost d v a tick.
+
+    Args:
+      size: d, of h.
+      vocabulary_size: v.
+
+    Returns:
+      The output, with `seqjax.DenseParams`.
+
+    Raises:
+      ValueError: a size below 1.
+    """
+    readout = dense(size, vocabulary_size)
+
+    def logits(params: DenseParams, hs: Array) -> Array:
+        return readout.apply(params, (), hs)[1]
+
+    return Softmax(
+        readout.init,
+        lambda params, hs: jax.nn.log_softmax(logits(params, hs)),
+        lambda params, hs, targets, mask=None, key=None: cross_entropy(logits(params, hs), targets, mask),
+    )
+
+
+class AdaptiveParams(NamedTuple):
+    """The head, over frequent symbols and one entry a cluster; for each cluster a projection and its "
+    "symbols."""
+
+    head: DenseParams
+    tails: tuple[tuple[DenseParams, DenseParams], ...]
+
+
+def adaptive_softmax(size: int, vocabulary_size: int, cutoffs: Sequence[int], *, shrink: int = 4) -> Softmax:
+    """Frequent symbols in full, rare ones in clusters with fewer features.
+
+        p(w) = head(h)_w                                        w < cutoffs[0]
+        p(w) = head(h)_cluster i · softmax(h P_i W_i)_w         cutoffs[i] ≤ w < cutoffs[i+1]
+
+    Symbols must be ordered by frequency, as `Vocabulary.build` does. P_i maps to d / shrink^(i+1) features.
+    The probabilities are exact and sum to 1; without cutoffs it is the full softmax.
+
+    Args:
+      size: d, of h.
+      vocabulary_size: v.
+      cutoffs: where clusters begin, rising, above 0 and below v.
+      shrink: how much smaller each cluster's features are than those before.
+
+    Returns:
+      The output, with `AdaptiveParams`.
+
+    Raises:
+      ValueError: a size below 1, or cutoffs that do not rise between 0 and v.
+
+    References:
+      Grave et al. (2017), Efficient softmax approximation for GPUs. https://arxiv.org/abs/1609.04309
+    """
+    checks.sizes("adaptive_softmax", size=size, vocabulary_size=vocabulary_size, shrink=shrink)
+    bounds = [0, *cutoffs, vocabulary_size]
+    if any(a >= b for a, b in itertools.pairwise(bounds)):
+        raise ValueError(
+            f"adaptive_softmax: expected cutoffs that rise between 0 and {vocabulary_size}, got "
+            f"{list(cutoffs)}. "
+            "Sort them."
+        )
+    clusters = list(itertools.pairwise(bounds[1:]))
+    head = dense(size, bounds[1] + len(clusters))
+    tails = []
+    for i, (start, stop) in enumerate(clusters):
+        small = max(size // shrink ** (i + 1), 1)
+        tails.append((dense(size, small, b_init=None), dense(small, stop - start)))
+
+    def init(key: Array) -> AdaptiveParams:
+        keys = jax.random.split(key, 1 + 2 * len(tails))
+        drawn = [(a.init(j), b.init(k)) for (a, b), j, k in zip(tails, keys[1::2], keys[2::2])]
+        return AdaptiveParams(head.init(keys[0]), tuple(drawn))
+
+    def log_probs(params: AdaptiveParams, hs: Array) -> Array:
+        first = jax.nn.log_softmax(head.apply(params.head, (), hs)[1])
+        parts = [first[..., : bounds[1]]]
+        for i, ((narrow, wide), (p, q)) in enumerate(zip(tails, params.tails)):
+            within = wide.apply(q, (), narrow.apply(p, (), hs)[1])[1]
+            parts.append(first[..., bounds[1] + i, None] + jax.nn.log_softmax(within))
+        return jnp.concatenate(parts, axis=-1)
+
+    def loss(
+        params: AdaptiveParams, hs: Array, targets: Array, mask: Array | None = None, key: Array | None = None
+    ) -> Tally:
+        return _picked(log_probs(params, hs), targets, mask)
+
+    return Softmax(init, log_probs, loss)
+
+
+def sampled_softmax(size: int, vocabulary_size: int, samples: int) -> Softmax:
+    """The full softmax, trained on the target and a few sampled symbols: cost d · samples a tick.
+
+        loss = -log exp(a_w) / (exp(a_w) + Σ_{s ∈ S, s ≠ w} exp(a_s - log π_s))      a = h W + b
+
+    S is drawn without replacement, with probabilities that fall with rank, P(s) ∝ log((s+2)/(s+1)), anew at
+    each call and shared by its ticks; π_s is the probability that s is among them. Symbols must be ordered by
+    frequency. The denominator is unbiased; with as many samples as symbols the loss is exact. Without a key
+    it is the exact one.
+
+    Args:
+      size: d, of h.
+      vocabulary_size: v.
+      samples: how many symbols to draw, at most v.
+
+    Returns:
+      The output, with `seqjax.DenseParams`; ``log_probs`` is exact.
+
+    Raises:
+      ValueError: a size below 1, or more samples than symbols.
+
+    References:
+      Bengio and Senécal (2008), Adaptive importance sampling to accelerate training of a neural probabilistic
+      language model. https://doi.org/10.1109/TNN.2007.912312
+      Jean et al. (2015), On using very large target vocabulary for neural machine translation.
+      https://arxiv.org/abs/1412.2007
+    """
+    checks.sizes("sampled_softmax", size=size, vocabulary_size=vocabulary_size, samples=samples)
+    if samples > vocabulary_size:
+        raise ValueError(
+            f"sampled_softmax: expected at most {vocabulary_size} samples, the vocabulary's size, got {samples}. "
+            "Use full_softmax."
+        )
+    whole = full_softmax(size, vocabulary_size)
+    probs = _inclusion(np.log1p(1 / np.arange(1, vocabulary_size + 1)), samples)
+
+    def loss(
+        params: DenseParams, hs: Array, targets: Array, mask: Array | None = None, key: Array | None = None
+    ) -> Tally:
+        if key is None:
+            return whole.loss(params, hs, targets, mask)
+        checks.integers("sampled_softmax", targets)
+        drawn, inclusion = _draw(key, jnp.asarray(probs, hs.dtype), samples)
+        known = jnp.clip(targets, 0, vocabulary_size - 1)
+        w, b = params.w, params.b
+        assert b is not None  # dense makes one unless told not to
+        own = (hs * jnp.moveaxis(w, 0, 1)[known]).sum(-1) + b[known]
+        others = hs @ w[:, drawn] + b[drawn] - jnp.log(inclusion)
+        others = jnp.where(drawn == known[..., None], -jnp.inf, others)
+        total = jax.nn.logsumexp(jnp.concatenate([own[..., None], others], axis=-1), axis=-1)
+        return tally(total - own, mask)
+
+    return Softmax(whole.init, whole.log_probs, loss)
+
+
+def _draw(key: Array, inclusion: Array, samples: int) -> tuple[Array, Array]:
+    """Symbols drawn by systematic sampling ``[samples]``, and the probability of each to be among them."""
+    shuffle_key, start_key = jax.random.split(key)
+    order = jax.random.permutation(shuffle_key, len(inclusion))
+    ends = jnp.cumsum(inclusion[order])
+    points = jax.random.uniform(start_key, (), inclusion.dtype) + jnp.arange(samples, dtype=inclusion.dtype)
+    places = jnp.searchsorted(ends, jnp.minimum(points, ends[-1]))
+    drawn = order[places]
+    return drawn, inclusion[drawn]
+
+
+def _inclusion(weights: np.ndarray, samples: int) -> np.ndarray:
+    """Probabilities ∝ weights that sum to ``samples``, none above 1: what exceeds 1 goes to the others."""
+    probs = samples * weights / weights.sum()
+    while (probs > 1).any():
+        sure = probs >= 1
+        rest = np.where(sure, 0, weights)
+        probs = np.where(sure, 1, (samples - sure.sum()) * rest / max(rest.sum(), 1e-300))
+    return probs
+
+
+def _picked(log_probs: Array, targets: Array, mask: Array | None) -> Tally:
+    checks.integers("softmax", targets)
+    known = (targets >= 0) & (targets < log_probs.shape[-1])
+    picked = jnp.take_along_axis(log_probs, jnp.where(known, targets, 0)[..., None], -1)[..., 0]
+    return tally(jnp.where(known, -picked, jnp.nan), mask)
+
+
+def output_layer(body: Layer, softmax: Softmax) -> Layer:
+    """Body and output as one model: log-probabilities ``[T, *B, v]``, to score and to decode with.
+
+    Args:
+      body: ``[T, *B, ...]`` to ``[T, *B, d]``.
+      softmax: the output.
+
+    Returns:
+      A layer with params ``(body params, softmax params)``.
+    """
+
+    def init(key: Array) -> tuple:
+        body_key, key = jax.random.split(key)
+        return body.init(body_key), softmax.init(key)
+
+    def initial_state(params: tuple, batch_shape: tuple[int, ...] = (), *, key: Array | None = None) -> PyTree:
+        return body.initial_state(params[0], batch_shape, key=key)
+
+    def apply(
+        params: tuple,
+        state: PyTree,
+        xs: PyTree,
+        *,
+        mask: Array | None = None,
+        reset: Array | None = None,
+        key: Array | None = None,
+    ) -> tuple[PyTree, Array]:
+        state, hs = body.apply(params[0], state, xs, mask=mask, reset=reset, key=key)
+        ys = softmax.log_probs(params[1], hs)
+        return state, ys if mask is None else jnp.where(mask[..., None], ys, 0)
+
+    return Layer(init, initial_state, apply)
+
+
+def output_objective(body: Layer, softmax: Softmax, *, redraw: bool = True) -> Objective:
+    """Body and output as one loss, in the form that `seqjax.train_step` takes.
+
+    Args:
+      body: ``[T, *B, ...]`` to ``[T, *B, d]``.
+      softmax: the output; its own loss is used, with a key of its own.
+      redraw: as in `seqjax.objective`.
+
+    Returns:
+      ``(params, state, batch, key=None) -> (state, Tally)`` with the params of `output_layer`.
+    """
+
+    def run(params: tuple, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
+        state, key = begin(body, params[0], state, key, redraw)
+        body_key, loss_key = split(key, 2)
+        state, hs = body.apply(params[0], state, batch.xs, mask=batch.mask, reset=batch.reset, key=body_key)
+        return state, softmax.loss(params[1], hs, batch.targets, batch.mask, loss_key)
+
+    return run

@@ -1,0 +1,358 @@
+"""What surrounds a reservoir: ridge readouts, free runs, memory capacity, and whether it forgets its past.
+
+Feedback is an input. While the readout is fitted, the teacher stands in for it (teacher forcing); in a free run the
+network's own output takes its place:
+
+    h_t = cell(h_{t-1}, [u_t, y_{t-1}])        y_t = h_t V + x_t R + c
+"""
+
+import functools
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax import checks
+from seqjax.base import Array, Cell, PyTree
+from seqjax.products import dot
+from seqjax.transforms.trajectory import with_states
+from seqjax.unroll import unroll
+
+
+class Readout(NamedTuple):
+    """``w_h [h, k]``, ``w_x [d, k]``, ``b [k]``."""
+
+    w_h: Array
+    w_x: Array
+    b: Array
+
+
+class Fit(NamedTuple):
+    """The readout, the reservoir's state after the data, and the mean squared error on them, ``[k]``."""
+
+    readout: Readout
+    state: PyTree
+    error: np.ndarray
+
+
+class Forgetting(NamedTuple):
+    """How two trajectories of a cell under one input come together.
+
+    Attributes:
+      distance: ``[T, *B]``, relative to the distance they started at.
+      rate: ``[*B]``, nats a tick, the mean change of ln distance while it could be measured. Below zero the cell
+        forgets: the echo-state property holds on this input.
+    """
+
+    distance: Array
+    rate: Array
+
+
+def read(readout: Readout, h: Array, x: Array) -> Array:
+    """y = h V + x R + c, with ``h [*B, h]`` and ``x [*B, d]``."""
+    return dot(h, readout.w_h) + dot(x, readout.w_x) + readout.b
+
+
+def fit(
+    cell: Cell,
+    params: PyTree,
+    xs: Array,
+    targets: Array | np.ndarray,
+    *,
+    state: PyTree | None = None,
+    mask: Array | None = None,
+    washout: int = 100,
+    ridge: float = 1e-8,
+    chunk: int = 1000,
+) -> Fit:
+    """Fits a linear readout of a reservoir by ridge regression, in one pass.
+
+        min Σ_t ‖h_t V + x_t R + c - target_t‖² + ridge (‖V‖² + ‖R‖²)
+
+    Args:
+      cell: the reservoir: any cell with inputs ``[*B, d]`` and outputs ``[*B, h]``.
+      params: its parameters.
+      xs: inputs ``[T, *B, d]``, what feeds back included (one tick late, from the teacher).
+      targets: ``[T, *B, k]``. Sequences pool into one readout.
+      state: the state before the first tick; ``cell.initial_state`` if None.
+      mask: ``[T, *B]``, True at real ticks.
+      washout: ticks at the beginning that the readout does not see, while the state forgets its start.
+      ridge: the penalty; the bias c carries none.
+      chunk: ticks that are run, and kept, at a time; memory does not grow with T.
+
+    Returns:
+      The readout, the last state, and the error.
+
+    Raises:
+      ValueError: shapes do not agree, or nothing is left after the washout.
+
+    Example:
+      A readout that recalls the input of two ticks ago:
+
+      >>> import jax, seqjax as sj
+      >>> from seqjax import reservoir
+      >>> cell = sj.echo_state(1, 40)
+      >>> params = cell.init(jax.random.key(0))
+      >>> xs = jax.random.uniform(jax.random.key(1), (1000, 1))
+      >>> bool(reservoir.fit(cell, params, xs, jax.numpy.roll(xs, 2, 0)).error < 1e-4)
+      True
+
+    References:
+      Lukoševičius (2012), A practical guide to applying echo state networks.
+      https://doi.org/10.1007/978-3-642-35289-8_36
+    """
+    checks.sizes("fit", chunk=chunk)
+    length, batch = jnp.shape(xs)[0], jnp.shape(xs)[1:-1]
+    if jnp.shape(targets)[:-1] != (length, *batch):
+        raise ValueError(
+            f"fit: expected targets [{', '.join(map(str, (length, *batch)))}, k] like the inputs, "
+            f"got shape {jnp.shape(targets)}. Give one target a tick, features last."
+        )
+
+    def chunks() -> Iterator[tuple[Array, Array | np.ndarray, Array | None]]:
+        for t in range(0, length, chunk):
+            cut = slice(t, t + chunk)
+            yield xs[cut], targets[cut], None if mask is None else mask[cut]
+
+    return fit_stream(cell, params, chunks(), state=state, washout=washout, ridge=ridge)
+
+
+def fit_stream(
+    cell: Cell,
+    params: PyTree,
+    chunks: Iterable[tuple[Array, Array | np.ndarray, Array | None]],
+    *,
+    state: PyTree | None = None,
+    washout: int = 100,
+    ridge: float = 1e-8,
+) -> Fit:
+    """`fit` over a stream of chunks ``(xs, targets, mask)`` in time, of any number and lengths.
+
+    Of the data only a triangle is kept, R of the orthogonal factorisation [features, targets] = Q R, updated with
+    each chunk in float64 on the host. It holds the normal equations without ever squaring, and so at half the digits
+    that squaring would cost.
+
+    Args:
+      cell: the reservoir.
+      params: its parameters.
+      chunks: consecutive ``(xs [T, *B, d], targets [T, *B, k], mask [T, *B] or None)``.
+      state: the state before the first tick.
+      washout: ticks at the beginning that the readout does not see.
+      ridge: the penalty.
+
+    Returns:
+      The readout, the last state, and the error.
+
+    Raises:
+      ValueError: nothing is left after the washout.
+    """
+    if washout < 0 or not ridge >= 0:
+        raise ValueError(
+            f"fit: expected washout and ridge of at least 0, got {washout!r} and {ridge!r}. Use 0 for none."
+        )
+    triangle: Any = None
+    rows, ticks, sizes = 0, 0, (0, 0)
+    dtype: Any = None
+    for xs, targets, mask in chunks:
+        xs, wanted = jnp.asarray(xs), np.asarray(targets, np.float64)
+        if state is None:
+            state = cell.initial_state(params, xs.shape[1:-1])
+        state, hs = unroll(cell, params, state, xs, mask=mask)
+        real = np.ones(hs.shape[:-1], bool) if mask is None else np.array(mask)
+        real[: max(washout - ticks, 0)] = False
+        ticks += len(hs)
+        parts = [np.asarray(part, np.float64)[real] for part in (hs, xs, np.ones((*hs.shape[:-1], 1)), wanted)]
+        block = np.concatenate(parts, -1)
+        if triangle is None:
+            sizes, dtype = (hs.shape[-1], xs.shape[-1]), hs.dtype
+            triangle = np.zeros((0, block.shape[1]))
+        rows += len(block)
+        triangle = np.linalg.qr(np.concatenate([triangle, block]), mode="r")
+    if not rows:
+        raise ValueError(
+            f"fit: expected data after the washout of {washout} ticks, got {ticks} ticks with {rows} rows left. "
+            "Give more data or shorten the washout."
+        )
+    return Fit(*_solve(triangle, sizes, rows, ridge, dtype, state))
+
+
+def _solve(
+    triangle: np.ndarray, sizes: tuple[int, int], rows: int, ridge: float, dtype: jnp.dtype, state: PyTree
+) -> tuple[Readout, PyTree, np.ndarray]:
+    features = sum(sizes) + 1
+    penalty = np.sqrt(ridge) * np.eye(features, triangle.shape[1])[:-1]  # none on the bias, the last feature
+    penalised: Any = np.linalg.qr(np.concatenate([triangle, penalty]), mode="r")
+    left, right = penalised[:features, :features], penalised[:features, features:]
+    scale = np.abs(np.diag(left))
+    if scale.min() <= np.finfo(np.float64).eps * scale.max():
+        raise ValueError(
+            f"fit: expected more ridge or more data, got features that depend on each other in {rows} rows at "
+            f"ridge={ridge!r}. Raise ridge."
+        )
+    weights = np.linalg.solve(left, right)
+    error = ((triangle[:, :features] @ weights - triangle[:, features:]) ** 2).sum(0) / rows
+    w_h, w_x, b = (jnp.asarray(part, dtype) for part in np.split(weights, [sizes[0], features - 1]))
+    return Readout(w_h, w_x, b[0]), state, error
+
+
+def free_run(
+    cell: Cell, params: PyTree, readout: Readout, state: PyTree, y: Array, length: int, *, drive: Array | None = None
+) -> tuple[PyTree, Array]:
+    """Lets a reservoir with feedback run on its own output: x_t = [u_t, y_{t-1}].
+
+    Args:
+      cell: the reservoir.
+      params: its parameters.
+      readout: what turns its state into y.
+      state: the state to start from, `fit`'s for instance.
+      y: the output before the first tick ``[*B, k]``.
+      length: how many ticks.
+      drive: inputs ``[length, *B, d-k]`` that are not feedback; None if there are none.
+
+    Returns:
+      The last state and the outputs ``[length, *B, k]``. Differentiable in the readout, the state and, where the cell
+      is trainable, its weights.
+    """
+    checks.sizes("free_run", length=length)
+    if drive is not None and jnp.shape(drive)[0] != length:
+        raise ValueError(
+            f"free_run: expected drive of {length} ticks, got shape {jnp.shape(drive)}. Give one input a tick."
+        )
+    return _free_run(cell, length, params, readout, state, jnp.asarray(y), drive)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _free_run(
+    cell: Cell, length: int, params: PyTree, readout: Readout, state: PyTree, y: Array, drive: Array | None
+) -> tuple[PyTree, Array]:
+    def step(before: tuple[PyTree, Array], u: Array | None) -> tuple[tuple[PyTree, Array], Array]:
+        state, y = before
+        x = y if u is None else jnp.concatenate([u, y], -1)
+        state, h = cell.step(params, state, x)
+        y = read(readout, h, x).astype(y.dtype)
+        return (state, y), y
+
+    (state, _), ys = jax.lax.scan(step, (state, y), drive, length=length)
+    return state, ys
+
+
+def memory_capacity(
+    cell: Cell,
+    params: PyTree,
+    key: Array,
+    *,
+    delays: int,
+    length: int = 4000,
+    washout: int = 200,
+    ridge: float = 1e-8,
+) -> np.ndarray:
+    """How much of its input a reservoir remembers, delay by delay.
+
+        MC_k = r²(u_{t-k}, y_k)        u ~ U(-1, 1), y_k the best linear readout of u_{t-k}
+
+    Readouts are fitted on the first half of a random input and judged on the second. The sum over all delays is at
+    most the number of units; a linear reservoir reaches it.
+
+    Args:
+      cell: the reservoir, of one input.
+      params: its parameters.
+      key: one JAX key, for the input.
+      delays: the longest delay K.
+      length: ticks of each half.
+      washout: ticks left out at the beginning, at least K.
+      ridge: the penalty.
+
+    Returns:
+      ``[delays]``, each in [0, 1], for k = 1 … K.
+
+    Raises:
+      ValueError: a washout shorter than the delays.
+
+    References:
+      Jaeger (2002), Short term memory in echo state networks. GMD report 152.
+    """
+    checks.sizes("memory_capacity", delays=delays, length=length)
+    if washout < delays:
+        raise ValueError(
+            f"memory_capacity: expected a washout of at least {delays} ticks, the longest delay, got {washout}. "
+            "Raise washout."
+        )
+    us = jax.random.uniform(key, (washout + 2 * length,), minval=-1, maxval=1)
+    past = np.stack([np.roll(np.asarray(us), k) for k in range(1, delays + 1)], -1)
+    half = washout + length
+    fitted = fit(cell, params, us[:half, None], past[:half], washout=washout, ridge=ridge)
+    _, hs = unroll(cell, params, fitted.state, us[half:, None])
+    ys, truth = np.asarray(read(fitted.readout, hs, us[half:, None]), np.float64), past[half:]
+    ys, truth = ys - ys.mean(0), truth - truth.mean(0)
+    spread = (ys**2).sum(0) * (truth**2).sum(0)
+    return (ys * truth).sum(0) ** 2 / np.where(spread > 0, spread, 1)
+
+
+def forgetting(
+    cell: Cell, params: PyTree, xs: Array, key: Array, *, scale: float = 1.0, floor: float = 1e-4
+) -> Forgetting:
+    """Runs a cell twice on the same input from different states: with the echo-state property they meet.
+
+    Args:
+      cell: any cell.
+      params: its parameters.
+      xs: inputs ``[T, *B, d]``.
+      key: one JAX key, for the states.
+      scale: standard deviation of the two states about the initial one.
+      floor: the relative distance at which measuring stops, above the rounding of the state's type.
+
+    Returns:
+      The distance over time and the rate at which it falls.
+
+    References:
+      Jaeger (2001), The "echo state" approach to analysing and training recurrent neural networks.
+      Yildiz, Jaeger and Kiebel (2012), Re-visiting the echo state property.
+      https://doi.org/10.1016/j.neunet.2012.07.005
+    """
+    xs = jnp.asarray(xs)
+    batch = xs.shape[1:-1]
+    state = cell.initial_state(params, (2, *batch))
+    leaves, tree = jax.tree.flatten(state)
+    keys = jax.random.split(key, len(leaves))
+    moved = [s + scale * jax.random.normal(k, s.shape, s.dtype) for k, s in zip(keys, leaves)]
+    state = tree.unflatten(moved)
+    pair = jnp.broadcast_to(xs[:, None], (len(xs), 2, *xs.shape[1:]))
+    _, (_, states) = unroll(_with_states(cell), params, state, pair)
+
+    def apart(state: PyTree, axis: int) -> Array:
+        gaps = [jnp.diff(s, axis=axis).squeeze(axis) for s in jax.tree.leaves(state)]
+        axes = [tuple(range(axis + len(batch), gap.ndim)) for gap in gaps]
+        return jnp.sqrt(sum((gap**2).sum(a) for gap, a in zip(gaps, axes)))
+
+    distance = apart(states, 1) / apart(state, 0)
+    ended = jnp.cumsum(distance < floor, axis=0) > 0
+    ticks = jnp.minimum((~ended).sum(0) + 1, len(distance))
+    last = jnp.take_along_axis(distance, ticks[None] - 1, 0)[0]
+    return Forgetting(distance, jnp.log(jnp.maximum(last, jnp.finfo(last.dtype).tiny)) / ticks.astype(last.dtype))
+
+
+class Bounds(NamedTuple):
+    """``norm`` below 1: the past is forgotten on every input. ``radius`` of 1 or more: not on zero input."""
+
+    norm: float
+    radius: float
+
+
+def bounds(w_h: Array, leak: float = 1.0) -> Bounds:
+    """Largest singular value and spectral radius of (1-a) I + a U, for `seqjax.echo_state`.
+
+    A norm below 1 suffices for the echo-state property, since tanh never expands. A radius of 1 or more refutes it
+    for zero input without bias. Between the two, `forgetting` measures.
+
+    Args:
+      w_h: U ``[h, h]``.
+      leak: a.
+    """
+    w = np.asarray(w_h, np.float64)
+    w = (1 - leak) * np.eye(len(w)) + leak * w
+    return Bounds(float(np.linalg.norm(w, 2)), float(np.abs(np.linalg.eigvals(w)).max()))
+
+
+_with_states = functools.cache(with_states)  # one cell a cell, so that a second call compiles nothing

@@ -1,0 +1,120 @@
+"""Data: generated tasks with known answers, readers of files, vocabularies and batches. NumPy only, no "
+"JAX."""
+
+from seqjax.tasks import applications, frames
+from seqjax.tasks.batches import (
+    Buckets,
+    Drawn,
+    Padded,
+    Position,
+    batches,
+    buckets,
+    crops,
+    pad,
+    split,
+    streams,
+)
+from seqjax.tasks.classification import (
+    halves_are_identical,
+    identical_halves,
+    larger_sum,
+    parity,
+    pixels,
+    running_parity,
+)
+from seqjax.tasks.digits import Strips, digit_strips
+from seqjax.tasks.execution import addition, curriculum, execution, program, scramble
+from seqjax.tasks.frames import four_voices, music_floor, poses
+from seqjax.tasks.memory import adding, copy_memory, latch, signed_adding, temporal_order
+from seqjax.tasks.problem import Examples, Pair, Problem, TextProblem
+from seqjax.tasks.readers import (
+    Sentence,
+    read_conllu,
+    read_idx,
+    read_labelled,
+    read_lines,
+    read_pairs,
+    read_parallel,
+    read_piano_rolls,
+    read_series,
+    read_text,
+)
+from seqjax.tasks.reber import embedded_reber, reber_legal
+from seqjax.tasks.sentences import agreement, entity_sentences, part_of_speech_sentences
+from seqjax.tasks.series import mackey_glass, next_values
+from seqjax.tasks.spans import Span, SpanScore, span_f1, spans
+from seqjax.tasks.spelling import english, french, number_spelling
+from seqjax.tasks.subwords import Subwords
+from seqjax.tasks.vocabulary import BOS, EOS, PAD, SPECIALS, UNK, Vocabulary, words
+
+__all__ = [
+    "BOS",
+    "EOS",
+    "PAD",
+    "SPECIALS",
+    "UNK",
+    "Buckets",
+    "Drawn",
+    "Examples",
+    "Padded",
+    "Pair",
+    "Position",
+    "Problem",
+    "Sentence",
+    "Span",
+    "SpanScore",
+    "Strips",
+    "Subwords",
+    "TextProblem",
+    "Vocabulary",
+    "adding",
+    "addition",
+    "agreement",
+    "applications",
+    "batches",
+    "buckets",
+    "copy_memory",
+    "crops",
+    "curriculum",
+    "digit_strips",
+    "embedded_reber",
+    "english",
+    "entity_sentences",
+    "execution",
+    "four_voices",
+    "frames",
+    "french",
+    "halves_are_identical",
+    "identical_halves",
+    "larger_sum",
+    "latch",
+    "mackey_glass",
+    "music_floor",
+    "next_values",
+    "number_spelling",
+    "pad",
+    "parity",
+    "part_of_speech_sentences",
+    "pixels",
+    "poses",
+    "program",
+    "read_conllu",
+    "read_idx",
+    "read_labelled",
+    "read_lines",
+    "read_pairs",
+    "read_parallel",
+    "read_piano_rolls",
+    "read_series",
+    "read_text",
+    "reber_legal",
+    "running_parity",
+    "scramble",
+    "signed_adding",
+    "span_f1",
+    "spans",
+    "split",
+    "streams",
+    "temporal_order",
+    "words",
+]

@@ -1,0 +1,96 @@
+"""Strips of handwritten or printed digits, captioned in words."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from seqjax.tasks.problem import at_least
+
+NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+_ROWS = """
+.###. ..#.. .###. .###. ...#. ##### .###. ##### .###. .###.
+#...# .##.. #...# #...# ..##. #.... #.... ....# #...# #...#
+#...# ..#.. ....# ....# .#.#. ####. #.... ...#. #...# #...#
+#...# ..#.. ..##. ..##. #..#. ....# ####. ..#.. .###. .####
+#...# ..#.. .#... ....# ##### ....# #...# ..#.. #...# ....#
+#...# ..#.. #.... #...# ...#. #...# #...# .#... #...# ....#
+.###. .###. ##### .###. ...#. .###. .###. .#... .###. .###.
+"""
+FONT = np.array([list(line.replace(" ", "")) for line in _ROWS.split("\n") if line]) == "#"
+FONT = FONT.reshape(7, 10, 5).swapaxes(0, 1)
+
+
+class Strips(NamedTuple):
+    """``images [n, height, width]`` of float32 in [0, 1], and one tuple of number words a picture."""
+
+    images: np.ndarray
+    captions: list[tuple[str, ...]]
+
+
+def digit_strips(
+    rng: np.random.Generator,
+    count: int,
+    *,
+    pictures: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    shortest: int = 3,
+    longest: int = 5,
+    noise: float = 0.1,
+) -> Strips:
+    """Pictures of ``shortest`` to ``longest`` digits side by side, and what they say in words.
+
+    Digits stand in order on a strip as wide as the longest needs, at random distances and heights. Guessing a
+    whole caption succeeds with probability 10^-shortest / (longest - shortest + 1) at best.
+
+    Args:
+      rng: where digits, places and noise come from.
+      count: how many strips.
+      pictures: ``[n, height, width]`` of bytes to take digits from; None for the built-in 5 × 7 font.
+      labels: ``[n]`` what they show; needed with ``pictures``.
+      shortest: the smallest number of digits.
+      longest: the largest number of digits.
+      noise: standard deviation of the noise on every pixel.
+
+    Returns:
+      The strips; their height and width depend on the pictures' size and ``longest`` alone.
+
+    Raises:
+      ValueError: pictures and labels that do not belong together, or lengths in the wrong order.
+
+    Example:
+      >>> import numpy as np
+      >>> strips = digit_strips(np.random.default_rng(0), 2)
+      >>> strips.images.shape, strips.captions[0]
+      ((2, 11, 35), ('two', 'four', 'nine'))
+    """
+    at_least("digit_strips", shortest, 1)
+    at_least("digit_strips", longest, shortest)
+    if (pictures is None) != (labels is None):
+        raise ValueError("digit_strips: expected pictures and labels together, got one of them. Give both or none.")
+    glyphs = FONT.astype(np.float32) if pictures is None else np.asarray(pictures)
+    shown = np.arange(10) if labels is None else np.asarray(labels)
+    if glyphs.ndim != 3 or shown.shape != glyphs.shape[:1] or set(np.unique(shown)) != set(range(10)):
+        raise ValueError(
+            f"digit_strips: expected pictures [n, height, width] and labels [n] of all ten digits, got "
+            f"{glyphs.shape} and {shown.shape}. Read both from the same set."
+        )
+    scale = 255.0 if glyphs.dtype == np.uint8 else 1.0
+    by_digit = [np.flatnonzero(shown == digit) for digit in range(10)]
+    height, width = glyphs.shape[1:]
+    gap = 2
+    strips = rng.normal(0, noise, (count, height + 2 * gap, longest * (width + gap))).astype(np.float32)
+    captions = []
+    for strip in strips:
+        sequence = rng.integers(0, 10, rng.integers(shortest, longest + 1))
+        free = strip.shape[1] - len(sequence) * width
+        spaces = np.diff(np.sort(rng.integers(0, free + 1, len(sequence))), prepend=0)
+        left = 0
+        for digit, space in zip(sequence, spaces):
+            left += space
+            top = rng.integers(0, 2 * gap + 1)
+            glyph = glyphs[rng.choice(by_digit[digit])]
+            strip[top : top + height, left : left + width] += glyph.astype(np.float32) / np.float32(scale)
+            left += width
+        captions.append(tuple(NAMES[digit] for digit in sequence))
+    return Strips(np.clip(strips, 0, 1), captions)

@@ -1,0 +1,272 @@
+"""Readers of files: text, pairs, CoNLL-U, labels, numbers. Every complaint names the file and the line.
+
+A name that ends in ``.gz`` is unpacked, and so is a ``.zip`` that holds one text file beside those whose
+names begin with an underscore.
+"""
+
+import gzip
+import io
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from seqjax.tasks.problem import Pair
+
+
+class Sentence(NamedTuple):
+    """Words and one tag a word."""
+
+    words: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The bytes of a file, unpacked if it is a ``.gz`` or a ``.zip``.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: an empty or damaged file, or a ``.zip`` without exactly one text.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected a file, got none. Check the path.")
+    try:
+        if path.suffix == ".gz":
+            data = gzip.decompress(path.read_bytes())
+        elif path.suffix == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                names = [n for n in archive.namelist() if not Path(n).name.startswith("_") and not n.endswith("/")]
+                if len(names) != 1:
+                    raise ValueError(f"{path}: expected one text in the archive, got {names}. Unpack it by hand.")
+                data = archive.read(names[0])
+        else:
+            data = path.read_bytes()
+    except (EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: expected a whole archive, got a damaged one ({error}). Fetch it again.") from error
+    if not data:
+        raise ValueError(f"{path}: expected some content, got an empty file. Choose another.")
+    return data
+
+
+def read_text(path: str | Path) -> str:
+    """A UTF-8 text.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: an empty file, or bytes that are not UTF-8.
+    """
+    data = read_bytes(path)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"{path}, line {line}: expected UTF-8, got byte {data[error.start]:#04x}. Convert the file to UTF-8."
+        ) from error
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a UTF-8 text; an empty one is an error, except at the very end."""
+    lines = _lines(path)
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            raise ValueError(f"{path}, line {number}: expected text, got an empty line. Remove it.")
+    return lines
+
+
+def read_pairs(path: str | Path) -> list[Pair]:
+    """Pairs of texts, one a line, separated by a tab; further columns (a licence note) are left out.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: a line without two columns of text.
+    """
+    pairs = []
+    for number, line in enumerate(_lines(path), 1):
+        columns = line.split("\t")
+        if len(columns) < 2 or not columns[0].strip() or not columns[1].strip():
+            raise ValueError(
+                f"{path}, line {number}: expected two texts separated by a tab, got {line[:60]!r}. "
+                "Repair or remove the line."
+            )
+        pairs.append(Pair(columns[0].strip(), columns[1].strip()))
+    return pairs
+
+
+def read_parallel(source: str | Path, target: str | Path) -> list[Pair]:
+    """Pairs of texts from two files with as many lines each.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: an empty line, or files of unequal length.
+    """
+    sources, targets = read_lines(source), read_lines(target)
+    if len(sources) != len(targets):
+        raise ValueError(
+            f"read_parallel: expected as many lines in both files, got {len(sources)} in {source} and "
+            f"{len(targets)} in {target}. Line n of one must translate line n of the other."
+        )
+    return [Pair(*pair) for pair in zip(sources, targets)]
+
+
+def read_conllu(path: str | Path, *, column: str = "upos") -> list[Sentence]:
+    """Sentences with one tag a word from a CoNLL-U file.
+
+    Multiword tokens (ids like ``1-2``) and empty nodes (``8.1``) are skipped: they are not words of the
+    sentence.
+
+    Args:
+      path: the file.
+      column: ``"upos"`` (universal tags) or ``"xpos"`` (the treebank's own).
+
+    Returns:
+      The sentences.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: a malformed line, an unknown column, or no sentence at all.
+
+    References:
+      Universal Dependencies, CoNLL-U format. https://universaldependencies.org/format.html
+    """
+    columns = {"upos": 3, "xpos": 4}
+    if column not in columns:
+        raise ValueError(f"read_conllu: expected column to be one of {list(columns)}, got {column!r}. Choose one.")
+
+    def complain(number: int, expected: str, got: str) -> ValueError:
+        return ValueError(f"{path}, line {number}: expected {expected}, got {got}. Repair the CoNLL-U file.")
+
+    sentences: list[Sentence] = []
+    words: list[str] = []
+    tags: list[str] = []
+    for number, line in enumerate([*_lines(path), ""], 1):
+        if not line.strip():
+            if words:
+                sentences.append(Sentence(tuple(words), tuple(tags)))
+            words, tags = [], []
+            continue
+        if line.startswith("#"):
+            continue
+        fields = line.split("\t")
+        if len(fields) != 10:
+            raise complain(number, "10 columns separated by tabs", f"{len(fields)}")
+        if "-" in fields[0] or "." in fields[0]:
+            continue
+        if fields[0] != str(len(words) + 1):
+            raise complain(number, f"word number {len(words) + 1}", repr(fields[0]))
+        word, tag = fields[1], fields[columns[column]]
+        if not word or not tag or tag == "_":
+            raise complain(number, f"a word and its {column}", repr((word, tag)))
+        words.append(word)
+        tags.append(tag)
+    if not sentences:
+        raise ValueError(f"{path}: expected sentences in CoNLL-U, got none. Check the file.")
+    return sentences
+
+
+def read_labelled(folder: str | Path) -> list[Pair]:
+    """Labelled lines from a folder of ``<label>.txt`` files, such as surnames by language.
+
+    Returns:
+      Pairs of a line and its label, files in alphabetical order.
+
+    Raises:
+      FileNotFoundError: there is no such folder, or it holds fewer than two such files.
+      ValueError: an empty line.
+    """
+    folder = Path(folder)
+    files = sorted(folder.glob("*.txt")) if folder.is_dir() else []
+    if len(files) < 2:
+        raise FileNotFoundError(
+            f"{folder}: expected a folder of at least two <label>.txt files, got {len(files)}. Check the path."
+        )
+    return [Pair(line.strip(), file.stem) for file in files for line in read_lines(file)]
+
+
+def read_series(path: str | Path) -> np.ndarray:
+    """Numbers separated by blanks or commas, one tick a line: ``[T, d]`` of float64.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: something that is no finite number, or lines of unequal length.
+    """
+    rows: list[list[float]] = []
+    for number, line in enumerate(read_lines(path), 1):
+        try:
+            row = [float(field) for field in line.replace(",", " ").split()]
+        except ValueError:
+            raise ValueError(f"{path}, line {number}: expected numbers, got {line[:60]!r}. Repair it.") from None
+        if not np.isfinite(row).all() or (rows and len(row) != len(rows[0])):
+            raise ValueError(
+                f"{path}, line {number}: expected {len((rows or [row])[0])} finite numbers, got "
+                f"{line[:60]!r}. "
+                "Repair it."
+            )
+        rows.append(row)
+    return np.array(rows)
+
+
+def read_idx(path: str | Path) -> np.ndarray:
+    """An array of unsigned bytes in IDX format, the format of the MNIST digits.
+
+    Returns:
+      uint8, for images ``[n, height, width]``, for labels ``[n]``.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: not IDX, not of unsigned bytes, or cut short.
+    """
+    data = read_bytes(path)
+    if len(data) < 4 or data[:2] != b"\0\0" or data[2] != 8 or len(data) < 4 + 4 * data[3]:
+        raise ValueError(
+            f"{path}: expected an IDX file of unsigned bytes, got header {data[:4].hex()}. Check the file."
+        )
+    shape = tuple(np.frombuffer(data, ">u4", data[3], 4).tolist())
+    start, size = 4 + 4 * data[3], int(np.prod(shape))
+    if len(data) - start != size:
+        raise ValueError(f"{path}: expected {size} bytes for shape {shape}, got {len(data) - start}. Fetch it again.")
+    return np.frombuffer(data, np.uint8, size, start).reshape(shape)
+
+
+def read_piano_rolls(path: str | Path) -> dict[str, list[np.ndarray]]:
+    """Piano rolls from a MATLAB file with the keys ``traindata``, ``validdata``, ``testdata``.
+
+    Returns:
+      ``{"train": rolls, "valid": rolls, "test": rolls}``, a roll ``[T, keys]`` of float32 zeros and ones.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ImportError: the `scipy` library is absent.
+      ValueError: a missing key, or anything but zeros and ones.
+    """
+    try:
+        import scipy.io
+    except ImportError as error:
+        raise ImportError(
+            "read_piano_rolls: expected the scipy library, got none. Install it with `pip install 'seqjax[recipes]'`."
+        ) from error
+    try:
+        content = scipy.io.loadmat(io.BytesIO(read_bytes(path)))
+    except (ValueError, NotImplementedError, OSError) as error:
+        raise ValueError(f"{path}: expected a MATLAB file of piano rolls, got another ({error}).") from error
+    splits = {}
+    for split in ("train", "valid", "test"):
+        if f"{split}data" not in content:
+            names = sorted(name for name in content if not name.startswith("_"))
+            raise ValueError(f"{path}: expected the key {split}data, got {names}. Check the file.")
+        rolls = [np.asarray(roll, np.float32) for roll in content[f"{split}data"].ravel()]
+        for i, roll in enumerate(rolls):
+            if roll.ndim != 2 or roll.shape != (len(roll), rolls[0].shape[1]) or not np.isin(roll, (0, 1)).all():
+                raise ValueError(
+                    f"{path}: expected roll {i} of {split}data to be [T, {rolls[0].shape[-1]}] of zeros and "
+                    "ones, "
+                    f"got shape {roll.shape} with values from {roll.min()} to {roll.max()}. Check the file."
+                )
+        splits[split] = rolls
+    return splits
+
+
+def _lines(path: str | Path) -> list[str]:
+    return read_text(path).replace("\r\n", "\n").rstrip("\n").split("\n")

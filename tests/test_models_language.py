@@ -1,0 +1,271 @@
+"""Language models, their uses, and outputs over large vocabularies."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from laws import assert_close
+
+import seqjax as sj
+from seqjax import models
+
+V, EOS, BOS = 5, 1, 0
+MODEL = models.language_model(V, 6, embedding_size=3, cell=sj.gru, layers=2)
+PARAMS = jax.tree.map(lambda p: 2 * p, MODEL.init(jax.random.key(0)))
+
+
+def run(model, params, symbols, **options):
+    return model.apply(params, model.initial_state(params, symbols.shape[1:]), symbols, **options)[1]
+
+
+def log_softmax(x):
+    x = np.asarray(x)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def test_language_model_is_its_parts():
+    """Embedding, two cells, output: composed by hand."""
+    symbols = jnp.array([[0, 3], [2, 4], [1, 1]])
+    embedding, (one, two), readout = PARAMS
+    hs = embedding.w[symbols]
+    for cell, p in ((sj.gru(3, 6), one), (sj.gru(6, 6), two)):
+        _, hs = sj.unroll(cell, p, cell.initial_state(p, (2,)), hs)
+    np.testing.assert_allclose(run(MODEL, PARAMS, symbols), hs @ readout.w + readout.b, rtol=1e-12)
+    tied = models.language_model(V, 6, tied=True)
+    params = tied.init(jax.random.key(0))
+    assert params.w.shape == (V, 6)
+    assert run(tied, params, symbols).shape == (3, 2, V)
+
+
+def test_nothing_is_read_as_the_zero_vector():
+    layer = models.symbols_or_nothing(V, 3)
+    params = layer.init(jax.random.key(0))
+    _, ys = layer.apply(params, (), jnp.array([2, -1, 0]))
+    np.testing.assert_array_equal(ys, np.stack([params.w[2], np.zeros(3), params.w[0]]))
+    assert np.isnan(layer.apply(params, (), jnp.array([V]))[1]).all()
+    gradient = jax.grad(lambda p: layer.apply(p, (), jnp.array([-1, 2]))[1].sum())(params)
+    np.testing.assert_array_equal(gradient.w, np.arange(V)[:, None] == 2 * np.ones((1, 3)))
+
+
+def test_one_hot_times_matrix_is_a_look_up():
+    """C5: value and gradient."""
+    symbols = jnp.array([[0, 3], [2, 0]])
+    layer = sj.embedding(V, 3)
+    params = layer.init(jax.random.key(0))
+
+    def looked_up(w):
+        return (layer.apply(params._replace(w=w), (), symbols)[1] ** 3).sum()
+
+    def multiplied(w):
+        return ((jax.nn.one_hot(symbols, V) @ w) ** 3).sum()
+
+    assert_close(jax.value_and_grad(looked_up)(params.w), jax.value_and_grad(multiplied)(params.w))
+
+
+def test_dropout_between_layers_only_with_a_key():
+    model = models.language_model(V, 6, dropout=0.5, layers=2)
+    params = model.init(jax.random.key(0))
+    symbols = jnp.arange(8).reshape(4, 2) % V
+    quiet = run(model, params, symbols)
+    assert_close(quiet, run(model, params, symbols))
+    assert np.abs(quiet - run(model, params, symbols, key=jax.random.key(1))).max() > 1e-3
+    plain = models.language_model(V, 6, layers=2)
+    dense = params[2]
+    cells = (params[1][1], params[1][3])
+    assert_close(quiet, run(plain, (params[0], cells, dense), symbols))
+
+
+def test_fixed_window_model_by_its_equation():
+    """Concatenated embeddings of the last n symbols, tanh, softmax; older symbols do not exist for it."""
+    n = 3
+    model = models.fixed_window_model(V, 6, window=n, embedding_size=4)
+    params = jax.tree.map(lambda p: 2 * p, model.init(jax.random.key(0)))
+    symbols = np.array([0, 3, 2, 4, 1, 1, 0])
+    logits = run(model, params, jnp.asarray(symbols))
+    embedding, conv, _, readout = jax.tree.map(np.asarray, params)
+    for t in range(len(symbols)):
+        window = [embedding.w[symbols[s]] if s >= 0 else np.zeros(4) for s in range(t - n + 1, t + 1)]
+        matrix = np.concatenate(conv.w[::-1])
+        hidden = np.tanh(np.concatenate(window) @ matrix + conv.b)
+        np.testing.assert_allclose(logits[t], hidden @ readout.w + readout.b, rtol=1e-10)
+    other = np.array([4, 4, 4, 4, 1, 1, 0])
+    np.testing.assert_array_equal(run(model, params, jnp.asarray(other))[6], logits[6])
+
+
+def test_total_probability_is_one():
+    """C4: all strings that end in <eos> within L symbols, and all longer beginnings."""
+    length = 4
+    body = [w for w in range(V) if w != EOS]
+    total = 0.0
+    for n in range(length):
+        ended = np.array([(*b, EOS) for b in itertools.product(body, repeat=n)]).T
+        total += np.exp(models.log_probability(MODEL, PARAMS, ended, first=BOS)).sum()
+    assert total < 0.99
+    unfinished = np.array(list(itertools.product(body, repeat=length))).T
+    total += np.exp(models.log_probability(MODEL, PARAMS, unfinished, first=BOS)).sum()
+    np.testing.assert_allclose(total, 1, rtol=1e-12)
+
+
+def test_log_probability_perplexity_and_ranking():
+    sequences = [[3, 2, EOS], [4, EOS], [2, 2, 4, EOS]]
+    expected = []
+    for s in sequences:
+        logs = log_softmax(run(MODEL, PARAMS, jnp.array([BOS, *s[:-1]])))
+        expected.append(logs[np.arange(len(s)), s].sum())
+    order, scores = models.rank(MODEL, PARAMS, sequences, first=BOS)
+    assert order.tolist() == np.argsort(expected)[::-1].tolist()
+    np.testing.assert_allclose(scores, np.sort(expected)[::-1], rtol=1e-10)
+    padded = sj.tasks.pad([np.array(s) for s in sequences])
+    got = models.log_probability(MODEL, PARAMS, padded.values, first=BOS, lengths=padded.lengths)
+    np.testing.assert_allclose(got, expected, rtol=1e-10)
+    inputs = np.concatenate([np.full((1, 3), BOS), padded.values[:-1]])
+    mask = sj.masks.from_lengths(padded.lengths.astype(int), 4)
+    tally = sj.cross_entropy(run(MODEL, PARAMS, jnp.asarray(inputs)), jnp.asarray(padded.values), mask)
+    np.testing.assert_allclose(models.perplexity(tally), np.exp(-sum(expected) / 9), rtol=1e-10)
+    decoded = sj.sample(MODEL, PARAMS, MODEL.initial_state(PARAMS), BOS, length=6, eos=EOS, key=jax.random.key(3))
+    n = int(decoded.lengths)
+    again = models.log_probability(MODEL, PARAMS, decoded.symbols[:n], first=BOS)
+    np.testing.assert_allclose(decoded.log_probs, again, rtol=1e-10)
+
+
+def test_writing_from_nothing_without_the_unknown():
+    """C4: zero state, zero first input, <unk> masked, stop at <eos>; scores are those of the model itself."""
+    unk = 2
+    state = MODEL.initial_state(PARAMS, (50,))
+    options = {"length": 8, "eos": EOS, "forbidden": [unk], "key": jax.random.key(0)}
+    decoded = sj.sample(MODEL, PARAMS, state, models.NOTHING, **options)
+    symbols, lengths = np.asarray(decoded.symbols), np.asarray(decoded.lengths)
+    assert not (symbols == unk).any()
+    assert len(set(lengths)) > 3
+    scores = models.log_probability(MODEL, PARAMS, symbols, first=models.NOTHING, lengths=lengths)
+    np.testing.assert_allclose(decoded.log_probs, scores, rtol=1e-10)
+    first = np.exp(log_softmax(run(MODEL, PARAMS, jnp.array([models.NOTHING])))[0])
+    _, (one, _), _ = PARAMS
+    _, h = sj.gru(3, 6).step(one, jnp.zeros(6), jnp.zeros(3))
+    _, h = sj.gru(6, 6).step(PARAMS[1][1], jnp.zeros(6), h)
+    np.testing.assert_allclose(first, jax.nn.softmax(h @ PARAMS[2].w + PARAMS[2].b), rtol=1e-10)
+
+
+def test_next_symbols():
+    text = jnp.array([[0, 0], [3, 2]])
+    found = models.next_symbols(MODEL, PARAMS, text, 3)
+    probs = np.exp(log_softmax(run(MODEL, PARAMS, text)[-1]))
+    for b in range(2):
+        order = np.argsort(-probs[b])[:3]
+        assert found.symbols[:, b].tolist() == order.tolist()
+        np.testing.assert_allclose(found.probs[:, b], probs[b, order], rtol=1e-10)
+
+
+D, N = 4, 60
+HS = jax.random.normal(jax.random.key(7), (3, 2, D))
+TARGETS = jnp.array([[0, 59], [17, 5], [31, 40]])
+MASK = jnp.array([[True, True], [True, False], [True, True]])
+
+
+def test_adaptive_softmax_is_a_distribution_that_its_loss_agrees_with():
+    for cutoffs in ((10, 30), (1,), ()):
+        softmax = models.adaptive_softmax(D, N, cutoffs)
+        params = softmax.init(jax.random.key(0))
+        log_probs = np.asarray(softmax.log_probs(params, HS))
+        assert log_probs.shape == (3, 2, N)
+        np.testing.assert_allclose(np.exp(log_probs).sum(-1), 1, rtol=1e-12)
+        loss = softmax.loss(params, HS, TARGETS, MASK)
+        picked = np.take_along_axis(log_probs, np.asarray(TARGETS)[..., None], -1)[..., 0]
+        np.testing.assert_allclose(loss.sum, -picked[np.asarray(MASK)].sum(), rtol=1e-12)
+        assert loss.count == 5
+    full = models.full_softmax(D, N)
+
+    def of(softmax, wrap):
+        return jax.value_and_grad(lambda p: softmax.loss(wrap(p), HS, TARGETS, MASK).sum)(params.head)
+
+    assert_close(of(softmax, lambda p: params._replace(head=p)), of(full, lambda p: p))
+    clustered = models.adaptive_softmax(D, N, (10, 30)).init(jax.random.key(0))
+    p = jax.tree.map(np.asarray, clustered)
+    h = np.asarray(HS[2, 1])
+    head = log_softmax(h @ p.head.w + p.head.b)
+    within = log_softmax((h @ p.tails[1][0].w) @ p.tails[1][1].w + p.tails[1][1].b)
+    expected = head[11] + within[40 - 30]
+    got = models.adaptive_softmax(D, N, (10, 30)).log_probs(clustered, HS)[2, 1, 40]
+    np.testing.assert_allclose(got, expected, rtol=1e-10)
+
+
+def test_sampled_softmax_with_all_symbols_is_exact():
+    exact, sampled = models.full_softmax(D, N), models.sampled_softmax(D, N, N)
+    params = exact.init(jax.random.key(0))
+
+    def of(softmax, key):
+        return jax.value_and_grad(lambda p: softmax.loss(p, HS, TARGETS, MASK, key).sum)(params)
+
+    assert_close(of(sampled, jax.random.key(1)), of(exact, None))
+    assert_close(of(models.sampled_softmax(D, N, 5), None), of(exact, None))
+
+
+def test_sampled_softmax_estimates_the_normaliser_without_bias():
+    """Over many draws the mean of exp(loss) · p(target) is 1: the denominator's mean is the full one."""
+    sampled = models.sampled_softmax(D, N, 8)
+    params = jax.tree.map(lambda p: 1.5 * p, sampled.init(jax.random.key(0)))
+    h, target = HS[:1, 0], jnp.array([5])
+
+    def ratio(key):
+        return jnp.exp(sampled.loss(params, h, target, None, key).sum + sampled.log_probs(params, h)[0, 5])
+
+    ratios = np.asarray(jax.jit(jax.vmap(ratio))(jax.random.split(jax.random.key(2), 40_000)))
+    assert ratios.std() > 0.1
+    np.testing.assert_allclose(ratios.mean(), 1, atol=4 * ratios.std() / 200)
+
+
+def test_samples_are_distinct_and_as_frequent_as_stated():
+    from seqjax.models.softmax import _draw, _inclusion
+
+    for samples in (1, 8, 50):
+        probs = _inclusion(np.log1p(1 / np.arange(1, N + 1)), samples)
+        np.testing.assert_allclose(probs.sum(), samples, rtol=1e-12)
+        assert probs.max() <= 1
+        assert (np.diff(probs) <= 1e-15).all()
+        keys = jax.random.split(jax.random.key(3), 5000)
+        draw = jax.jit(jax.vmap(lambda key, probs=probs, n=samples: _draw(key, jnp.asarray(probs), n)[0]))
+        drawn = np.asarray(draw(keys))
+        assert (np.diff(np.sort(drawn, -1), axis=-1) > 0).all()
+        frequency = np.bincount(drawn.ravel(), minlength=N) / 5000
+        np.testing.assert_allclose(frequency, probs, atol=0.04)
+
+
+def test_outputs_train_and_decode():
+    body = sj.serial(sj.embedding(N, D), sj.recurrent(sj.gru(D, D)))
+    for softmax in (models.adaptive_softmax(D, N, (10,)), models.sampled_softmax(D, N, 5)):
+        layer = models.output_layer(body, softmax)
+        params = layer.init(jax.random.key(0))
+        objective = models.output_objective(body, softmax)
+        batch = sj.Batch(TARGETS, TARGETS, MASK)
+        state = layer.initial_state(params, (2,))
+        _, exact = objective(params, state, batch)
+        ys = layer.apply(params, state, TARGETS, mask=MASK)[1]
+        assert_close(exact.sum, sj.cross_entropy(ys, TARGETS, MASK).sum)
+        assert not np.asarray(ys)[~np.asarray(MASK)].any()
+        decoded = sj.sample(layer, params, state, 0, length=3)
+        assert decoded.symbols.shape == (3, 2)
+        if softmax is not None:
+            _, noisy = objective(params, state, batch, jax.random.key(0))
+            assert np.isfinite(noisy.sum)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "match"),
+    [
+        (lambda: models.language_model(1, 4), ValueError, "language_model: expected a vocabulary of at"),
+        (lambda: models.fixed_window_model(1, 4, window=2), ValueError, "fixed_window_model: expected a vocab"),
+        (lambda: models.language_model(5, 4, embedding_size=3, tied=True), ValueError, "embedding_size=4 like"),
+        (lambda: models.language_model(5, 4, dropout=1.0), ValueError, "deep: expected a rate of at least 0"),
+        (lambda: models.rank(MODEL, PARAMS, [[1], []], first=0), ValueError, "rank: expected sequences of at"),
+        (lambda: models.next_symbols(MODEL, PARAMS, jnp.array([0]), 6), ValueError, "most the vocabulary's 5"),
+        (lambda: models.log_probability(MODEL, PARAMS, jnp.ones(3), first=0), TypeError, "expected integers"),
+        (lambda: models.log_probability(MODEL, PARAMS, [[1, 1]], first=0, lengths=[1]), ValueError, "lengths of"),
+        (lambda: models.adaptive_softmax(4, 10, (5, 5)), ValueError, "cutoffs that rise between 0 and 10"),
+        (lambda: models.sampled_softmax(4, 10, 11), ValueError, "expected at most 10 samples, the vocabulary's size"),
+    ],
+)  # fmt: skip
+def test_errors(call, error, match):
+    with pytest.raises(error, match=match):
+        call()

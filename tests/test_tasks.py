@@ -1,0 +1,582 @@
+"""Generated tasks: every answer against its definition, class balance, chance levels, one seed one batch."""
+
+import contextlib
+import io
+import itertools
+import re
+
+import numpy as np
+import pytest
+
+from seqjax import tasks
+from seqjax.tasks import applications, frames, sentences, spelling
+from seqjax.tasks.execution import PROGRAM_SYMBOLS, RESULT_SYMBOLS
+from seqjax.tasks.reber import SYMBOLS
+
+PROBLEMS = {
+    "adding": lambda: tasks.adding(30),
+    "signed_adding": lambda: tasks.signed_adding(30),
+    "copy_memory": lambda: tasks.copy_memory(12),
+    "latch": lambda: tasks.latch(15),
+    "temporal_order_2": lambda: tasks.temporal_order(100),
+    "temporal_order_3": lambda: tasks.temporal_order(100, relevant=3),
+    "embedded_reber": lambda: tasks.embedded_reber(30),
+    "identical_halves": lambda: tasks.identical_halves(12),
+    "parity": lambda: tasks.parity(1, 9),
+    "running_parity": lambda: tasks.running_parity(1, 9),
+    "larger_sum": lambda: tasks.larger_sum(2, 9),
+    "four_voices": lambda: tasks.four_voices(40),
+    "poses": lambda: tasks.poses(20),
+    "promoter": lambda: applications.promoter(20),
+    "genes": lambda: applications.genes(40),
+    "clips": lambda: applications.clips(5),
+}
+TEXTS = {
+    "execution": lambda: tasks.execution(2, 2),
+    "scrambled": lambda: tasks.execution(2, 2, scrambled=4),
+    "addition": lambda: tasks.addition(2),
+    "number_spelling": lambda: tasks.number_spelling(),
+    "entities": tasks.entity_sentences,
+    "parts_of_speech": tasks.part_of_speech_sentences,
+    "agreement": lambda: tasks.agreement(5),
+    "sentiment": applications.sentiment,
+}
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_batches_keep_their_promises(name):
+    """Shapes, types, sizes, blank padding, and one seed one batch."""
+    problem = PROBLEMS[name]()
+    batch, again, other = (problem.draw(rng(seed), 11) for seed in (0, 0, 1))
+    for a, b in zip(batch, again):
+        np.testing.assert_array_equal(a, b)
+    assert any((a != b).any() for a, b in zip(batch, other))
+    xs, targets, mask, scored = batch
+    length = len(xs)
+    assert mask.shape == (length, 11)
+    assert mask.dtype == bool
+    assert mask.any(0).all()
+    if xs.dtype == np.int32:
+        assert xs.shape == (length, 11)
+        assert xs.min() >= 0
+        assert xs.max() < problem.input_size
+    else:
+        assert xs.shape == (length, 11, problem.input_size)
+        assert xs.dtype == np.float32
+    assert not xs[~mask].any() or name == "embedded_reber"
+    assert scored.shape in ((11,), (length, 11))
+    assert scored.any()
+    assert scored.dtype == bool
+    assert targets.shape[: scored.ndim] == scored.shape
+    if targets.dtype == np.int32:
+        assert targets.shape == scored.shape
+        assert targets.max() < problem.output_size
+    else:
+        assert targets.shape == (*scored.shape, problem.output_size)
+        assert targets.dtype == np.float32
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_texts_keep_their_promises(name):
+    """Every symbol is announced, every announced symbol occurs, and one seed draws one list."""
+    problem = TEXTS[name]()
+    pairs = problem.draw(rng(), 3000)
+    assert pairs == problem.draw(rng(), 3000) != problem.draw(rng(1), 3000)
+    sources = {s for pair in pairs for s in pair.source}
+    targets = {s for pair in pairs for s in pair.target}
+    if name in ("execution", "scrambled", "agreement"):
+        assert sources | targets <= set(problem.source_symbols) == set(problem.target_symbols)
+    else:
+        assert (sources, targets) == (set(problem.source_symbols), set(problem.target_symbols))
+
+
+@pytest.mark.parametrize("name", ["latch", "temporal_order_2", "temporal_order_3", "identical_halves", "parity"])
+def test_classes_are_balanced(name):
+    problem = PROBLEMS[name]()
+    for count in (problem.output_size * 6, problem.output_size * 6 + 1):
+        counts = np.bincount(problem.draw(rng(2), count).targets, minlength=problem.output_size)
+        assert counts.max() - counts.min() == count % problem.output_size
+    assert problem.chance == 1 / problem.output_size
+
+
+@pytest.mark.parametrize("name", ["larger_sum", "promoter", "clips"])
+def test_other_classes_are_balanced(name):
+    problem = PROBLEMS[name]()
+    counts = np.bincount(problem.draw(rng(2), 40).targets)
+    assert (counts == 40 // problem.output_size).all()
+
+
+def test_adding():
+    xs, targets, _, _ = tasks.adding(30).draw(rng(), 4000)
+    marks = xs[..., 1]
+    assert (marks[:15].sum(0) == 1).all()
+    assert (marks[15:].sum(0) == 1).all()
+    assert set(np.unique(marks)) == {0, 1}
+    np.testing.assert_allclose((xs[..., 0] * marks).sum(0), targets[:, 0], rtol=1e-6)
+    assert abs(((targets - 1) ** 2).mean() - tasks.adding(30).chance) < 0.01
+    assert tasks.adding(30).chance == pytest.approx(0.1667, abs=1e-4)
+
+
+def test_signed_adding():
+    problem = tasks.signed_adding(40)
+    xs, targets, mask, _ = problem.draw(rng(), 20000)
+    lengths = mask.sum(0)
+    assert lengths.min() == 40
+    assert lengths.max() == 44
+    marks = xs[..., 1]
+    assert (((marks == 1).sum(0) == 2) & ((marks[:10] == 1).sum(0) >= 1) & ((marks[19:] == 1).sum(0) == 0)).all()
+    assert (marks[lengths - 1, np.arange(20000)] == -1).all()
+    assert np.isin(marks[0], (-1, 1)).all()
+    assert (xs[0, marks[0] == 1, 0] == 0).all()
+    expected = 0.5 + (xs[..., 0] * (marks == 1)).sum(0) / 4
+    np.testing.assert_allclose(targets[:, 0], expected, rtol=1e-5)
+    assert ((targets - 0.5) ** 2).mean() == pytest.approx(problem.chance, rel=0.03)
+
+
+def test_copy_memory():
+    problem = tasks.copy_memory(500)
+    xs, targets, _, scored = problem.draw(rng(), 5)
+    assert len(xs) == 520
+    assert scored.all()
+    np.testing.assert_array_equal(targets[-10:], xs[:10])
+    assert not targets[:-10].any()
+    assert not xs[10:509].any()
+    assert (xs[509:] == 9).all()
+    assert set(np.unique(xs[:10])) <= set(range(1, 9))
+    assert problem.chance == pytest.approx(0.0400, abs=1e-4)
+
+
+def test_latch():
+    xs, targets, _, _ = tasks.latch(15).draw(rng(), 200)
+    np.testing.assert_array_equal(np.sign(xs[0, :, 0]), 2 * targets - 1)
+    assert abs(xs[1:].mean()) < 0.02
+    assert xs[1:].std() == pytest.approx(0.2, rel=0.1)
+
+
+@pytest.mark.parametrize("relevant", [2, 3])
+def test_temporal_order(relevant):
+    xs, targets, mask, _ = tasks.temporal_order(100, relevant=relevant).draw(rng(), 300)
+    intervals = {2: [(10, 20), (50, 60)], 3: [(10, 20), (33, 43), (66, 76)]}[relevant]
+    for sequence, target, real in zip(xs.T, targets, mask.T):
+        sequence = sequence[real]
+        assert 100 <= len(sequence) <= 110
+        assert sequence[0] == 7
+        assert sequence[-1] == 6
+        ticks = np.flatnonzero((sequence == 4) | (sequence == 5))
+        assert all(a <= t <= b for t, (a, b) in zip(ticks, intervals, strict=True))
+        assert int("".join("XY".index("XY"[s - 4]).__str__() for s in sequence[ticks]), 2) == target
+        assert sequence[1:-1].max() <= 5
+
+
+def test_embedded_reber_by_its_regular_expression():
+    inner = "B(TS*X(XT*VP)*(S|XT*VV)|PT*V(PXT*V)*(PS|V))E"
+    language = re.compile(f"B(T{inner}T|P{inner}P)E")
+    problem = tasks.embedded_reber(30)
+    xs, targets, mask, scored = problem.draw(rng(), 200)
+    last = []
+    for i in range(200):
+        ids = np.append(xs[mask[:, i], i], targets[mask[:, i], i][-1])
+        text = "".join(SYMBOLS[s] for s in ids)
+        assert language.fullmatch(text)
+        legal = tasks.reber_legal(text)
+        assert all(symbol in allowed for symbol, allowed in zip(text[1:], legal))
+        assert legal[-1] == ""
+        assert SYMBOLS[targets[scored[:, i], i].item()] == text[-2] == text[1]
+        last.append(text[-2])
+    assert last.count("T") == 100
+    with pytest.raises(ValueError, match="expected one of 'TP' at position 1 of 'BXT', got 'X'"):
+        tasks.reber_legal("BXT")
+
+
+def test_identical_halves():
+    given = [
+        (1, 2, 3, 4, 5, 6),
+        (3, 9, 9, 3),
+        (7, 4, 4, 7, 5, 4),
+        (7, 7),
+        (1, 2, 3, 1, 2, 3),
+        (5, 1, 1, 2, 5, 1, 1, 2),
+    ]
+    assert [tasks.halves_are_identical(s) for s in given] == [False] * 3 + [True] * 3
+    assert not tasks.halves_are_identical((1, 1, 1))
+    xs, targets, mask, _ = tasks.identical_halves(20).draw(rng(), 400)
+    apart = []
+    for sequence, target, real in zip(xs.T, targets, mask.T):
+        sequence = sequence[real]
+        assert tasks.halves_are_identical(sequence) == target
+        assert sequence.min() >= 1
+        half = len(sequence) // 2
+        apart.append((sequence[:half] != sequence[half:]).sum())
+    one_away = np.array(apart)[targets == 0] == 1
+    assert 0.5 <= one_away.mean() < 0.65
+    assert set(mask.sum(0)) == set(range(2, 21, 2))
+
+
+def test_parity():
+    xs, targets, mask, _ = tasks.parity(3, 9).draw(rng(), 100)
+    np.testing.assert_array_equal(targets, [sum(s[m]) % 2 for s, m in zip(xs.T, mask.T)])
+    xs, targets, mask, scored = tasks.running_parity(3, 9).draw(rng(), 100)
+    for s, t, m in zip(xs.T, targets.T, mask.T):
+        np.testing.assert_array_equal(t[m], [sum(s[: i + 1]) % 2 for i in range(m.sum())])
+    assert set(mask.sum(0)) == set(range(3, 10))
+    assert (scored == mask).all()
+    assert 0.4 < xs[mask].mean() < 0.6
+
+
+def test_larger_sum():
+    xs, targets, _, _ = tasks.larger_sum(2, 9).draw(rng(), 200)
+    totals = xs.astype(np.float64).sum(0)
+    np.testing.assert_array_equal(totals[:, 1] > totals[:, 0], targets)
+
+
+def run(source):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(source, {})
+    return out.getvalue().strip() + "."
+
+
+def test_programs_print_what_python_prints():
+    reference = [
+        ("j=8584\nfor x in range(8):j+=920\nb=(1500+j)\nprint((b+7567))\n", "25011."),
+        ("i=8827\nc=(i-5347)\nprint((c+8704) if 2641<8500 else 5308)\n", "12184."),
+    ]
+    generator = rng()
+    pairs = [
+        tasks.program(generator, length, nesting) for length in (1, 4) for nesting in (1, 2, 3, 8) for _ in range(60)
+    ]
+    for source, target in [*reference, *pairs]:
+        assert run(source) == target
+    text = "".join(p.source for p in pairs)
+    assert set(text) <= set(PROGRAM_SYMBOLS)
+    assert set("".join(p.target for p in pairs)) <= set(RESULT_SYMBOLS)
+    for feature in ("for x in range(", " if ", " else ", "*", "-=", "+=", "\n"):
+        assert text.count(feature) > 50
+    assert max(int(n) for n in re.findall(r"\d+", "".join(p.source for p in pairs[:240]))) <= 9
+
+
+def test_scrambled_programs_are_the_same_programs_in_another_alphabet():
+    plain, hidden = (tasks.execution(3, 2, scrambled=s).draw(rng(5), 30) for s in (None, 7))
+    table = dict(zip(*("".join(a + b for a, b in pairs) for pairs in (plain, hidden))))
+    assert len(set(table.values())) == len(table) > 20
+    assert any(a != b for a, b in table.items())
+    for a, b in zip(plain, hidden):
+        assert "".join(table[c] for c in a.source) == b.source
+        assert "".join(table[c] for c in a.target) == b.target
+
+
+def test_curriculum():
+    progress = 0.0
+    draws = {
+        name: [tasks.curriculum(name, 4, 3, lambda: progress)(generator) for _ in range(300)]
+        for generator in [rng()]
+        for name in ("baseline", "naive", "mix", "combined")
+    }
+    everything = {(a, b) for a in range(1, 5) for b in range(1, 4)}
+    assert set(draws["baseline"]) == {(4, 3)}
+    assert set(draws["naive"]) == {(1, 1)}
+    assert set(draws["mix"]) == everything
+    assert set(draws["combined"]) == everything
+    assert draws["combined"].count((1, 1)) > 120 > draws["mix"].count((1, 1))
+    assert tasks.curriculum("naive", 4, 3, lambda: 0.5)(rng()) == (3, 2)
+    assert tasks.curriculum("naive", 4, 3, lambda: 1.0)(rng()) == (4, 3)
+    with pytest.raises(ValueError, match="curriculum: expected strategy to be one of"):
+        tasks.curriculum("hard", 4, 3, lambda: 0)
+
+
+def test_addition():
+    problem = tasks.addition(2)
+    pairs = problem.draw(rng(), 20000)
+    assert all(sum(map(int, source.split("+"))) == int(target) for source, target in pairs)
+    share = max(np.bincount([int(p.target) for p in pairs])) / len(pairs)
+    assert share == pytest.approx(problem.chance, abs=0.004)
+
+
+SPELLED = {
+    0: ("zero", "zéro"),
+    16: ("sixteen", "seize"),
+    17: ("seventeen", "dix-sept"),
+    21: ("twenty-one", "vingt et un"),
+    22: ("twenty-two", "vingt-deux"),
+    61: ("sixty-one", "soixante et un"),
+    70: ("seventy", "soixante-dix"),
+    71: ("seventy-one", "soixante et onze"),
+    79: ("seventy-nine", "soixante-dix-neuf"),
+    80: ("eighty", "quatre-vingts"),
+    81: ("eighty-one", "quatre-vingt-un"),
+    90: ("ninety", "quatre-vingt-dix"),
+    91: ("ninety-one", "quatre-vingt-onze"),
+    99: ("ninety-nine", "quatre-vingt-dix-neuf"),
+    100: ("one hundred", "cent"),
+    101: ("one hundred and one", "cent un"),
+    200: ("two hundred", "deux cents"),
+    280: ("two hundred and eighty", "deux cent quatre-vingts"),
+    999: ("nine hundred and ninety-nine", "neuf cent quatre-vingt-dix-neuf"),
+    1000: ("one thousand", "mille"),
+    1001: ("one thousand and one", "mille un"),
+    1100: ("one thousand one hundred", "mille cent"),
+    2080: ("two thousand and eighty", "deux mille quatre-vingts"),
+    80000: ("eighty thousand", "quatre-vingt mille"),
+    200000: ("two hundred thousand", "deux cent mille"),
+    371280: (
+        "three hundred and seventy-one thousand two hundred and eighty",
+        "trois cent soixante et onze mille deux cent quatre-vingts",
+    ),
+}
+
+
+def test_numbers_in_words():
+    for number, spelled in SPELLED.items():
+        assert (tasks.english(number), tasks.french(number)) == spelled
+    assert len({tasks.french(n) for n in range(3000)}) == len({tasks.english(n) for n in range(3000)}) == 3000
+    words = {spelling.parts(tasks.english(n)): n for n in range(3000)}
+    for source, target in tasks.number_spelling(3000).draw(rng(), 300):
+        assert target == spelling.parts(tasks.french(words[source]))
+    with pytest.raises(ValueError, match="french: expected a whole number from 0 to 999,999, got 1000000"):
+        tasks.french(1_000_000)
+    for below in (15, 90, 150, 250, 3000):
+        problem = tasks.number_spelling(below)
+        pairs = problem.draw(rng(), 4000)
+        assert {w for p in pairs for w in p.target} == set(problem.target_symbols)
+        counts = np.unique(["-".join(p.source) for p in pairs], return_counts=True)[1]
+        assert counts.max() / 4000 == pytest.approx(problem.chance, rel=0.25)
+
+
+def test_entities_depend_on_a_later_word():
+    kinds = {noun: kind for kind, nouns in sentences.NOUNS.items() for noun in nouns}
+    pairs = tasks.entity_sentences().draw(rng(), 3000)
+    seen = {}
+    for words, tags in pairs:
+        (span,) = tasks.spans(tags)
+        noun = next(word for word in words if word in kinds)
+        assert kinds[noun] == span.kind
+        assert words.index(noun) > span.stop
+        assert span.stop - span.start == 2
+        seen.setdefault(words[: span.stop + 1], []).append(span.kind)
+    kinds_in_all = [kind for found in seen.values() for kind in found]
+    assert {kinds_in_all.count(kind) for kind in sentences.NOUNS} == {1000}
+    best = sum(max(found.count(kind) for kind in sentences.NOUNS) for found in seen.values() if len(found) >= 8)
+    assert best / sum(len(found) for found in seen.values() if len(found) >= 8) < 0.62
+    tagged = tasks.part_of_speech_sentences().draw(rng(), 3000)
+    assert [p.source for p in tagged] == [p.source for p in pairs]
+    share = [t for p in tagged for t in p.target].count("PUNCT") / sum(len(p.target) for p in tagged)
+    assert share == pytest.approx(tasks.part_of_speech_sentences().chance, abs=0.01)
+
+
+def test_agreement():
+    for fillers in (0, 4):
+        pairs = tasks.agreement(fillers).draw(rng(), 200)
+        assert sum(p.target[0] == "were" for p in pairs) == 100
+        contexts = {}
+        for source, target in pairs:
+            assert len(source) == fillers + 7
+            assert source[1].endswith("s") == (target[0] == "were")
+            contexts.setdefault(source[2:], set()).add(target[0])
+        if fillers == 0:
+            assert list(contexts.values()) == [{"was", "were"}]
+
+
+def test_span_f1():
+    assert tasks.spans([]) == []
+    assert tasks.spans(["O", "I-X"]) == [tasks.Span(1, 2, "X")]
+    score = tasks.span_f1([["B-X", "I-X", "O"], ["O"]], [["B-X", "I-X", "O"], ["B-Y"]])
+    assert score == (1.0, 0.5, pytest.approx(2 / 3))
+    assert tasks.span_f1([["O"]], [["O"]]) == (0, 0, 0)
+    with pytest.raises(ValueError, match="expected O, B-kind or I-kind, got 'X' at position 1"):
+        tasks.spans(["O", "X"])
+    with pytest.raises(ValueError, match="expected as many tags in both"):
+        tasks.span_f1([["O"]], [["O", "O"]])
+
+
+def test_digit_strips():
+    strips = tasks.digit_strips(rng(), 60, noise=0)
+    assert strips.images.shape == (60, 11, 35)
+    assert {len(c) for c in strips.captions} == {3, 4, 5}
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    ink = tasks.digits.FONT.sum((1, 2))
+    for image, caption in zip(strips.images, strips.captions):
+        assert image.sum() == sum(ink[names.index(word)] for word in caption)
+    pictures = np.arange(10, dtype=np.uint8)[:, None, None] * np.ones((3, 2), np.uint8) * 20 + 20
+    drawn = tasks.digit_strips(rng(), 20, pictures=pictures, labels=np.arange(10), noise=0)
+    for image, caption in zip(drawn.images, drawn.captions):
+        columns = image.max(0)[image.max(0) > 0]
+        assert [names[round(v * 255 / 20) - 1] for v in columns[::2]] == list(caption)
+    with pytest.raises(ValueError, match="labels \\[n\\] of all ten digits, got \\(10, 3, 2\\) and \\(3,\\)"):
+        tasks.digit_strips(rng(), 1, pictures=pictures, labels=np.arange(3))
+    with pytest.raises(ValueError, match="pictures and labels together"):
+        tasks.digit_strips(rng(), 1, pictures=pictures)
+
+
+def test_pixels():
+    images = rng().integers(0, 256, (5, 4, 3), dtype=np.uint8)
+    plain = tasks.pixels(images)
+    np.testing.assert_allclose(plain[:, 2, 0] * 255, images[2].ravel(), rtol=1e-6)
+    mixed = tasks.pixels(images, permutation=1)
+    assert (mixed != plain).any()
+    np.testing.assert_array_equal(np.sort(mixed[:, :, 0], 0), np.sort(plain[:, :, 0], 0))
+    order = [np.flatnonzero((plain[:, :, 0] == row).all(1))[0] for row in mixed[:, :, 0]]
+    np.testing.assert_array_equal(order, rng(1).permutation(12))
+    with pytest.raises(ValueError, match="expected images \\[n, height, width\\] of uint8, got \\(2, 3\\)"):
+        tasks.pixels(np.zeros((2, 3), np.uint8))
+
+
+def test_music_follows_its_rules():
+    hold, count = 2, 40
+    problem = tasks.four_voices(63, hold=hold)
+    xs, targets, _, _ = problem.draw(rng(), count)
+    np.testing.assert_array_equal(xs[1:], targets[:-1])
+    frame_sets = [[tuple(np.flatnonzero(f) + 21) for f in np.append(xs[:1, i], targets[:, i], 0)] for i in range(count)]
+    chords = {(tonic, degree): frames.voicing(tonic, degree) for tonic in range(12) for degree in range(7)}
+    assert all(chord[0] % 12 == (t + frames.SCALE[d]) % 12 for (t, d), chord in chords.items())
+    total = 0.0
+    for piece in frame_sets:
+        assert piece[::2] == piece[1::2]
+        one = piece[::2]
+        assert one[:8] == one[8:16]
+        assert one[16:24] == one[24:]
+        (tonic,) = [
+            t for t in range(12) if all(c in [chords[t, d] for d in range(7)] for c in one) and one[0] == chords[t, 0]
+        ][:1]
+        degrees = [next(d for d in range(7) if chords[tonic, d] == c) for c in one]
+        for phrase in (degrees[:8], degrees[16:24]):
+            assert phrase[0] == 0
+            total -= sum(np.log(frames.PROGRESSION[a, b]) for a, b in itertools.pairwise(phrase))
+    np.testing.assert_allclose(frames.PROGRESSION.sum(1), 1)
+    assert total / count / 63 == pytest.approx(tasks.music_floor(63, hold=hold), rel=0.1)
+    p = targets.mean((0, 1), dtype=float).clip(1e-9, 1 - 1e-9)
+    assert -(p * np.log(p) + (1 - p) * np.log(1 - p)).sum() == pytest.approx(problem.chance, rel=0.05)
+
+
+def test_poses_are_smooth_and_predictable():
+    problem = tasks.poses(200)
+    xs, targets, _, _ = problem.draw(rng(), 60)
+    np.testing.assert_array_equal(xs[1:], targets[:-1])
+    assert (targets**2).mean() == pytest.approx(problem.chance, rel=0.05)
+    assert ((targets - xs) ** 2).mean() < 0.2 * problem.chance
+    series = xs[:, 0].astype(float)
+    w = np.arccos(np.linalg.lstsq(series[3:-1] + series[1:-3], 0 * series[2:-2], rcond=None)[0][0, 0].clip(-1, 1))
+    assert np.isfinite(w)
+    past = np.concatenate([series[i : i + 196] for i in range(4)], 1)
+    rest = past @ np.linalg.lstsq(past, series[4:], rcond=None)[0] - series[4:]
+    assert abs(rest).max() < 1e-5
+
+
+def test_mackey_glass():
+    series = tasks.mackey_glass(60, washout=200)
+    fine = tasks.mackey_glass(60, washout=200, steps=40)
+    np.testing.assert_allclose(series, fine, atol=1e-6)
+    early = tasks.mackey_glass(17, washout=0, start=0.5)
+    slope = 0.2 * 0.5 / (1 + 0.5**10)
+    t = np.arange(1, 18)
+    np.testing.assert_allclose(early, slope / 0.1 + (0.5 - slope / 0.1) * np.exp(-0.1 * t), rtol=1e-9)
+    xs, ys = tasks.next_values(series, 3)
+    np.testing.assert_array_equal(xs[3:], ys[:-3])
+    with pytest.raises(ValueError, match="expected a horizon from 1 to 59, got 60"):
+        tasks.next_values(series, 60)
+
+
+@pytest.mark.shared_data
+def test_mackey_glass_looks_like_the_published_series(shared_data):
+    published = tasks.read_series(shared_data / "mackey_glass" / "MackeyGlass_t17.txt")[:, 0]
+    ours = tasks.mackey_glass(5000)
+
+    def moments(s):
+        return np.array([s.std(), np.corrcoef(s[:-17], s[17:])[0, 1], np.corrcoef(s[:-6], s[6:])[0, 1]])
+
+    np.testing.assert_allclose(moments(ours), moments(published), rtol=0.15, atol=0.03)
+
+
+def test_speech():
+    said = applications.speech(rng(), 300, noise=0.0)
+    patterns = {}
+    for b in range(300):
+        alignment = said.alignment[said.mask[:, b], b]
+        collapsed = [s for i, s in enumerate(alignment) if i == 0 or s != alignment[i - 1]]
+        assert collapsed == said.texts[said.text_mask[:, b], b].tolist()
+        runs = np.diff(np.flatnonzero(np.diff(alignment, prepend=-1, append=-1)))
+        assert runs.min() >= 2
+        assert runs.max() <= 5
+        for symbol, frame in zip(alignment, said.frames[said.mask[:, b], b]):
+            assert patterns.setdefault(symbol, tuple(frame)) == tuple(frame)
+    assert len(set(patterns.values())) == 8
+    assert not said.frames[~said.mask].any()
+    assert not said.texts[~said.text_mask].any()
+    assert (np.bincount(said.texts[0])[1:] > 20).all()
+    with pytest.raises(ValueError, match="at least log₂ 8 features, got 2"):
+        applications.speech(rng(), 1, features=2)
+
+
+def bases(column):
+    return "".join("ACGT"[b] for b in column)
+
+
+def test_promoter():
+    xs, targets, _, _ = applications.promoter(20).draw(rng(), 200)
+    assert [("TATAAT" in bases(c)) for c in xs.T] == targets.astype(bool).tolist()
+    counts = [np.mean([bases(c).count(x) for c in xs[:, targets == k].T]) for x in "AT" for k in (0, 1)]
+    np.testing.assert_allclose(counts[::2], counts[1::2], rtol=0.1)
+
+
+def test_genes_by_regular_expression():
+    problem = applications.genes(40)
+    xs, targets, _, _ = problem.draw(rng(), 200)
+    for column, labels in zip(xs.T, targets.T):
+        text = bases(column)
+        found = re.match(r"[ACGT]*?(?=ATG)(ATG(?:[ACGT]{3})*?(?:TAA|TAG|TGA))?", text)
+        a, b = found.span(1) if found and found.group(1) and text.find("ATG") == found.start(1) else (0, 0)
+        np.testing.assert_array_equal(labels, (np.arange(40) >= a) & (np.arange(40) < b))
+    assert targets.any(0).sum() == 100
+    assert 1 - targets.mean() == pytest.approx(problem.chance, abs=0.03)
+
+
+def test_clips():
+    xs, targets, _, _ = applications.clips(5, size=6, noise=0.0).draw(rng(), 80)
+    grids = xs.reshape(5, 80, 6, 6)
+    np.testing.assert_array_equal(grids.sum((2, 3)), 4)
+    axis_shift = {0: (0, 1), 1: (0, -1), 2: (1, 0), 3: (-1, 0)}
+    for b, label in enumerate(targets):
+        np.testing.assert_array_equal(grids[1:, b], np.roll(grids[:-1, b], axis_shift[label], (1, 2)))
+
+
+def test_sentiment():
+    pairs = applications.sentiment().draw(rng(), 2000)
+    labels = []
+    for words, (label,) in pairs:
+        text = " ".join(words)
+        last = re.split(" but | and ", text)[-1]
+        good = any(word in applications.GOOD for word in last.split())
+        assert (label == "positive") == (good ^ ("not" in last.split()))
+        clauses = [
+            (any(w in applications.GOOD for w in c.split()) ^ ("not" in c.split()))
+            for c in re.split(" but | and ", text)
+        ]
+        assert (clauses[0] == clauses[1]) == (" and " in text)
+        labels.append(label == "positive")
+    labels = np.array(labels)
+    assert labels.sum() == 1000
+    for word in applications.sentiment().source_symbols:
+        has = np.array([word in p.source for p in pairs])
+        assert abs(labels[has].mean() - 0.5) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: tasks.adding(1), "adding: expected a length of at least 2 ticks, got 1"),
+        (lambda: tasks.temporal_order(100, relevant=4), "expected relevant to be one of 2, 3, got 4"),
+        (lambda: tasks.parity(5, 3), "parity: expected a length of at least 5"),
+        (lambda: tasks.identical_halves(1), "identical_halves: expected a length of at least 2"),
+        (lambda: tasks.agreement(-1), "expected a number of filler words of at least 0, got -1"),
+        (lambda: tasks.number_spelling(1), "expected a bound from 2 to 1,000,000, got 1"),
+        (lambda: tasks.program(rng(), 0, 1), "program: expected length to be a whole number of at least 1"),
+        (lambda: tasks.program(rng(), 1, 21), "expected a nesting of at most 20, got 21"),
+        (lambda: sentences.tagged_sentence(rng(), "MISC"), "expected kind to be one of 'PER', 'LOC', 'ORG'"),
+    ],
+)
+def test_errors(call, match):
+    with pytest.raises(ValueError, match=match):
+        call()

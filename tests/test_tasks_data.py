@@ -1,0 +1,386 @@
+"""Vocabularies, readers and batches: exact contents, round trips, a clear sentence for every bad input."""
+
+import gzip
+import struct
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from seqjax import tasks
+
+
+def test_vocabulary_orders_by_frequency_then_name():
+    vocabulary = tasks.Vocabulary.build([["b", "a", "b"], ["c", "a", "b"]])
+    assert vocabulary.symbols == ("<pad>", "<unk>", "<bos>", "<eos>", "b", "a", "c")
+    assert (vocabulary.pad, vocabulary.unk, vocabulary.bos, vocabulary.eos) == (0, 1, 2, 3)
+    ids = vocabulary.encode(["c", "never", "b"], bos=True, eos=True)
+    assert ids.tolist() == [2, 6, 1, 4, 3]
+    assert ids.dtype == np.int32
+    assert vocabulary.decode([0, 2, 6, 1, 4, 3, 5]) == ["c", "<unk>", "b"]
+    assert vocabulary == tasks.Vocabulary(vocabulary.symbols)
+    assert hash(vocabulary) == hash(tasks.Vocabulary(vocabulary.symbols))
+    assert len(vocabulary) == 7
+    assert "a" in vocabulary
+    assert "never" not in vocabulary
+
+
+def test_vocabulary_limits():
+    text = [["b"] * 3 + ["a"] * 2 + ["c"]]
+    assert tasks.Vocabulary.build(text, limit=5).symbols[4:] == ("b",)
+    assert tasks.Vocabulary.build(text, at_least=2).symbols[4:] == ("b", "a")
+    assert tasks.Vocabulary.build(text, specials=()).symbols == ("b", "a", "c")
+    given = [["<eos>", "a", "b"]]
+    assert tasks.Vocabulary.build(given, specials=("<eos>",)).encode("ab", eos=True).tolist() == [1, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: tasks.Vocabulary(["a"]), "expected at least two symbols, got \\['a'\\]"),
+        (lambda: tasks.Vocabulary(["a", "b", "a"]), "expected distinct symbols, got 'a' twice"),
+        (
+            lambda: tasks.Vocabulary("ab").encode("abc"),
+            "expected one of 2 known symbols, got 'c' at position 2",
+        ),
+        (lambda: tasks.Vocabulary("ab").encode("a", eos=True), "expected <eos> in the vocabulary"),
+        (lambda: tasks.Vocabulary("ab").decode([2]), "expected numbers from 0 to 1, got 2"),
+        (
+            lambda: tasks.Vocabulary.build(["aab"], specials=("<eos>",), limit=2),
+            "expected <unk> among the special symbols",
+        ),
+    ],
+)
+def test_vocabulary_errors(call, match):
+    with pytest.raises(ValueError, match=match):
+        call()
+
+
+def test_words():
+    assert tasks.words("L'été, c'est 42 %!") == ["L'été", ",", "c'est", "42", "%", "!"]
+
+
+def test_subwords_give_every_text_back():
+    pytest.importorskip("tokenizers")
+    texts = ["the cat sat on the mat", "the dog sat on the log"] * 20
+    units = tasks.Subwords.train(texts, 300)
+    assert 260 <= len(units) <= 300
+    for text in ("the cat", "ünseen ☃ text\n\ttoo", "  two  blanks "):
+        ids = units.encode(text, bos=True, eos=True)
+        assert ids[0] == units.bos == 2
+        assert ids[-1] == units.eos == 3
+        assert ids.dtype == np.int32
+        assert units.decode(ids) == text == units.decode([*ids, 0, 0, 9])
+    assert len(units.encode("the cat sat")) < len("the cat sat") / 2
+    again = tasks.Subwords.from_json(units.to_json())
+    np.testing.assert_array_equal(again.encode("the mat"), units.encode("the mat"))
+    with pytest.raises(ValueError, match=r"expected a size of at least 260"):
+        tasks.Subwords.train(texts, 200)
+
+
+def test_subwords_without_their_library(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(ImportError, match=r"Subwords: expected the tokenizers library, got none. Install it with"):
+        tasks.Subwords.train(["text"], 300)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def put(name, content):
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return put
+
+
+def test_read_text(write, tmp_path):
+    assert tasks.read_text(write("a.txt", "﻿zwei\nZeilen é\n")) == "zwei\nZeilen é\n"
+    assert tasks.read_text(write("a.txt.gz", gzip.compress("é".encode()))) == "é"
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("_about.txt", "no")
+        archive.writestr("text.txt", "yes")
+    assert tasks.read_text(tmp_path / "a.zip") == "yes"
+
+
+def test_read_pairs(write):
+    path = write("pairs.tsv", "Go.\tVa !\tCC-BY\nHi.\tSalut.\n")
+    assert tasks.read_pairs(path) == [("Go.", "Va !"), ("Hi.", "Salut.")]
+    parallel = tasks.read_parallel(write("a.en", "one\ntwo\n"), write("a.fr", "un\ndeux"))
+    assert parallel == [("one", "un"), ("two", "deux")]
+
+
+CONLLU = """# text = don't go
+1-2\tdon't\t_\t_\t_\t_\t_\t_\t_\t_
+1\tdo\tdo\tAUX\tVB\t_\t3\taux\t_\t_
+2\tn't\tnot\tPART\tRB\t_\t3\tadvmod\t_\t_
+3\tgo\tgo\tVERB\tVB\t_\t0\troot\t_\t_
+3.1\tghost\t_\tX\tX\t_\t_\t_\t_\t_
+
+# next
+1\tStop\tstop\tVERB\tVB\t_\t0\troot\t_\t_
+"""
+
+
+def test_read_conllu(write):
+    path = write("a.conllu", CONLLU)
+    assert tasks.read_conllu(path) == [(("do", "n't", "go"), ("AUX", "PART", "VERB")), (("Stop",), ("VERB",))]
+    assert tasks.read_conllu(path, column="xpos")[0].tags == ("VB", "RB", "VB")
+
+
+def test_read_labelled(write, tmp_path):
+    write("B.txt", "x\ny\n")
+    write("A.txt", "z\n")
+    assert tasks.read_labelled(tmp_path) == [("z", "A"), ("x", "B"), ("y", "B")]
+
+
+def test_read_series(write):
+    np.testing.assert_array_equal(tasks.read_series(write("s.txt", "1 2.5\n3,-4e1\n")), [[1, 2.5], [3, -40]])
+
+
+def idx(shape, data):
+    return struct.pack(f">4B{len(shape)}I", 0, 0, 8, len(shape), *shape) + bytes(data)
+
+
+def test_read_idx(write):
+    images = tasks.read_idx(write("i.gz", gzip.compress(idx((2, 1, 3), range(6)))))
+    np.testing.assert_array_equal(images, np.arange(6).reshape(2, 1, 3))
+    assert images.dtype == np.uint8
+
+
+def rolls_file(path, **splits):
+    import scipy.io
+
+    cells = {}
+    for name, rolls in splits.items():
+        cells[name] = np.empty((1, len(rolls)), object)
+        cells[name][0] = rolls
+    scipy.io.savemat(path, cells)
+    return path
+
+
+def test_read_piano_rolls(tmp_path):
+    roll, long = np.eye(4, 88, dtype=np.uint8), np.ones((6, 88), np.uint8)
+    path = rolls_file(tmp_path / "a.mat", traindata=[roll, long], validdata=[long, roll], testdata=[roll, roll[:3]])
+    splits = tasks.read_piano_rolls(path)
+    np.testing.assert_array_equal(splits["train"][0], roll)
+    assert [len(r) for r in splits["test"]] == [4, 3]
+    assert splits["valid"][0].dtype == np.float32
+    bad = rolls_file(tmp_path / "b.mat", traindata=[roll, 2 * long])
+    with pytest.raises(ValueError, match=r"roll 1 of traindata to be .* with values from 2.0 to 2.0"):
+        tasks.read_piano_rolls(bad)
+    missing = rolls_file(tmp_path / "c.mat", traindata=[roll, long])
+    with pytest.raises(ValueError, match=r"expected the key validdata, got \['traindata'\]"):
+        tasks.read_piano_rolls(missing)
+
+
+def test_piano_rolls_without_their_library(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    monkeypatch.setitem(sys.modules, "scipy.io", None)
+    with pytest.raises(ImportError, match=r"read_piano_rolls: expected the scipy library, got none. Install it with"):
+        tasks.read_piano_rolls(tmp_path / "a.mat")
+
+
+def bad_line(number, replacement):
+    lines = CONLLU.split("\n")
+    lines[number - 1] = replacement
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("content", "reader", "match"),
+    [
+        ("", tasks.read_text, "expected some content, got an empty file"),
+        (b"ok\n\xff\n", tasks.read_text, "line 2: expected UTF-8, got byte 0xff"),
+        (
+            "a\tb\nonly one\n",
+            tasks.read_pairs,
+            "line 2: expected two texts separated by a tab, got 'only one'",
+        ),
+        ("a\tb\n\nc\td\n", tasks.read_pairs, "line 2: expected two texts separated by a tab, got ''"),
+        ("a\t \n", tasks.read_pairs, "line 1: expected two texts"),
+        ("a\n\nb\n", tasks.read_lines, "line 2: expected text, got an empty line"),
+        (bad_line(3, "1\tdo\tdo"), tasks.read_conllu, "line 3: expected 10 columns separated by tabs, got 3"),
+        (bad_line(4, CONLLU.split("\n")[4]), tasks.read_conllu, "line 4: expected word number 2, got '3'"),
+        (
+            bad_line(3, "1\tdo\tdo\t_" + "\t_" * 6),
+            tasks.read_conllu,
+            "line 3: expected a word and its upos, got \\('do', '_'\\)",
+        ),
+        ("# nothing\n", tasks.read_conllu, "expected sentences in CoNLL-U, got none"),
+        ("1\nx\n", tasks.read_series, "line 2: expected numbers, got 'x'"),
+        ("1\n2 3\n", tasks.read_series, "line 2: expected 1 finite numbers, got '2 3'"),
+        ("1\nnan\n", tasks.read_series, "line 2: expected 1 finite numbers"),
+        (b"PNG!", tasks.read_idx, "expected an IDX file of unsigned bytes, got header 504e4721"),
+        (idx((2, 2), range(3)), tasks.read_idx, "expected 4 bytes for shape \\(2, 2\\), got 3"),
+        ("not matlab" * 20, tasks.read_piano_rolls, "expected a MATLAB file of piano rolls"),
+    ],
+)
+def test_reader_errors(write, content, reader, match):
+    path = write("file", content)
+    with pytest.raises(ValueError, match=match) as error:
+        reader(path)
+    assert str(path) in str(error.value)
+
+
+def test_other_reader_errors(write, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"expected a file, got none"):
+        tasks.read_text(tmp_path / "absent")
+    with pytest.raises(FileNotFoundError, match=r"expected a folder of at least two <label>.txt files, got 0"):
+        tasks.read_labelled(tmp_path / "absent")
+    with pytest.raises(ValueError, match=r"expected as many lines in both files, got 2 in .* and 1 in"):
+        tasks.read_parallel(write("a", "x\ny\n"), write("b", "x\n"))
+    with pytest.raises(ValueError, match=r"expected a whole archive, got a damaged one"):
+        tasks.read_text(write("bad.gz", b"\x1f\x8b no"))
+    with pytest.raises(ValueError, match=r"expected column to be one of"):
+        tasks.read_conllu(write("c", CONLLU), column="lemma")
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
+        archive.writestr("a.txt", "a")
+        archive.writestr("b.txt", "b")
+    with pytest.raises(ValueError, match=r"expected one text in the archive, got \['a.txt', 'b.txt'\]"):
+        tasks.read_text(tmp_path / "two.zip")
+
+
+@pytest.mark.shared_data
+def test_real_files(shared_data):
+    """Sizes that the files' own pages state."""
+    assert len(tasks.read_text(shared_data / "tinyshakespeare" / "input.txt")) == 1_115_394
+    dev = tasks.read_conllu(shared_data / "ud_english_ewt" / "en_ewt-ud-dev.conllu.gz")
+    assert len(dev) == 2001
+    assert len({tag for s in dev for tag in s.tags}) == 17
+    rolls = tasks.read_piano_rolls(shared_data / "jsb" / "JSB_Chorales.mat")
+    assert [len(rolls[split]) for split in ("train", "valid", "test")] == [229, 76, 77]
+    pairs = tasks.read_pairs(shared_data / "tatoeba_en_fr" / "fra-eng.zip")
+    assert pairs[0] == ("Go.", "Va !")
+    assert len(pairs) > 100_000
+    labels = tasks.read_idx(shared_data / "mnist" / "train-labels-idx1-ubyte.gz")
+    assert labels.shape == (60000,)
+    assert np.bincount(labels).argmax() == 1
+    names = tasks.read_labelled(shared_data / "names")
+    assert len({label for _, label in names}) == 18
+    assert len(names) > 19_000
+
+
+def test_pad():
+    values, lengths = tasks.pad([np.ones((2, 3)), np.ones((4, 3))], length=5, value=-1)
+    assert values.shape == (5, 2, 3)
+    assert lengths.tolist() == [2, 4]
+    assert (values[2:, 0] == -1).all()
+    assert (values[:4, 1] == 1).all()
+    assert (values[4] == -1).all()
+
+
+def brute_force_waste(lengths, groups):
+    """The least padding over every way to cut the sorted lengths."""
+    from itertools import combinations
+
+    ordered = sorted(lengths)
+    cuts = range(1, len(ordered))
+    totals = [
+        sum(max(part) * len(part) for part in (ordered[a:b] for a, b in zip((0, *inner), (*inner, len(ordered)))))
+        for inner in combinations(cuts, groups - 1)
+    ]
+    return 1 - sum(ordered) / min(totals)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 4])
+def test_buckets_waste_as_little_as_can_be(groups):
+    lengths = np.random.default_rng(groups).integers(1, 30, 11)
+    plan = tasks.buckets(lengths, groups)
+    assert len(plan.shapes) <= groups
+    assert plan.waste == pytest.approx(brute_force_waste(lengths, groups))
+    assert sorted(np.concatenate(plan.members)) == list(range(11))
+    assert all((lengths[m] <= top).all() for m, top in zip(plan.members, plan.shapes))
+
+
+def test_buckets_of_pairs():
+    lengths = np.random.default_rng(0).integers(1, 12, (200, 2))
+    plan = tasks.buckets(lengths, 6)
+    assert plan.shapes.shape[1] == 2
+    assert len(plan.shapes) <= 6
+    padded = sum(top.sum() * len(m) for top, m in zip(plan.shapes, plan.members))
+    assert plan.waste == pytest.approx(1 - lengths.sum() / padded)
+    assert plan.waste < tasks.buckets(lengths, 1).waste
+    assert tasks.buckets(lengths[:3], 10).waste == 0
+
+
+def ragged(n, seed=0):
+    generator = np.random.default_rng(seed)
+    return [np.full(generator.integers(1, 9), i + 1) for i in range(n)]
+
+
+def test_batches_hold_every_example_once_an_epoch():
+    field = ragged(23)
+    plan = tasks.buckets(np.array([len(s) for s in field]), 3)
+    seen, shapes = [], set()
+    for drawn in tasks.batches([field, field], plan._replace(shapes=np.repeat(plan.shapes, 2, 1)), 4, seed=5, epochs=1):
+        (values, lengths), _ = drawn.fields
+        shapes.add(values.shape)
+        for column, length, index in zip(values.T, lengths, drawn.examples):
+            if index < 0:
+                assert length == 0
+                assert not column.any()
+                continue
+            np.testing.assert_array_equal(column[:length], field[index])
+            assert not column[length:].any()
+            seen.append(index)
+    assert sorted(seen) == list(range(23))
+    assert len(shapes) <= 3
+    assert {s[1] for s in shapes} == {4}
+
+
+def test_batches_resume_anywhere():
+    field = ragged(23)
+    plan = tasks.buckets(np.array([len(s) for s in field]), 3)
+    whole = list(tasks.batches([field], plan, 4, seed=5, epochs=3))
+    n = len(whole) // 3
+    assert [d.examples.tolist() for d in whole[:n]] != [d.examples.tolist() for d in whole[n : 2 * n]]
+    for stop in (0, 3, len(whole) // 3 - 1, len(whole) // 3):
+        rest = list(tasks.batches([field], plan, 4, seed=5, epochs=3, position=whole[stop].position))
+        assert len(rest) == len(whole) - stop - 1
+        for a, b in zip(whole[stop + 1 :], rest):
+            np.testing.assert_array_equal(a.examples, b.examples)
+            assert a.position == b.position
+    other = list(tasks.batches([field], plan, 4, seed=6, epochs=1))
+    assert [d.examples.tolist() for d in other] != [d.examples.tolist() for d in whole[: len(other)]]
+
+
+def test_streams_and_crops():
+    np.testing.assert_array_equal(tasks.streams(np.arange(11), 2).T, [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]])
+    windows = tasks.crops(np.arange(50), 7, 200, np.random.default_rng(0))
+    assert windows.shape == (7, 200)
+    assert (np.diff(windows, axis=0) == 1).all()
+    assert windows.min() == 0
+    assert windows.max() == 49
+
+
+SHORT = tasks.buckets(np.array([1, 2]))
+
+
+def test_split():
+    parts = tasks.split(100, (0.7, 0.2, 0.1), seed=0)
+    assert [len(p) for p in parts] == [70, 20, 10]
+    assert sorted(np.concatenate(parts)) == list(range(100))
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: tasks.pad([]), "pad: expected at least one sequence"),
+        (lambda: tasks.pad([np.ones(3), np.ones(9)], length=5), "at most 5 ticks, got 9 at index 1"),
+        (lambda: tasks.buckets(np.array([3, 0])), "expected sequences of at least one tick, got \\[1\\]"),
+        (lambda: tasks.buckets(np.array([3, 1]), 0), "buckets: expected shapes to be a whole number"),
+        (lambda: next(tasks.batches([ragged(3)], SHORT, 2, seed=0)), "expected a plan of 1 fields"),
+        (lambda: tasks.streams(np.arange(3), 2), "expected at least 4 ticks for 2 columns, got 3"),
+        (
+            lambda: tasks.crops(np.arange(3), 4, 2, np.random.default_rng(0)),
+            "at least 4 ticks of text, got 3",
+        ),
+        (lambda: tasks.split(2, (0.5, 0.4), 0), "expected positive shares that sum to 1"),
+        (lambda: tasks.split(2, (0.9, 0.1), 0), "expected every part to hold an example, got 2"),
+    ],
+)
+def test_batch_errors(call, match):
+    with pytest.raises(ValueError, match=match):
+        call()
