@@ -15,8 +15,8 @@ def from_lengths(lengths: Array, length: int) -> Array:
     >>> masks.from_lengths(jnp.array([2, 0]), 3).astype(int).tolist()
     [[1, 0], [1, 0], [0, 0]]
     """
-    ticks = jnp.arange(length).reshape((length,) + (1,) * jnp.ndim(lengths))
-    return ticks < lengths
+    ticks = jnp.arange(length, dtype=jnp.int32).reshape((length,) + (1,) * jnp.ndim(lengths))
+    return ticks < jnp.asarray(lengths).astype(jnp.int32)
 
 
 def select(mask: Array, on_true: PyTree, on_false: PyTree) -> PyTree:

@@ -12,6 +12,7 @@ from seqjax.engines import plan
 from seqjax.engines.costs import predict
 from seqjax.engines.explain import Explanation
 from seqjax.engines.explain import explain as describe
+from seqjax.engines.versions import warn_of_slow_loops
 
 
 def unroll(
@@ -60,6 +61,7 @@ def unroll(
       >>> ys.shape
       (5, 2, 4)
     """
+    warn_of_slow_loops()
     problem = prepare(cell, params, state, xs, mask=mask, lengths=lengths, reset=reset, length=length)
     return _run(cell, params, state, xs, *problem, reverse=reverse, engine=engine, memory=memory)
 

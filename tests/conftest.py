@@ -15,6 +15,13 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs():
+    """Forgets a module's compiled programs behind it: those of the whole suite together fill the memory."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def shared_data():
     """The folder of public data files that SEQJAX_DATA names; tests that need it skip without."""

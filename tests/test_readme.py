@@ -13,11 +13,19 @@ def blocks(language):
 
 
 def test_the_example_prints_what_the_readme_shows():
-    (example,), (shown,) = blocks("python"), blocks("text")
+    example, (shown,) = blocks("python")[0], blocks("text")
     assert len([line for line in example.splitlines() if line.strip()]) <= 20
     done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.stdout == shown
+
+
+def test_the_other_examples_run():
+    imports = "".join(line + "\n" for line in blocks("python")[0].splitlines() if line.startswith("import "))
+    for example in blocks("python")[1:]:
+        done = subprocess.run([sys.executable, "-c", imports + example], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "engine split" in done.stdout
 
 
 def test_the_two_commands_are_one_line_each():
