@@ -71,6 +71,10 @@ CELLS: dict[str, CellCase] = {
     "learned_initial_state": CellCase(lambda: sj.learned_initial_state(sj.lstm(D, H))),
     "random_initial_state": CellCase(lambda: sj.random_initial_state(sj.elman(D, H), 0.5)),
     "first_bias": CellCase(lambda: sj.first_bias(sj.elman(D, H))),
+    "echo_state": CellCase(lambda: sj.echo_state(D, H, leak=0.6, radius=1.2, trainable=True)),
+    "sparse_echo_state": CellCase(lambda: sj.sparse_echo_state(D, H, connections=2, trainable=True)),
+    "belief": CellCase(lambda: sj.hmm.cell(sj.hmm.random(jax.random.key(0), H, 5)), symbols),
+    "viterbi": CellCase(lambda: sj.hmm.viterbi_cell(sj.hmm.random_gaussian(jax.random.key(0), H, D))),
     "with_states": CellCase(lambda: sj.with_states(sj.lstm(D, H))),
     "perturbed": CellCase(lambda: sj.perturbed(sj.lstm(D, H)), draw_perturbed),
 }
