@@ -90,8 +90,8 @@ def graph(axes: object, dfa: DFA) -> None:
             label = places[q] + along / 2 + beside * (bend / 2 + 0.07 / np.linalg.norm(along))
         axes.annotate(",".join(symbols), label, ha="center", va="center", fontsize="small")
     start = places[dfa.start]
-    outwards = start / size if size else np.array([-1.0, 0.0])
-    entry = start + outwards * 4.2 * RADIUS
+    angle = angles[dfa.start] + 0.3 * np.pi  # beside a loop of the start state, which points outwards
+    entry = start + 4.2 * RADIUS * np.array([np.cos(angle), np.sin(angle)])
     axes.add_patch(FancyArrowPatch(entry, start, patchB=circles[dfa.start], shrinkA=0, shrinkB=1, **arrow))
     reach = size + 4.6 * RADIUS
     axes.set_xlim(-reach, reach)
