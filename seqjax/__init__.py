@@ -7,6 +7,7 @@ from seqjax.cells.coupled import CoupledLSTMParams, coupled_lstm
 from seqjax.cells.elman import ElmanParams, elman
 from seqjax.cells.gated import CarouselParams, PassThroughParams, carousel, pass_through
 from seqjax.cells.gru import GRUParams, gru, swap_update_gate
+from seqjax.cells.headwise import HeadwiseGRUParams, HeadwiseParams, headwise_elman, headwise_gru, headwise_lstm
 from seqjax.cells.lstm import LSTMParams, lstm
 from seqjax.cells.lstm_1997 import LSTM1997Params, lstm_1997
 from seqjax.cells.multiplicative import MultiplicativeParams, multiplicative_lstm, multiplicative_rnn
@@ -21,6 +22,7 @@ from seqjax.cells.normalized import (
 from seqjax.cells.peephole import PeepholeLSTMParams, peephole_lstm
 from seqjax.cells.projected import ProjectedLSTMParams, projected_lstm
 from seqjax.cells.reservoir import EchoStateParams, SparseEchoStateParams, echo_state, sparse_echo_state
+from seqjax.cells.slstm import SLSTMParams, SLSTMState, slstm
 from seqjax.cells.states import LSTMState
 from seqjax.cells.unsquashed import (
     FiveEquationLSTMParams,
@@ -52,6 +54,7 @@ from seqjax.layers.embedding import EmbeddingParams, TiedParams, embedding, tied
 from seqjax.layers.norm import LayerNormParams, layer_norm
 from seqjax.layers.pointwise import pointwise
 from seqjax.layers.recurrent import recurrent
+from seqjax.layers.weight_norm import WeightNormParams, weight_norm
 from seqjax.losses import (
     Tally,
     bits_per_character,
@@ -101,6 +104,8 @@ __all__ = [
     "FirstBiasState",
     "FiveEquationLSTMParams",
     "GRUParams",
+    "HeadwiseGRUParams",
+    "HeadwiseParams",
     "Hypotheses",
     "LSTM1997Params",
     "LSTMParams",
@@ -120,11 +125,14 @@ __all__ = [
     "ProjectedLSTMParams",
     "ResetLSTMParams",
     "Rule",
+    "SLSTMParams",
+    "SLSTMState",
     "SparseEchoStateParams",
     "Summary",
     "Tally",
     "TiedParams",
     "TrainState",
+    "WeightNormParams",
     "as_cell",
     "attend",
     "automata",
@@ -153,6 +161,9 @@ __all__ = [
     "free_run",
     "gradients",
     "gru",
+    "headwise_elman",
+    "headwise_gru",
+    "headwise_lstm",
     "hmm",
     "initializers",
     "layer_norm",
@@ -187,6 +198,7 @@ __all__ = [
     "residual",
     "sample",
     "serial",
+    "slstm",
     "sparse_echo_state",
     "stack",
     "state_machine",
@@ -201,6 +213,7 @@ __all__ = [
     "unroll",
     "variational_dropout",
     "weight_drop",
+    "weight_norm",
     "windows",
     "with_states",
     "zero_perturbation",

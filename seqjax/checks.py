@@ -15,6 +15,13 @@ def sizes(who: str, **named: int) -> None:
             raise ValueError(f"{who}: expected {name} to be a whole number of at least 1, got {value!r}. Set {name}.")
 
 
+def heads(who: str, hidden_size: int, heads: int) -> None:
+    """Heads of equal size."""
+    sizes(who, hidden_size=hidden_size, heads=heads)
+    if hidden_size % heads:
+        raise ValueError(f"{who}: expected heads to divide hidden_size={hidden_size}, got {heads}. Change one of them.")
+
+
 def rate(who: str, value: float) -> None:
     """A probability of dropping something: at least 0 and below 1."""
     if not isinstance(value, Real) or not 0 <= value < 1:

@@ -143,6 +143,23 @@ def only(*biased: str, init: BiasInitializer = zero_bias) -> BiasInitializer:
     return draw
 
 
+def head_weights(
+    key: Array,
+    gates: tuple[str, ...],
+    hidden_size: int,
+    heads: int,
+    *,
+    init: Initializer = recurrent_weights,
+    dtype: jnp.dtype | None = None,
+) -> Array:
+    """Recurrent weights ``[n, k, g k]`` of n heads of k units: each head's each gate by a draw of its own."""
+    dtype = jnp.dtype(dtype or jnp.zeros(()).dtype)
+    size = hidden_size // heads
+    draw = lambda key: init(key, (size, size), accumulator(dtype))
+    rows = [[draw(k) for k in jax.random.split(own, len(gates))] for own in jax.random.split(key, heads)]
+    return jnp.stack([jnp.concatenate(row, axis=1) for row in rows]).astype(dtype)
+
+
 class GateWeights(NamedTuple):
     """``x w_x + h w_h + b`` for all gates of a cell side by side."""
 

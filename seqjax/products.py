@@ -34,6 +34,31 @@ def dot(x: Array, w: Array, compute_dtype: jnp.dtype | None = None) -> Array:
     ).astype(wide)
 
 
+def head_dot(h: Array, w: Array, compute_dtype: jnp.dtype | None = None) -> Array:
+    """Every head by its own weight: ``h [*B, n, k]`` and ``W [n, k, m]`` to ``[*B, n, m]``; dtypes as in `dot`.
+
+    >>> head_dot(jnp.ones((3, 2, 4)), jnp.ones((2, 4, 5))).shape
+    (3, 2, 5)
+    """
+    dtype = w.dtype if compute_dtype is None else jnp.dtype(compute_dtype)
+    numbers = (((h.ndim - 1,), (1,)), ((h.ndim - 2,), (0,)))
+    heads_first = jax.lax.dot_general(
+        h.astype(dtype), w.astype(dtype), numbers, preferred_element_type=accumulator(dtype)
+    )
+    return jnp.moveaxis(heads_first, 0, -2).astype(accumulator(w.dtype))
+
+
+def head_gates(
+    x: Array, h: Array, w_x: Array, w_h: Array, b: Bias, compute_dtype: jnp.dtype | None = None
+) -> tuple[list[Array], list[Array]]:
+    """``x W + b`` and ``h U`` gate by gate, each ``[*B, n, k]``; W is ``[d, g n k]``, U ``[n, k, g k]``."""
+    heads, size, width = w_h.shape
+    a = add_bias(dot(x, w_x, compute_dtype), b)
+    split = jnp.split(a, width // size, axis=-1)
+    own = [block.reshape(*block.shape[:-1], heads, size) for block in split]
+    return own, jnp.split(head_dot(recurrent_input(h), w_h, compute_dtype), width // size, axis=-1)
+
+
 def recurrent_input(h: Array) -> Array:
     """Marks ``h`` where it enters the products of a step; the identity otherwise.
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from seqjax import base, checks, masks
 from seqjax.base import Array, Cell, PyTree
-from seqjax.engines import plan
+from seqjax.engines import cudnn, plan
 from seqjax.engines.costs import predict
 from seqjax.engines.explain import Explanation
 from seqjax.engines.explain import explain as describe
@@ -63,6 +63,9 @@ def unroll(
     """
     warn_of_slow_loops()
     problem = prepare(cell, params, state, xs, mask=mask, lengths=lengths, reset=reset, length=length)
+    if engine == "cudnn":
+        cudnn.check(cell.step, params, state, xs, masked=mask is not None, resets=reset is not None, memory=memory)
+        return cudnn.run(params, state, xs, lengths, reverse=reverse)
     return _run(cell, params, state, xs, *problem, reverse=reverse, engine=engine, memory=memory)
 
 
@@ -87,6 +90,10 @@ def explain(
     - ``"scan"``: `jax.lax.scan` over the step.
     - ``"split"``: work that depends on inputs only is lifted in front of the loop, work that only feeds outputs behind
       it, independent recurrences become loops of their own, and weight gradients leave the backward loop.
+    - ``"pallas"``: the split engine with its loops as kernels on a CUDA device, forwards and backwards: for recurrences
+      of pointwise work and products with weights that one multiprocessor can hold, heads side by side.
+    - ``"cudnn"``: cuDNN's LSTM, for `seqjax.lstm` in float32 on a CUDA device, with ``lengths`` or without; has no
+      forward mode.
     - ``"auto"``: chosen by the rules in `seqjax.engines.plan`.
 
     Memory, that is what is kept for the gradient:
@@ -124,10 +131,16 @@ def explain(
       >>> plan.loops[0].products, plan.before[0]["dot_general"]
       (1, 1)
     """
+    if engine == "cudnn":
+        cudnn.check(cell.step, params, state, xs, masked=mask is not None, resets=reset is not None, memory=memory)
     plans = []
 
     def trace(params: PyTree, state: PyTree, xs: PyTree, mask: PyTree, lengths: PyTree, reset: PyTree) -> None:
         mask, reset, ticks = prepare(cell, params, state, xs, mask=mask, lengths=lengths, reset=reset, length=length)
+        if engine == "cudnn":
+            whole = plan.Plan("cudnn", plan.Schedule(ticks, "all"), ("one call of cuDNN for all of time",), None)
+            plans.append(describe(whole, cudnn.costs(params, state, xs, lengths), ticks))
+            return
         step, parts, inputs = problem(cell, params, xs, mask, reset, reverse=reverse)
         chosen = plan.choose(engine, memory, step, parts, state, inputs, length=ticks)
         costs = predict(chosen.prepared, step, parts, state, inputs)

@@ -146,6 +146,8 @@ def test_minimal_automata():
     assert len(automata.regex("(a|b)*a(a|b){3}").accepting) == 16
     assert automata.equivalent(automata.regex("(a|b)*"), automata.regex("(a*b*)*"))
     assert not automata.equivalent(automata.regex("(a|b)*"), automata.regex("(a|b)+"))
+    assert automata.equivalent(automata.regex("(a|b)*"), automata.regex("(a|b)+"), empty=False)
+    assert not automata.equivalent(automata.regex("(ab)*"), automata.regex("(ab)*a"), empty=False)
     dfa = automata.table([[1, 2], [1, 2], [1, 2], [3, 3]], accepting=[2], alphabet="ab")
     small = automata.minimise(dfa)
     assert small.transition.tolist() == [[0, 1], [0, 1]]
@@ -198,7 +200,7 @@ def test_extraction_from_a_network_trained_on_parity():
     assert losses[-1] < 0.05
     found = automata.extract(gru, params[0], jnp.eye(2), lambda h: h @ params[1] > 0, length=8)
     parity = automata.table([[0, 1], [1, 0]], accepting=[1])
-    assert automata.equivalent(found.dfa, parity)
+    assert automata.equivalent(found.dfa, parity, empty=False)
     assert found.agreement == 1
 
 

@@ -199,6 +199,35 @@ def test_parallel_equals_sequential(model):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TIGHT), *results)
 
 
+def test_parallel_gradients_equal_sequential(model):
+    """Across blocks, with masks: what the linear products compute is differentiated as logarithms."""
+
+    @functools.partial(jax.jit, static_argnums=1)
+    @jax.grad
+    def gradient(model, engine):
+        found = hmm.forward(model, LONG_XS, mask=LONG_MASK, engine=engine)
+        weights = jnp.cos(jnp.arange(found.log_filtered.size, dtype=float)).reshape(found.log_filtered.shape)
+        return found.log_likelihood.sum() + (weights * jnp.exp(found.log_filtered)).sum()
+
+    results = [gradient(model, engine) for engine in ENGINES]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TIGHT), *results)
+
+
+def test_plain_probabilities_run_where_they_are_exact(model):
+    """Messages without zeros need no logarithms, whatever is masked; nor do whole blocks if the model has none."""
+    dense = bool(np.isfinite(model.log_transition).all() and np.isfinite(model.log_emission).all())
+    n = model.log_initial.size
+    evidence = model.evidence(jnp.asarray(LONG_XS)).reshape(LONG, -1, n)
+    mask = jnp.asarray(LONG_MASK).reshape(LONG, -1)
+    start = jnp.broadcast_to(model.log_initial, evidence.shape[1:])
+    sums, prefixes = hmm.messages._linear_sums, hmm.messages._linear_prefixes
+    assert sums(start, model.log_transition, evidence, mask)[1]
+    for hidden in (mask, None):
+        blocks = None if hidden is None else hmm.messages.in_blocks(hidden)
+        _, exact = prefixes(model.log_transition, hmm.messages.in_blocks(evidence), blocks)
+        assert exact == dense
+
+
 def test_potentials_need_not_sum_to_one():
     """Over any potentials the likelihood is their partition function, in both engines, through masked blocks too."""
     chain = hmm.Chain(jnp.array(RNG.normal(size=3)), jnp.array(RNG.normal(size=(3, 3)) * 3))

@@ -87,8 +87,9 @@ def test_temporal_block_by_its_equation():
     _, ys = layer.apply(params, layer.initial_state(params, (B,)), xs)
 
     def conv(x, p):
+        w = np.asarray(p.layer.w * p.gain / jnp.linalg.norm(p.layer.w.reshape(-1, 4), axis=0))
         past = np.concatenate([np.zeros((2, *x.shape[1:])), x])[: len(x)]
-        return np.maximum(x @ np.asarray(p.w[0]) + past @ np.asarray(p.w[1]) + np.asarray(p.b), 0)
+        return np.maximum(x @ w[0] + past @ w[1] + np.asarray(p.layer.b), 0)
 
     inner = conv(conv(xs, params.body[0]), params.body[2])
     shortcut = xs @ np.asarray(params.shortcut.w) + np.asarray(params.shortcut.b)
@@ -101,6 +102,46 @@ def test_temporal_block_by_its_equation():
     noisy = dropping.apply(p, dropping.initial_state(p, (B,)), xs, key=jax.random.key(1))[1]
     assert_close(quiet, square.apply(_without_drops(p), square.initial_state(_without_drops(p), (B,)), xs)[1])
     assert np.abs(quiet - noisy).max() > 0.1
+
+
+def test_temporal_block_without_weight_norm_starts_alike():
+    blocks = [sj.models.temporal_block(3, 4, width=2, dilation=2, weight_norm=flag) for flag in (True, False)]
+    with_, without = (block.init(jax.random.key(0)) for block in blocks)
+    assert with_.body[0].layer.w.shape == without.body[0].w.shape
+    xs = normal(2, (T, B, 3))
+    outputs = [b.apply(p, b.initial_state(p, (B,)), xs)[1] for b, p in zip(blocks, (with_, without))]
+    assert_close(*outputs)
+
+
+def test_weight_norm_has_the_gradients_of_the_paper():
+    """Equations 3 of Salimans and Kingma, from the gradient with respect to the plain weights."""
+    plain = sj.causal_conv(3, 4, width=2)
+    layer = sj.weight_norm(plain)
+    params = perturbed(layer.init(jax.random.key(0)), jax.random.key(1))
+    xs = normal(2, (T, 3))
+
+    def loss(layer, params):
+        return (layer.apply(params, layer.initial_state(params), xs)[1] ** 3).sum()
+
+    v, gain = np.asarray(params.layer.w).reshape(-1, 4), np.asarray(params.gain)
+    length = np.linalg.norm(v, axis=0)
+    weights = params.layer._replace(w=jnp.asarray((v * gain / length).reshape(2, 3, 4)))
+    np.testing.assert_allclose(loss(layer, params), loss(plain, weights), rtol=1e-12)
+    of_w = np.asarray(jax.grad(lambda p: loss(plain, p))(weights).w).reshape(-1, 4)
+    found = jax.grad(lambda p: loss(layer, p))(params)
+    of_gain = (of_w * v).sum(0) / length
+    np.testing.assert_allclose(found.gain, of_gain, rtol=1e-9)
+    of_v = gain / length * of_w - gain * of_gain / length**2 * v
+    np.testing.assert_allclose(found.layer.w.reshape(-1, 4), of_v, rtol=1e-9, atol=1e-10)
+
+
+def test_weight_norm_of_no_direction_is_no_weight():
+    layer = sj.weight_norm(sj.dense(3, 2))
+    params = layer.init(jax.random.key(0))
+    params = params._replace(layer=params.layer._replace(w=jnp.zeros((3, 2))))
+    gradient = jax.grad(lambda p: layer.apply(p, (), jnp.ones((4, 3)))[1].sum())(params)
+    assert not layer.apply(params, (), jnp.ones((4, 3)))[1].any()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
 def _without_drops(p):
@@ -171,6 +212,8 @@ def test_attention_gradients_ignore_what_is_masked():
         (lambda: sj.attend(sj.dense(8, 4), 4, 5, 6), TypeError, "attend: expected a Cell, got Layer"),
         (lambda: _memoryless(), ValueError, "attend: expected parameters with a memory, got None"),
         (lambda: sj.models.temporal_convolution(2, []), ValueError, "expected blocks to be a whole number"),
+        (lambda: sj.weight_norm(sj.gru(2, 2)), TypeError, "weight_norm: expected a Layer, got Cell"),
+        (lambda: sj.weight_norm(sj.dropout(0.5)).init(jax.random.key(0)), TypeError, "expected a layer with weights w"),
     ],
 )  # fmt: skip
 def test_errors(run, error, match):

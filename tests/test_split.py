@@ -2,6 +2,7 @@
 
 import re
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -311,6 +312,49 @@ def test_lstm_keeps_seven_numbers_a_unit_and_returns_four():
     assert stacked_units(backward) <= 4
 
 
+def test_gru_shares_its_roots():
+    """One ε for x̂ and h U of both gates, one for the candidate: 4 numbers a unit, not 7."""
+    _, (_, backward) = gradient_scans(sj.gru(D, H))
+    assert stacked_units(backward) <= 4
+
+
+@pytest.mark.parametrize("make", [sj.lstm, sj.peephole_lstm], ids=["lstm", "peephole"])
+def test_a_loop_reads_its_gates_one_by_one(make):
+    """What comes per tick is one array [T, B, h] a gate: no loop cuts up what it read for all gates at once."""
+    _, (forward, _) = gradient_scans(make(D, H))
+    (body,) = [e for e in jaxprs.opened(forward.params["jaxpr"]).eqns if e.primitive.name == "split"]
+    product = next(e for e in jaxprs.opened(forward.params["jaxpr"]).eqns if e.primitive.name == "dot_general")
+    assert body.invars[0] is product.outvars[0]
+    n = forward.params["num_consts"] + forward.params["num_carry"]
+    assert [v.aval.shape[-1] for v in forward.invars[n:] if v.aval.ndim == 3] == [H] * 4
+
+
+def test_summands_of_unequal_shape_keep_their_gradients():
+    """A bias [1, 2h] and a column [B, 1] enter pieces of a product: their tangents are sums over what they span."""
+
+    def step(params, state, x):
+        u, bias, column = params
+        left, right = jnp.split(x[:, :1] + state @ u + bias + column, 2, -1)
+        state = jnp.tanh(left) * jax.nn.sigmoid(right + x[:, :H])
+        return state, state
+
+    cell = sj.Cell(init=lambda key: None, initial_state=lambda params, batch=(): jnp.zeros((*batch, H)), step=step)
+    params = (0.3 * normal(1, H, 2 * H), normal(2, 2 * H), normal(3, 2, 1))
+    xs = normal(4, 9, 2, D + H)
+
+    def value(params, engine):
+        return (sj.unroll(cell, params, jnp.zeros((2, H)), xs, engine=engine, memory=4)[1] ** 2).sum()
+
+    for moving in ([0, 1, 2], [1], [2]):
+
+        def of(some, engine, moving=moving):
+            merged = dict(zip(moving, some))
+            return value(tuple(merged.get(i, p) for i, p in enumerate(params)), engine)
+
+        some = [params[i] for i in moving]
+        chex.assert_trees_all_close(jax.grad(of)(some, "split"), jax.grad(of)(some, "scan"), rtol=1e-12, atol=1e-13)
+
+
 def test_a_stack_is_two_loops():
     _, found = gradient_scans(sj.stack(sj.lstm(D, H), sj.lstm(H, H)))
     assert [e.params["reverse"] for e in found] == [False, False, True, True]
@@ -415,7 +459,7 @@ def test_a_step_with_effects_runs_as_plain_scan():
 
 def test_unknown_engines_and_memories_are_named():
     step, params, state, xs = STEPS["lstm"]
-    with pytest.raises(ValueError, match=r"expected engine to be one of 'auto', 'scan', 'split', got 'fast'"):
+    with pytest.raises(ValueError, match=r"expected engine to be one of 'auto', 'scan', 'split', .*got 'fast'"):
         run(step, params, state, xs, engine="fast")
     with pytest.raises(ValueError, match=r"expected memory to be one of .*'256MB', got 'little'"):
         run(step, params, state, xs, memory="little")

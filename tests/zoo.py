@@ -62,6 +62,10 @@ CELLS: dict[str, CellCase] = {
     "layer_norm_elman": CellCase(lambda: sj.layer_norm_elman(D, H)),
     "layer_norm_lstm": CellCase(lambda: sj.layer_norm_lstm(D, H)),
     "layer_norm_gru": CellCase(lambda: sj.layer_norm_gru(D, H)),
+    "headwise_elman": CellCase(lambda: sj.headwise_elman(D, H, 2)),
+    "headwise_lstm": CellCase(lambda: sj.headwise_lstm(D, H, 2)),
+    "headwise_gru": CellCase(lambda: sj.headwise_gru(D, H, 2)),
+    "slstm": CellCase(lambda: sj.slstm(D, H, 2)),
     "bias_in_blocks": CellCase(lambda: sj.gru(D, H, b_init=sj.initializers.only("z"), inner_bias=False)),
     "stack": CellCase(lambda: sj.stack(sj.lstm(D, H), sj.gru(H, 2))),
     "residual": CellCase(lambda: sj.residual(sj.lstm(H, H)), draw_square),
@@ -75,6 +79,9 @@ CELLS: dict[str, CellCase] = {
     "sparse_echo_state": CellCase(lambda: sj.sparse_echo_state(D, H, connections=2, trainable=True)),
     "belief": CellCase(lambda: sj.hmm.cell(sj.hmm.random(jax.random.key(0), H, 5)), symbols),
     "viterbi": CellCase(lambda: sj.hmm.viterbi_cell(sj.hmm.random_gaussian(jax.random.key(0), H, D))),
+    "belief_plain": CellCase(lambda: sj.hmm.belief_cell(sj.hmm.random(jax.random.key(0), H, 5)), symbols),
+    "automaton": CellCase(lambda: sj.automata.network(D, H, 2)),
+    "hand_set": CellCase(lambda: sj.automata.network(D, H, 2, hidden=jnp.tanh, output=jax.nn.sigmoid)),
     "with_states": CellCase(lambda: sj.with_states(sj.lstm(D, H))),
     "perturbed": CellCase(lambda: sj.perturbed(sj.lstm(D, H)), draw_perturbed),
 }
@@ -101,6 +108,7 @@ LAYERS: dict[str, LayerCase] = {
     ),
     "tied_embedding": LayerCase(lambda: sj.tied_embedding(5, D, sj.recurrent(sj.elman(D, D))), symbols),
     "causal_conv": LayerCase(lambda: sj.causal_conv(D, H, width=3, dilation=2)),
+    "weight_norm": LayerCase(lambda: sj.weight_norm(sj.causal_conv(D, H, width=2))),
 }
 
 

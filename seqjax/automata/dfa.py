@@ -165,14 +165,29 @@ def minimise(dfa: DFA) -> DFA:
     return DFA(np.array(rows, np.int32), np.array(accepting, bool), 0, dfa.alphabet)
 
 
-def equivalent(a: DFA, b: DFA) -> bool:
-    """Whether two automata over the same alphabet accept the same strings."""
+def equivalent(a: DFA, b: DFA, *, empty: bool = True) -> bool:
+    """Whether two automata over the same alphabet accept the same strings.
+
+    Args:
+      a: one automaton.
+      b: the other.
+      empty: whether the empty string counts; a network that answers after each symbol says nothing about it.
+
+    Raises:
+      ValueError: different alphabets.
+    """
     if a.alphabet != b.alphabet:
         raise ValueError(
             f"equivalent: expected automata over one alphabet, got {a.alphabet} and {b.alphabet}. Rename the symbols."
         )
-    a, b = minimise(a), minimise(b)
+    a, b = (minimise(dfa if empty else _start_apart(dfa)) for dfa in (a, b))
     return np.array_equal(a.transition, b.transition) and np.array_equal(a.accepting, b.accepting)
+
+
+def _start_apart(dfa: DFA) -> DFA:
+    """The same automaton but for the empty string, which it rejects."""
+    transition = np.concatenate([dfa.transition, dfa.transition[[dfa.start]]])
+    return dfa._replace(transition=transition, accepting=np.append(dfa.accepting, False), start=len(dfa.accepting))
 
 
 def _check_state(who: str, name: str, state: int, states: int) -> None:

@@ -98,15 +98,15 @@ def gru(
     def step(params: GRUParams, h: Array, x: Array) -> tuple[Array, Array]:
         checks.inputs("gru", x, h.shape[:-1], input_size)
         h_in = recurrent_input(h)
-        a = add_bias(dot(x, params.w_x, compute_dtype), params.b)
-        a_rz, a_n = jnp.split(a, [2 * hidden_size], axis=-1)
+        a_r, a_z, a_n = jnp.split(add_bias(dot(x, params.w_x, compute_dtype), params.b), 3, axis=-1)
         if reset == "after":
-            u_rz, u_n = jnp.split(dot(h_in, params.w_h, compute_dtype), [2 * hidden_size], axis=-1)
-            r, z = jnp.split(jax.nn.sigmoid(a_rz + u_rz), 2, axis=-1)
+            u_r, u_z, u_n = jnp.split(dot(h_in, params.w_h, compute_dtype), 3, axis=-1)
+            r, z = jax.nn.sigmoid(a_r + u_r), jax.nn.sigmoid(a_z + u_z)
             n = jnp.tanh(a_n + r * add_bias(u_n, params.b_n))
         else:
             w_rz, w_n = jnp.split(params.w_h, [2 * hidden_size], axis=-1)
-            r, z = jnp.split(jax.nn.sigmoid(a_rz + dot(h_in, w_rz, compute_dtype)), 2, axis=-1)
+            u_r, u_z = jnp.split(dot(h_in, w_rz, compute_dtype), 2, axis=-1)
+            r, z = jax.nn.sigmoid(a_r + u_r), jax.nn.sigmoid(a_z + u_z)
             n = jnp.tanh(a_n + dot(r * h_in, w_n, compute_dtype))
         h = z * h + (1 - z) * n
         return h, h

@@ -250,7 +250,7 @@ def layer_norm_gru(
         x_rz, x_n = jnp.split(dot(x, params.w_x, compute_dtype), [two], axis=-1)
         w_rz, w_n = jnp.split(params.w_h, [two], axis=-1)
         rz = normalize(x_rz + dot(h_in, w_rz, compute_dtype), 2, params.gain[:two], epsilon)
-        r, z = jnp.split(jax.nn.sigmoid(add_bias(rz, (b_r, b_z))), 2, axis=-1)
+        r, z = (jax.nn.sigmoid(add_bias(a, b)) for a, b in zip(jnp.split(rz, 2, axis=-1), (b_r, b_z)))
         n = normalize(x_n + dot(r * h_in, w_n, compute_dtype), 1, params.gain[two:], epsilon)
         h = z * h + (1 - z) * jnp.tanh(add_bias(n, b_n))
         return h, h

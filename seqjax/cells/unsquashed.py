@@ -74,8 +74,7 @@ def five_equation_lstm(
     def step(params: FiveEquationLSTMParams, state: LSTMState, x: Array) -> tuple[LSTMState, Array]:
         h, c = state
         checks.inputs("five_equation_lstm", x, h.shape[:-1], hidden_size)
-        gates = jax.nn.sigmoid(preactivation(x, h, *params, None, compute_dtype))
-        f, i, o = jnp.split(gates, 3, axis=-1)
+        f, i, o = map(jax.nn.sigmoid, jnp.split(preactivation(x, h, *params, None, compute_dtype), 3, axis=-1))
         c = f * c + i * x.astype(c.dtype)
         h = o * c
         return LSTMState(h, c), h
@@ -152,7 +151,7 @@ def reset_lstm(
         h_in = recurrent_input(h)
         a_gates, a_g = jnp.split(add_bias(dot(x, params.w_x, compute_dtype), params.b), [4 * hidden_size], axis=-1)
         u_gates, u_g = jnp.split(params.w_h, [4 * hidden_size], axis=-1)
-        r, u, f, o = jnp.split(jax.nn.sigmoid(a_gates + dot(h_in, u_gates, compute_dtype)), 4, axis=-1)
+        r, u, f, o = map(jax.nn.sigmoid, jnp.split(a_gates + dot(h_in, u_gates, compute_dtype), 4, axis=-1))
         g = jnp.tanh(a_g + dot(r * h_in, u_g, compute_dtype))
         c = u * g + f * c
         h = o * c

@@ -78,6 +78,9 @@ def trace_tick(step: Callable, params: PyTree, state: PyTree, xs: PyTree) -> Tic
         raise UnsupportedError("the step has effects")
     pieces: dict = {}
     closed = jaxprs.inline(raw, avals, lambda e, inputs: jaxprs.split_concatenation(e, inputs, pieces))
+    sums: dict = {}
+    recurrent = jaxprs.dependent(closed.jaxpr.eqns, closed.jaxpr.invars[n : n + m])
+    closed = jaxprs.inline(closed, avals, lambda e, inputs: jaxprs.split_sum(e, inputs, sums, recurrent))
     jaxpr = closed.jaxpr
     jaxpr = jaxpr.replace(eqns=jaxprs.needed(jaxpr.eqns, jaxpr.outvars))
     variables = list(jaxpr.invars)

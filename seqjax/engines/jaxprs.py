@@ -144,6 +144,31 @@ def split_concatenation(equation: Equation, inputs: list, pieces: dict) -> Seque
     return None
 
 
+def split_sum(equation: Equation, inputs: list, sums: dict, recurrent: set[Var]) -> Sequence | None:
+    """Rule: ``split(x̂ + h U + b)`` becomes ``split(x̂ + b) + split(h U)``: what recurs apart from what does not.
+
+    A loop on a CPU that reads all gates' x̂[t] at once and cuts it up is not vectorised: an LSTM's forward pass takes
+    1.4 to 1.7 times as long. ``sums`` remembers, by identity, what was added; ``recurrent`` are the jaxpr's variables
+    that depend on the state.
+    """
+    if equation.primitive is primitives.add_p and is_float(equation.outvars[0].aval):
+        terms = []
+        for v, value in zip(equation.invars, inputs):
+            terms += sums.get(id(value), (value, [(value, not is_literal(v) and v in recurrent)]))[1]
+        out = lax.add(*inputs)
+        sums[id(out)] = (out, terms)
+        return [out]
+    if equation.primitive.name != "split" or id(inputs[0]) not in sums:
+        return None
+    total, terms = sums[id(inputs[0])]
+    axis, sizes = equation.params["axis"], equation.params["sizes"]
+    moving, fixed = [value for value, moves in terms if moves], [value for value, moves in terms if not moves]
+    if not moving or not fixed or any(jnp.shape(value)[axis:] != total.shape[axis:] for value, _ in terms):
+        return None
+    parts = (lax.split(sum_in_order(values), sizes, axis) for values in (fixed, moving))
+    return [lax.add(a, b) for a, b in zip(*parts)]
+
+
 def sum_in_order(terms: Iterable[jax.Array]) -> jax.Array:
     """``((a + b) + c) + …`` without the integer zero that `sum` begins with."""
     return functools.reduce(lax.add, terms)
@@ -210,14 +235,18 @@ def opened(jaxpr: Any) -> core.Jaxpr:
 def zeros(aval: Aval, length: int | None = None) -> jax.Array:
     """Zeros of exactly this type, sharding and varying mesh axes included; a stack of them if there is a length."""
     shape = aval.shape if length is None else (length, *aval.shape)
-    explicit = any(t == jax.sharding.AxisType.Explicit for t in getattr(aval.sharding.mesh, "axis_types", ()))
     sharding = None
-    if explicit:
+    if is_explicit(aval):
         spec = aval.sharding.spec if length is None else jax.sharding.PartitionSpec(None, *aval.sharding.spec)
         sharding = aval.sharding.update(spec=spec)
     value = lax.full(shape, 0, aval.dtype, sharding=sharding)
     varying = varying_axes(aval)
     return lax.pcast(value, varying, to="varying") if varying else value
+
+
+def is_explicit(aval: Aval) -> bool:
+    """Whether shardings are part of this type."""
+    return any(t == jax.sharding.AxisType.Explicit for t in getattr(aval.sharding.mesh, "axis_types", ()))
 
 
 def repeat(value: jax.Array, length: int) -> jax.Array:

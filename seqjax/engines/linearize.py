@@ -62,7 +62,7 @@ def pattern_of(loop: Loop, moved: Iterable[Var]) -> Pattern:
         weights=[v for v in loop.invariant if v in moved and v in elsewhere],
         inputs=[v for v in loop.x if v in moved and v in elsewhere],
         moving=[v for v in loop.state if jaxprs.is_float(v.aval)],
-        transposed=list(dict.fromkeys(d.variable for d in loop.deferred if _is_matrix_product(d))),
+        transposed=list(dict.fromkeys(d.variable for d in loop.deferred if is_matrix_product(d))),
     )
 
 
@@ -215,7 +215,7 @@ def _inject(value: jax.Array, epsilon: jax.Array) -> jax.Array:
 _inject.defjvp(lambda primals, tangents: (primals[0], tangents[0] + tangents[1]))
 
 
-def _is_matrix_product(d: Deferred) -> bool:
+def is_matrix_product(d: Deferred) -> bool:
     """``[*B, h] @ [h, k]``, the form whose transposed weight is laid out for the backward loop."""
     if d.equation.primitive is not primitives.dot_general_p or d.operand != 1 or d.variable.aval.ndim != 2:
         return False

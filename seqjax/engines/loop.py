@@ -13,22 +13,30 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-from jax import lax
 from jax.extend import core
 from jax.extend.core import primitives
 
 from seqjax.engines import jaxprs
 from seqjax.engines.jaxprs import Equation, Var
+from seqjax.engines.ticks import Tick, Ticks
 
 BILINEAR = (primitives.dot_general_p, primitives.conv_general_dilated_p)
 
 
 class Deferred(NamedTuple):
-    """An operand whose tangent enters for all ticks at once, through ε at the root of its sum."""
+    """An operand whose tangent enters for all ticks at once, through ε at the root of its sum.
+
+    Attributes:
+      equation: the product or sum.
+      operand: which of its operands.
+      root: where ε enters.
+      piece: where the tangent is that of a piece of the root only: the equation that splits the root, and which piece.
+    """
 
     equation: Equation
     operand: int
     root: Var
+    piece: tuple[Equation, int] | None
 
     @property
     def variable(self) -> Var:
@@ -53,6 +61,7 @@ class Loop:
       x: variables read that come per tick.
       deferred: operands whose tangents leave the loop.
       tickwise: whether some equation must not be batched over ticks.
+      ticks: how ticks are run.
     """
 
     def __init__(
@@ -63,8 +72,10 @@ class Loop:
         state_out: Sequence[Var],
         outputs: Sequence[Var],
         invariant: set[Var],
+        ticks: Ticks,
     ):
         """Sorts what the equations read by how often it changes."""
+        self.ticks = ticks
         self.template, self.equations = template, list(equations)
         self.state, self.state_out, self.outputs = list(state), list(state_out), list(outputs)
         reads = jaxprs.used(equations, [*state_out, *outputs])
@@ -77,6 +88,7 @@ class Loop:
         """Weights in products, and summands from outside the loop."""
         inside = {v for e in self.equations for v in e.outvars} | set(self.state)
         invariant = set(self.invariant)
+        pieces = self._pieces()
         for e in self.equations:
             if len(e.invars) != 2 or any(map(jaxprs.is_literal, e.invars)):
                 continue
@@ -85,17 +97,38 @@ class Loop:
                 continue
             product = e.primitive in BILINEAR and e.invars[outside[0]] in invariant
             if product or e.primitive is primitives.add_p:
-                yield Deferred(e, outside[0], self._root(e.outvars[0]))
+                root = self._root(e.outvars[0])
+                yield Deferred(e, outside[0], *pieces.get(root, (root, None)))
+
+    def _pieces(self) -> dict[Var, tuple[Var, tuple[Equation, int]]]:
+        """Sums over a piece of a product, as that piece: so one ε serves ``x̂_i + split(h U)_i`` for all gates i."""
+        products = {v for e in self.equations if e.primitive in BILINEAR for v in e.outvars}
+        found: dict[Var, tuple[Var, tuple[Equation, int]]] = {}
+        for e in self.equations:
+            if e.primitive.name == "split" and e.invars[0] in products and self._only_reader(e.invars[0]):
+                for i, v in enumerate(e.outvars):
+                    found.setdefault(self._root(v), (e.invars[0], (e, i)))
+        return found
+
+    def _only_reader(self, v: Var) -> Equation | None:
+        """The equation that reads a value, if there is one and no one else wants it."""
+        readers = [e for e in self.equations for operand in e.invars if operand is v]
+        wanted = any(v is out for out in [*self.state_out, *self.outputs])
+        return readers[0] if len(readers) == 1 and not wanted else None
 
     def _root(self, v: Var) -> Var:
         """Follows a value through sums that are its only use."""
-        readers = [e for e in self.equations for operand in e.invars if operand is v]
-        wanted = any(v is out for out in [*self.state_out, *self.outputs])
-        if wanted or len(readers) != 1 or readers[0].primitive is not primitives.add_p:
+        reader = self._only_reader(v)
+        if reader is None or reader.primitive is not primitives.add_p:
             return v
-        (total,) = readers[0].outvars
+        (total,) = reader.outvars
         same = total.aval.shape == v.aval.shape and total.aval.dtype == v.aval.dtype
         return self._root(total) if same else v
+
+    def tick(self) -> Tick:
+        """One tick as a flat function of invariants, state and inputs."""
+        inputs = [*self.invariant, *self.state, *self.x]
+        return jaxprs.function(self.template, self.equations, inputs, [*self.state_out, *self.outputs])
 
     def run(
         self,
@@ -113,20 +146,10 @@ class Loop:
         """
         from seqjax.engines.tangent import Tangent
 
-        n = len(self.state)
-        tick = jaxprs.function(
-            self.template,
-            self.equations,
-            [*self.invariant, *self.state, *self.x],
-            [*self.state_out, *self.outputs],
-        )
+        tick = self.tick()
 
         def primal(invariant: Sequence, state: Sequence, xs: Sequence) -> tuple[list, list]:
-            def body(s: list, x: list) -> tuple[list, list]:
-                out = tick([*invariant, *s, *x])
-                return out[:n], out[n:]
-
-            return lax.scan(body, list(state), list(xs), length=length, reverse=reverse)
+            return self.ticks.run(tick, invariant, state, xs, length=length, reverse=reverse)
 
         if not any(jaxprs.is_float(v.aval) for v in [*self.invariant, *self.state, *self.x]):
             return primal(invariant, state, xs)

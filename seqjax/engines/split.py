@@ -17,17 +17,19 @@ from seqjax.engines.chunked import Schedule, run
 from seqjax.engines.distribute import CHEAP, Program, distribute, trace_tick
 from seqjax.engines.jaxprs import Equation, Var
 from seqjax.engines.loop import Loop
+from seqjax.engines.ticks import Ticks
 
 
 class Split:
     """A step prepared for the split engine at the types of its arguments."""
 
-    def __init__(self, step: Callable, params: PyTree, state: PyTree, xs: PyTree):
-        """Traces and distributes the step.
+    def __init__(self, step: Callable, params: PyTree, state: PyTree, xs: PyTree, ticks: Ticks | None = None):
+        """Traces and distributes the step; ``ticks`` runs its loops, by plain scans if it is None.
 
         Raises:
           UnsupportedError: the step has effects.
         """
+        self.ticks = ticks or Ticks()
         self.program = distribute(trace_tick(step, params, state, xs))
         tick = self.program.tick
         self.equations: list[Equation] = list(tick.jaxpr.eqns)
@@ -64,7 +66,7 @@ class Split:
         per_tick.update(tick.state_out[k] for k in stage.delays if not jaxprs.is_literal(tick.state_out[k]))
         loop = Loop(
             tick.jaxpr, looped, state, [tick.state_out[k] for k in stage.loop],
-            [v for v in dict.fromkeys(made) if v in per_tick], program.invariant,
+            [v for v in dict.fromkeys(made) if v in per_tick], program.invariant, self.ticks,
         )  # fmt: skip
         return stage, (batched, batch_outputs), loop
 

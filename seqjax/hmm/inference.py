@@ -175,7 +175,11 @@ def log_joint(model: Model, states: Array, xs: PyTree, *, mask: Array | None = N
       mask: ``[T, *B]``, True at real ticks.
 
     Returns:
-      ``[*B]``.
+      ``[*B]``, NaN where a real tick's state is none of the model's.
+
+    Raises:
+      TypeError: states that are not integers.
+      ValueError: states of another shape than the observations, or what `forward` raises.
     """
     return _log_joint(model, states, observed("log_joint", model, xs, mask), mask)
 
@@ -316,9 +320,13 @@ def _pair_counts(left: Array, right: Array, log_a: Array, engine: str) -> Array:
 def _log_joint(model: Model, states: Array, xs: PyTree, mask: Array | None) -> Array:
     _, evidence, mask = prepare("log_joint", model, xs, mask)
     states = jnp.asarray(states)
+    checks.integers("log_joint", states)
     if states.shape != evidence.shape[:-1]:
         raise ValueError(
             f"log_joint: expected states of shape {evidence.shape[:-1]} like the observations, "
             f"got {states.shape}. Give one state a tick."
         )
-    return path_score(model, states, evidence, mask)
+    known = (states >= 0) & (states < evidence.shape[-1])
+    score = path_score(model, jnp.where(known, states, 0), evidence, mask)
+    real = known if mask is None else known | ~mask
+    return jnp.where(real.all(0), score, jnp.nan)

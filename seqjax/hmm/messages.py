@@ -18,6 +18,7 @@ from seqjax import masks
 from seqjax.base import Array
 
 BLOCK = 32  # ticks that the associative engine runs one after the other
+SMALL = 1024  # weights times rows up to which a product is written as sums
 
 
 def finite(a: Array) -> Array:
@@ -145,28 +146,37 @@ def _log_sums(start: Array, log_a: Array, evidence: Array, mask: Array | None) -
 
 def _linear_sums(start: Array, log_a: Array, evidence: Array, mask: Array | None) -> tuple[Array, Array]:
     """The messages by way of probabilities, and whether they are exact to rounding."""
+    n = log_a.shape[-1]
     a_top = finite(log_a.max())
     a = jnp.exp(log_a - a_top)
     weight = jnp.exp(evidence - finite(evidence.max(-1, keepdims=True)))
+    summed = jnp.concatenate([a, jnp.ones_like(a[:, :1])], 1)  # one product gives the next message and its divisor
 
-    def step(q: Array, tick: tuple) -> tuple[Array, Array]:
+    def step(f: Array, tick: tuple) -> tuple[Array, Array]:
         w, real = tick
-        h = q * w
-        new = jnp.matmul(h, a, precision=jax.lax.Precision.HIGHEST) / h.sum(-1, keepdims=True)
-        return new if real is None else masks.select(real, new, q), q
+        q = f[..., :n] / f[..., n:]
+        new = _product(q * w, summed)
+        return new if real is None else masks.select(real, new, f), q
 
     start_top = finite(start.max(-1, keepdims=True))
     first = jnp.exp(start - start_top)
-    last, q = jax.lax.scan(step, first, (weight, mask))
+    last, q = jax.lax.scan(step, jnp.concatenate([first, jnp.ones_like(first[..., :1])], -1), (weight, mask))
     # No factor exceeds 1, so what underflows in a sum is below N times the smallest number.
-    lost = start.shape[-1] * jnp.finfo(start.dtype).tiny / jnp.finfo(start.dtype).eps
-    sums = (q * weight).sum(-1)
-    smallest = q.min(-1)[1:] * sums[:-1], last.min(-1) * sums[-1]
+    lost = n * jnp.finfo(start.dtype).tiny / jnp.finfo(start.dtype).eps
+    after = jnp.concatenate([q[1:], (last[..., :n] / last[..., n:])[None]])
+    sums = after * _product(q * weight, summed[:, n:])
     if mask is not None:
-        smallest = jnp.where(mask[:-1], smallest[0], 1), jnp.where(mask[-1], smallest[1], 1)
+        sums = jnp.where(mask[..., None], sums, 1)
     known = (first > lost) | (start == -jnp.inf)
-    exact = (smallest[0] > lost).all() & (smallest[1] > lost).all() & known.all()
+    exact = (sums > lost).all() & known.all()
     return jnp.log(q) + jnp.where(preceded(q.shape[:-1], mask)[..., None], a_top, start_top), exact
+
+
+def _product(h: Array, a: Array) -> Array:
+    """h A. Written as sums, a small product costs a loop over ticks no call of its own."""
+    if h.ndim == 2 and len(h) * a.size <= SMALL:
+        return (h[..., :, None] * a).sum(-2)
+    return jnp.matmul(h, a, precision=jax.lax.Precision.HIGHEST)
 
 
 def in_blocks(x: Array, fill: float = 0) -> Array:
@@ -190,14 +200,65 @@ def _associative(start: Array, log_a: Array, evidence: Array, mask: Array | None
     evidence = in_blocks(evidence)
     starts = start[None]
     if length > BLOCK:
-        matrix, gain = jax.lax.associative_scan(
-            lambda left, right: _join(left, right, best),
-            _summaries(log_a, evidence[:, :-1], None if mask is None else mask[:, :-1], best),
-        )
+        whole = log_a, evidence[:, :-1], None if mask is None else mask[:, :-1]
+        matrix, gain = _log_prefixes(*whole, best=True) if best else sum_prefixes(*whole)
         product = max_product if best else sum_product
         reached = product((start + gain)[:, :, None, :], matrix)[:, :, 0, :]
         starts = jnp.concatenate([starts, reached])
     return out_of_blocks((maxima if best else sums)(starts, log_a, evidence, mask), length)
+
+
+@jax.custom_jvp
+def sum_prefixes(log_a: Array, evidence: Array, mask: Array | None) -> tuple[Array, Array]:
+    """What the blocks up to each one do to a belief, ``evidence [BLOCK, K, R, N]``; results as in `_summaries`.
+
+    By matrix products where they are exact, as in `sums`.
+    """
+    found, exact = _linear_prefixes(log_a, evidence, mask)
+    return jax.lax.cond(exact, lambda: found, lambda: _log_prefixes(log_a, evidence, mask, best=False))
+
+
+@sum_prefixes.defjvp
+def _sum_prefixes_jvp(primals: tuple, tangents: tuple) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    return jax.jvp(
+        lambda log_a, evidence: _log_prefixes(log_a, evidence, primals[2], best=False), primals[:2], tangents[:2]
+    )
+
+
+def _log_prefixes(log_a: Array, evidence: Array, mask: Array | None, best: bool) -> tuple[Array, Array]:
+    blocks = _summaries(log_a, evidence, mask, best)
+    return jax.lax.associative_scan(lambda left, right: _join(left, right, best), blocks)
+
+
+def _linear_prefixes(log_a: Array, evidence: Array, mask: Array | None) -> tuple[tuple[Array, Array], Array]:
+    """The prefixes by way of probabilities, and whether they are exact to rounding."""
+    n = log_a.shape[-1]
+    a = jnp.exp(log_a - finite(log_a.max()))
+    weight = jnp.exp(evidence - finite(evidence.max(-1, keepdims=True)))
+    lost = n * jnp.finfo(a.dtype).tiny / jnp.finfo(a.dtype).eps  # as in _linear_sums
+    product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+
+    def step(state: tuple, tick: tuple) -> tuple[tuple, None]:
+        (m, gain, moved, exact), (w, real) = state, tick
+        u = product(m * w[..., None, :], a)
+        total = u.sum(-1)
+        after = u / total[..., None], gain + jnp.log(total), jnp.ones_like(moved), exact & (u > lost).all((-2, -1))
+        return after if real is None else masks.select(real, after, state), None
+
+    def join(left: tuple, right: tuple) -> tuple:
+        h = left[0] * jnp.exp(divided(right[1], maximum))[..., None, :]
+        u, total = product(h, right[0]), h.sum(-1)
+        exact = left[3] & right[3] & (u > lost).all((-2, -1))
+        both = u / total[..., None], divided(left[1] + jnp.log(total), maximum), left[2] & right[2], exact
+        if mask is None:
+            return both
+        return masks.select(left[2], masks.select(right[2], both, left), right)  # a stretch without ticks does nothing
+
+    m = jnp.broadcast_to(jnp.eye(n, dtype=a.dtype), (*evidence.shape[1:], n))
+    still = jnp.zeros(m.shape[:-2], bool)
+    (m, gain, moved, exact), _ = jax.lax.scan(step, (m, jnp.zeros_like(m[..., 0]), still, ~still), (weight, mask))
+    m, gain, _, exact = jax.lax.associative_scan(join, (m, divided(gain, maximum), moved, exact))
+    return (jnp.log(m), gain), exact.all()
 
 
 def _summaries(log_a: Array, evidence: Array, mask: Array | None, best: bool) -> tuple[Array, Array]:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from seqjax import checks
 from seqjax.base import Array
@@ -65,10 +66,12 @@ class HMM(NamedTuple):
     def evidence(self, xs: Array) -> Array:
         """ln P(x | z), ``[*B, N]`` for ``x [*B]``; 0 where x is `MISSING`, NaN where it is no symbol."""
         checks.integers("HMM", xs)
-        symbols = self.log_emission.shape[1]
+        states, symbols = self.log_emission.shape
+        rows = [self.log_emission.T, jnp.zeros((1, states)), jnp.full((1, states), jnp.nan)]  # known, missing, wrong
+        table = jnp.concatenate([row.astype(self.log_emission.dtype) for row in rows])
         known = (xs >= 0) & (xs < symbols)
-        scores = jnp.take(self.log_emission.T, jnp.where(known, xs, 0), axis=0, mode="clip")
-        return jnp.where(known[..., None], scores, jnp.where(xs == MISSING, 0, jnp.nan)[..., None])
+        row = jnp.where(known, xs, jnp.where(xs == MISSING, symbols, symbols + 1))
+        return jnp.take(table, row, axis=0, mode="clip")
 
     def check_observations(self, who: str, xs: Array, mask: Array | None) -> None:
         """Symbols are in range, as far as values are known at trace time."""
@@ -79,8 +82,8 @@ class HMM(NamedTuple):
         if mask is not None and np.shape(mask) == values.shape:
             values = values[np.asarray(mask, bool)]
         symbols = self.log_emission.shape[1]
-        wrong = values[(values < MISSING) | (values >= symbols)]
-        if wrong.size:
+        if values.size and (values.min() < MISSING or values.max() >= symbols):
+            wrong = values[(values < MISSING) | (values >= symbols)]
             raise ValueError(
                 f"{who}: expected symbols from 0 to {symbols - 1}, got {wrong[0]}. "
                 f"Mark unknown symbols as hmm.MISSING ({MISSING}) or enlarge log_emission."
@@ -165,7 +168,7 @@ class GaussianHMM(NamedTuple):
         return random_gaussian(key, *self.mean.shape, dtype=self.mean.dtype)
 
 
-def from_probabilities(initial: Array, transition: Array, emission: Array) -> HMM:
+def from_probabilities(initial: ArrayLike, transition: ArrayLike, emission: ArrayLike) -> HMM:
     """An `HMM` from probabilities, with every row checked.
 
     Args:

@@ -4,6 +4,7 @@ from seqjax.models.body import deep
 from seqjax.models.captioner import captioner
 from seqjax.models.classifier import ClassifierParams, ClassifierState, classifier, one_answer
 from seqjax.models.conditional import Conditional, conditional_objective
+from seqjax.models.crf import CRFTaggerParams, crf_objective, crf_tagger
 from seqjax.models.encoder_decoder import DecoderParams, EncoderDecoderParams, Source, encoder_decoder
 from seqjax.models.frames import draw_keys, forecaster, next_frame_model
 from seqjax.models.language_model import NOTHING, fixed_window_model, language_model, symbols_or_nothing
@@ -23,6 +24,7 @@ from seqjax.models.temporal_convolution import receptive_field, temporal_block, 
 
 __all__ = [
     "NOTHING",
+    "CRFTaggerParams",
     "ClassifierParams",
     "ClassifierState",
     "Conditional",
@@ -37,6 +39,8 @@ __all__ = [
     "captioner",
     "classifier",
     "conditional_objective",
+    "crf_objective",
+    "crf_tagger",
     "deep",
     "draw_keys",
     "encoder_decoder",

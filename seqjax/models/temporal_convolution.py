@@ -1,5 +1,4 @@
-"""The temporal convolutional network: dilated causal convolutions in residual blocks, in chunks or tick by"
-" tick."""
+"""The temporal convolutional network: dilated causal convolutions in residual blocks, in chunks or by ticks."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from seqjax.layers.conv import causal_conv
 from seqjax.layers.dense import DenseParams, dense
 from seqjax.layers.dropout import dropout
 from seqjax.layers.pointwise import pointwise
+from seqjax.layers.weight_norm import weight_norm as normalised
 
 
 class BlockParams(NamedTuple):
@@ -23,7 +23,7 @@ class BlockParams(NamedTuple):
 
 
 def temporal_block(
-    input_size: int, output_size: int, *, width: int, dilation: int, rate: float = 0.0
+    input_size: int, output_size: int, *, width: int, dilation: int, rate: float = 0.0, weight_norm: bool = True
 ) -> Layer[BlockParams, PyTree]:
     """Two dilated causal convolutions beside a shortcut.
 
@@ -35,6 +35,7 @@ def temporal_block(
       width: taps of each convolution.
       dilation: ticks from tap to tap.
       rate: of dropout.
+      weight_norm: learn the convolutions' weights as length times direction (`seqjax.weight_norm`).
 
     Returns:
       A layer ``[T, *B, d]`` to ``[T, *B, k]``.
@@ -42,15 +43,10 @@ def temporal_block(
     Raises:
       ValueError: a size below 1, a width below 2, or a rate outside [0, 1).
     """
+    convolutions = [causal_conv(d, output_size, width=width, dilation=dilation) for d in (input_size, output_size)]
+    first, second = (normalised(conv) if weight_norm else conv for conv in convolutions)
     drops = [dropout(rate)] if rate else []
-    body = serial(
-        causal_conv(input_size, output_size, width=width, dilation=dilation),
-        pointwise(_relu),
-        *drops,
-        causal_conv(output_size, output_size, width=width, dilation=dilation),
-        pointwise(_relu),
-        *drops,
-    )
+    body = serial(first, pointwise(_relu), *drops, second, pointwise(_relu), *drops)
     shortcut = None if input_size == output_size else dense(input_size, output_size)
 
     def init(key: Array) -> BlockParams:
@@ -79,7 +75,9 @@ def temporal_block(
     return Layer(init, initial_state, apply)
 
 
-def temporal_convolution(input_size: int, channels: Sequence[int], *, width: int = 7, dropout: float = 0.0) -> Layer:
+def temporal_convolution(
+    input_size: int, channels: Sequence[int], *, width: int = 7, dropout: float = 0.0, weight_norm: bool = True
+) -> Layer:
     """A stack of temporal blocks, the dilation doubling from block to block.
 
     It sees the last `receptive_field` ticks, the present one included, and nothing before. Tick by tick its
@@ -90,6 +88,7 @@ def temporal_convolution(input_size: int, channels: Sequence[int], *, width: int
       channels: output size of each block.
       width: taps of each convolution.
       dropout: rate behind each convolution.
+      weight_norm: learn the convolutions' weights as length times direction (`seqjax.weight_norm`).
 
     Returns:
       A layer ``[T, *B, d]`` to ``[T, *B, channels[-1]]``.
@@ -106,12 +105,13 @@ def temporal_convolution(input_size: int, channels: Sequence[int], *, width: int
     References:
       Bai, Kolter and Koltun (2018), An empirical evaluation of generic convolutional and recurrent networks
       for sequence modeling. https://arxiv.org/abs/1803.01271
+      Salimans and Kingma (2016), Weight normalization. https://arxiv.org/abs/1602.07868
     """
     checks.sizes("temporal_convolution", blocks=len(channels))
     sizes = [input_size, *channels]
     return serial(
         *(
-            temporal_block(d, k, width=width, dilation=2**i, rate=dropout)
+            temporal_block(d, k, width=width, dilation=2**i, rate=dropout, weight_norm=weight_norm)
             for i, (d, k) in enumerate(zip(sizes, channels))
         )
     )

@@ -1,0 +1,257 @@
+"""Where each value's features are cut into pieces, so that a kernel never has to cut one.
+
+Triton knows no slices, and no array whose sizes are not powers of two. So the features of a value, flat, are kept as
+pieces: wherever an equation cuts, joins or moves features, the operands were in those pieces all along. Then a split or
+a concatenation is a change of names, and a product with a value that is split later is a product with each part of its
+weight. What is left of any width is cut into powers of two; a last piece under 16 is padded.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from seqjax.engines import jaxprs
+from seqjax.engines.axes import FEATURE, MOVING, POINTWISE, REDUCING, Axes, Roles
+from seqjax.engines.canonical import Canonical
+from seqjax.engines.distribute import UnsupportedError
+from seqjax.engines.jaxprs import Equation, Var
+
+NARROWEST, WIDEST = 16, 128  # the least side of a tile that tensor cores multiply; the widest kept in one piece
+MOST_PIECES = 64
+OPERAND, FILL = 2**40, -2
+
+
+class Piece(NamedTuple):
+    """Features ``start … start + width`` of a value, kept in an array of ``padded`` columns."""
+
+    start: int
+    width: int
+    padded: int
+
+
+class Run(NamedTuple):
+    """Features ``start … stop`` of an output come from an operand: in order, or one feature again and again.
+
+    ``operand`` is None for the value of a pad.
+    """
+
+    start: int
+    stop: int
+    operand: int | None
+    source: int
+    repeated: bool
+
+
+class Group(NamedTuple):
+    """One of several products side by side: the value's features from ``source`` times a weight, to ``target``."""
+
+    source: int
+    target: int
+    depth: int
+    width: int
+
+
+def features(shape: Sequence[int], roles: Roles | None) -> int:
+    """How many features a value has, flat; one for a value that is the same number everywhere."""
+    return 1 if roles is None else math.prod(s for s, role in zip(shape, roles) if role == FEATURE)
+
+
+class Cuts:
+    """The pieces of every value of a tick."""
+
+    def __init__(self, tick: Canonical, axes: Axes):
+        """Gathers what equations ask of their operands until nothing changes."""
+        self.tick, self.axes = tick, axes
+        self.sizes = {v: features(v.aval.shape, r) for v, r in axes.roles.items()}
+        self._cuts: dict[Var, set[int]] = {v: set() for v in axes.roles}
+        self._links: list[tuple[Var, int, Var, int, int]] = []
+        for e in tick.equations:
+            self._gather(e)
+        for before, after in zip(tick.state, tick.results):
+            if not jaxprs.is_literal(after) and axes.roles[after] is not None:
+                self._link(before, 0, after, 0, self.sizes[before])
+        while sum(self._carry(*link) for link in self._links):
+            pass
+        self.pieces = {v: self._pieces(v) for v in axes.roles}
+
+    def _gather(self, e: Equation) -> None:
+        name = e.primitive.name
+        (out, *_) = e.outvars
+        if name in POINTWISE:
+            for v in e.invars:
+                if self._has_features(v):
+                    self._gather_runs(out, [v], self.spread(v, out))
+        elif name in MOVING:
+            for v, runs in zip(e.outvars, self.moves(e)):
+                self._gather_runs(v, e.invars, runs)
+        elif name in REDUCING:
+            sources = self.reduced(e)
+            if sources.shape[1] > 1 and contiguous(sources):
+                self._cuts[e.invars[0]].update(int(i) for i in sources[:, 0])
+                self._cuts[out].update(range(1, self.sizes[out]))
+            else:
+                for column in sources.T:
+                    self._gather_runs(out, e.invars, runs_of(column))
+        else:
+            for group in self.groups(e):
+                value = self.value_of(e)
+                self._cuts[value].update((group.source, group.source + group.depth))
+                self._cuts[out].update((group.target, group.target + group.width))
+
+    def _has_features(self, v: Var) -> bool:
+        return not jaxprs.is_literal(v) and self.axes.roles.get(v) is not None
+
+    def _gather_runs(self, out: Var, operands: Sequence[Var], runs: Sequence[Run]) -> None:
+        for run in runs:
+            self._cuts[out].update((run.start, run.stop))
+            if run.operand is None or not self._has_features(operands[run.operand]):
+                continue
+            source, length = operands[run.operand], run.stop - run.start
+            if run.repeated:
+                self._cuts[source].update((run.source, run.source + 1))
+            else:
+                self._link(out, run.start, source, run.source, length)
+
+    def _link(self, a: Var, a_start: int, b: Var, b_start: int, length: int) -> None:
+        self._links.append((a, a_start, b, b_start, length))
+        self._cuts[a].update((a_start, a_start + length))
+        self._cuts[b].update((b_start, b_start + length))
+
+    def _carry(self, a: Var, a_start: int, b: Var, b_start: int, length: int) -> bool:
+        """Both get the cuts of either; whether that was news."""
+        within = {c - a_start for c in self._cuts[a] if a_start <= c <= a_start + length}
+        within |= {c - b_start for c in self._cuts[b] if b_start <= c <= b_start + length}
+        before = len(self._cuts[a]) + len(self._cuts[b])
+        self._cuts[a].update(c + a_start for c in within)
+        self._cuts[b].update(c + b_start for c in within)
+        return len(self._cuts[a]) + len(self._cuts[b]) > before
+
+    def _pieces(self, v: Var) -> list[Piece]:
+        borders = sorted({0, self.sizes[v], *self._cuts[v]})
+        pieces = [p for a, b in itertools.pairwise(borders) for p in powers_of_two(a, b)]
+        if len(pieces) > MOST_PIECES:
+            raise UnsupportedError(f"{v.aval.str_short()} would be cut into {len(pieces)} pieces")
+        return pieces
+
+    def padded(self, v: Var) -> int:
+        """Columns of all pieces together."""
+        return sum(p.padded for p in self.pieces[v])
+
+    def moves(self, e: Equation) -> list[list[Run]]:
+        """For every output of an equation that only moves features, where they come from."""
+        roles = self.axes.roles[e.outvars[0]]
+        if roles is None:
+            return [[Run(0, 1, 0, 0, False)]]
+        arrays = []
+        for k, v in enumerate(e.invars):
+            own = None if jaxprs.is_literal(v) else self.axes.roles.get(v)
+            if own is None:
+                arrays.append(np.full(_local(v.aval.shape, roles[: v.aval.ndim]), k * OPERAND))
+            else:
+                arrays.append(_indices(v.aval.shape, own) + k * OPERAND)
+        return [runs_of(out.reshape(-1)) for out in _moved(e, arrays, roles)]
+
+    def spread(self, v: Var, out: Var) -> list[Run]:
+        """Where a pointwise result's features come from in an operand that may have size one along some axes."""
+        own, roles = self.axes.roles[v], self.axes.roles[out]
+        if own is None or roles is None or not v.aval.shape:
+            return [Run(0, self.sizes[out], 0, 0, True)]
+        return runs_of(np.broadcast_to(_indices(v.aval.shape, own), _local(out.aval.shape, roles)).reshape(-1))
+
+    def reduced(self, e: Equation) -> np.ndarray:
+        """``[outputs, summands]``: the features that a reduction runs over, by feature of its output."""
+        (v,), axes = e.invars, e.params["axes"]
+        array = _indices(v.aval.shape, self.axes.roles[v] or ())
+        kept = [i for i in range(array.ndim) if i not in axes]
+        order = array.transpose(*kept, *axes)
+        return order.reshape(math.prod(order.shape[: len(kept)]), -1)
+
+    def value_of(self, e: Equation) -> Var:
+        """The operand of a product that is not the weight."""
+        return next(v for v in e.invars if v not in self.axes.weights)
+
+    def groups(self, e: Equation) -> list[Group]:
+        """The products that one equation stands for: several where heads run inside one kernel."""
+        value = self.value_of(e)
+        side = 0 if e.invars[0] is value else 1
+        contracted, batched = (part[side] for part in e.params["dimension_numbers"])
+        array = _indices(value.aval.shape, self.axes.roles[value] or ())
+        rest = [i for i in range(array.ndim) if i not in contracted and i not in batched]
+        sources = array.transpose(*batched, *rest, *contracted)
+        sources = sources.reshape(math.prod(sources.shape[: len(batched)]), -1)
+        if not contiguous(sources):
+            raise UnsupportedError("a product sums over features that do not lie side by side")
+        depth, width = sources.shape[1], self.sizes[e.outvars[0]] // len(sources)
+        return [Group(int(row[0]), g * width, depth, width) for g, row in enumerate(sources)]
+
+
+def powers_of_two(start: int, stop: int) -> Iterator[Piece]:
+    """Pieces from start to stop.
+
+    >>> [(p.width, p.padded) for p in powers_of_two(0, 100)]
+    [(64, 64), (32, 32), (4, 16)]
+    """
+    while start < stop:
+        width = min(WIDEST, 1 << ((stop - start).bit_length() - 1))
+        if 1 < stop - start < NARROWEST:
+            width = stop - start
+        yield Piece(start, width, width if width == 1 else max(NARROWEST, width))
+        start += width
+
+
+def contiguous(sources: np.ndarray) -> bool:
+    """Whether every row counts up by one."""
+    return bool((np.diff(sources, axis=1) == 1).all())
+
+
+def runs_of(codes: np.ndarray) -> list[Run]:
+    """The longest stretches that count up, or repeat one feature."""
+    steps = np.diff(codes)
+    runs, i = [], 0
+    while i < len(codes):
+        step = steps[i] if i < len(steps) and steps[i] in (0, 1) else 1
+        changes = np.flatnonzero(steps[i:] != step)
+        stop = i + 1 + (int(changes[0]) if len(changes) else len(steps) - i)
+        operand, source = divmod(int(codes[i]), OPERAND)
+        filled = codes[i] == FILL
+        runs.append(Run(i, stop, None if filled else operand, 0 if filled else source, bool(step == 0)))
+        i = stop
+    return runs
+
+
+def _local(shape: Sequence[int], roles: Roles) -> tuple[int, ...]:
+    return tuple(s if role == FEATURE else 1 for s, role in zip(shape, roles))
+
+
+def _indices(shape: Sequence[int], roles: Roles) -> np.ndarray:
+    local = _local(shape, roles)
+    return np.arange(math.prod(local), dtype=np.int64).reshape(local)
+
+
+def _moved(e: Equation, arrays: list[np.ndarray], roles: Roles) -> list[np.ndarray]:
+    """The equation, done to indices in place of features."""
+    array, params = arrays[0], e.params
+    match e.primitive.name:
+        case "broadcast_in_dim":
+            shape = [1] * len(params["shape"])
+            for size, place in zip(array.shape, params["broadcast_dimensions"]):
+                shape[place] = size
+            return [np.broadcast_to(array.reshape(shape), _local(params["shape"], roles))]
+        case "reshape" | "squeeze":
+            return [array.reshape(_local(e.outvars[0].aval.shape, roles))]
+        case "transpose":
+            return [array.transpose(params["permutation"])]
+        case "slice":
+            strides = params["strides"] or (1,) * array.ndim
+            ranges = zip(params["start_indices"], params["limit_indices"], strides, roles)
+            return [array[tuple(slice(a, b, s) if r == FEATURE else slice(None) for a, b, s, r in ranges)]]
+        case "split":
+            return np.split(array, np.cumsum(params["sizes"])[:-1], params["axis"])
+        case "concatenate":
+            return [np.concatenate(arrays, params["dimension"])]
+    low_high = [(low, high) for low, high, _ in params["padding_config"]]
+    array = np.pad(array, [(max(a, 0), max(b, 0)) for a, b in low_high], constant_values=FILL)
+    return [array[tuple(slice(max(-a, 0), s - max(-b, 0)) for (a, b), s in zip(low_high, array.shape))]]

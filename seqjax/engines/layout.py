@@ -1,0 +1,177 @@
+"""How a tick is laid over a device: what runs apart, in what pieces, how much of it stays on a multiprocessor."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.experimental import pallas as pl
+
+from seqjax.engines import jaxprs
+from seqjax.engines.axes import FEATURE, HEAD, Roles, axes_of
+from seqjax.engines.canonical import canonical
+from seqjax.engines.cuts import NARROWEST, Cuts, Piece
+from seqjax.engines.distribute import UnsupportedError
+from seqjax.engines.jaxprs import Equation, Var
+from seqjax.engines.packing import weight_has_heads
+
+RESIDENT = 160 * 2**10  # bytes of weights that one multiprocessor keeps through all of time
+STREAMED = 2**20  # bytes of weights that it may read again at every tick
+
+
+# ``(rows of a tile, warps)`` for measurements; None to choose them by size.
+tuning = jax.make_user_context(None)
+
+
+class Plan(NamedTuple):
+    """How a kernel is laid over the device.
+
+    Attributes:
+      heads: programs along heads.
+      tiles: programs along the batch.
+      rows: examples of a tile.
+      weight_bytes: of one head's weights, padded.
+      resident: whether they are read once rather than at every tick.
+      warps: of 32 threads, that a program has.
+    """
+
+    heads: int
+    tiles: int
+    rows: int
+    weight_bytes: int
+    resident: bool
+    warps: int
+
+    def __str__(self) -> str:
+        """In words."""
+        read = "kept" if self.resident else "read at every tick"
+        return (
+            f"{self.heads} × {self.tiles} programs (heads × tiles of {self.rows} examples), weights of "
+            f"{self.weight_bytes:,} bytes a head {read}, {self.warps} warps"
+        )
+
+
+class Layout:
+    """A flat tick ``(once, state, x) -> (after, outputs)`` laid out for a kernel, at given types.
+
+    The last ``totals`` outputs are summed over time rather than kept.
+
+    Attributes:
+      tick: in few kinds of equations.
+      axes: roles of its values' axes.
+      cuts: pieces of its values.
+      products: its products with weights.
+      vectors: invariants that are not weights.
+      plan: programs, tiles, warps.
+    """
+
+    def __init__(self, tick: Callable[[list], list], once: Sequence, state: Sequence, x: Sequence, *, totals: int = 0):
+        """Finds axes and pieces.
+
+        Raises:
+          UnsupportedError: the tick does not qualify; says why.
+        """
+        self.tick = canonical(tick, once, state, x)
+        for v in [*self.tick.once, *self.tick.state, *self.tick.x]:
+            if not isinstance(v.aval.dtype, np.dtype):
+                raise UnsupportedError(f"{v.aval.str_short()} is not a number")
+        self.axes = axes_of(self.tick)
+        self.cuts = Cuts(self.tick, self.axes)
+        results = self.tick.results
+        n = len(self.tick.state)
+        self.after, self.outputs, self.totals = (
+            results[:n],
+            results[n : len(results) - totals],
+            results[len(results) - totals :],
+        )
+        for v in [*self.after, *self.outputs]:
+            if not jaxprs.is_literal(v) and v in self.axes.partial:
+                raise UnsupportedError(f"{v.aval.str_short()} sums over the batch at every tick")
+        for v in self.totals:
+            same = not self.batched(v) and not jaxprs.is_literal(v) and v not in self.axes.partial
+            if same and self.axes.batch:
+                raise UnsupportedError(f"{v.aval.str_short()} is the same for every tile of the batch")
+        self.products = [e for e in self.tick.equations if e.primitive.name == "dot_general"]
+        self.vectors = [v for v in self.tick.once if v not in self.axes.weights]
+        self.plan = self._plan()
+
+    def roles(self, v: Var) -> Roles:
+        """Axes of a value; those of the batch first where it is one number everywhere."""
+        own = None if jaxprs.is_literal(v) else self.axes.roles[v]
+        if own is not None:
+            return own
+        rank, shape = len(self.axes.batch), v.aval.shape
+        lead = list(range(rank)) if rank and shape[:rank] == self.axes.batch else []
+        return (*lead, *[FEATURE] * (len(shape) - len(lead)))
+
+    def batched(self, v: Var) -> bool:
+        """Whether a value has an axis of the batch."""
+        return any(role not in (HEAD, FEATURE) for role in self.roles(v))
+
+    def pieces(self, v: Var) -> list[Piece]:
+        """Pieces of an output, which may be one number everywhere."""
+        if not jaxprs.is_literal(v) and self.axes.roles[v] is not None:
+            return self.cuts.pieces[v]
+        size = math.prod(s for s, role in zip(v.aval.shape, self.roles(v)) if role == FEATURE)
+        return [Piece(0, size, 1 if size == 1 else max(NARROWEST, pl.next_power_of_2(size)))]
+
+    def _plan(self) -> Plan:
+        batch = math.prod(self.axes.batch)
+        heads = self.axes.heads or 1
+        if not self.axes.batch:
+            rows = 1
+        elif self.products:
+            rows = 16
+        else:
+            rows = min(128, max(16, pl.next_power_of_2(batch)))
+        # Larger tiles where the programs would otherwise not run side by side.
+        while self.products and rows < 64 and heads * math.ceil(batch / rows) > 132:
+            rows *= 2
+        size = 0
+        for e in self.products:
+            depth, width = self.sides(e)
+            groups = len(self.cuts.groups(e))
+            size += (
+                groups
+                * self.weight(e)[0].aval.dtype.itemsize
+                * sum(p.padded for p in depth)
+                * sum(p.padded for p in width)
+            )
+        if size > STREAMED:
+            raise UnsupportedError(
+                f"its weights take {size:,} bytes a head and {STREAMED:,} is what one multiprocessor can read "
+                "at every tick"
+            )
+        warps = 8 if size > 64 * 2**10 else 4
+        if tuning.value is not None:
+            rows, warps = tuning.value
+        return Plan(heads, math.ceil(batch / rows), rows, size, size <= RESIDENT, warps)
+
+    def sides(self, e: Equation) -> tuple[list[Piece], list[Piece]]:
+        """Pieces of a product's two sides, the same in all its groups."""
+        value, (out,) = self.cuts.value_of(e), e.outvars
+        found = set()
+        for group in self.cuts.groups(e):
+            rows = within(self.cuts.pieces[value], group.source, group.depth)
+            columns = within(self.cuts.pieces[out], group.target, group.width)
+            found.add((tuple(rows), tuple(columns)))
+        if len(found) > 1:
+            raise UnsupportedError("heads of one product are cut differently")
+        ((above, beside),) = found
+        return list(above), list(beside)
+
+    def weight(self, e: Equation) -> tuple[Var, int]:
+        """The weight of a product, and on which side it stands."""
+        side = 0 if e.invars[0] in self.axes.weights else 1
+        return e.invars[side], side
+
+    def apart(self, e: Equation) -> bool:
+        """Whether each head has a weight of its own for this product."""
+        batched = e.params["dimension_numbers"][1][1 - self.weight(e)[1]]
+        return weight_has_heads(self.axes.roles[self.cuts.value_of(e)], batched)
+
+
+def within(pieces: Sequence[Piece], start: int, size: int) -> list[Piece]:
+    """The pieces of a stretch, counted from its start."""
+    return [p._replace(start=p.start - start) for p in pieces if 0 <= p.start - start < size]

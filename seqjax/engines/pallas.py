@@ -1,0 +1,191 @@
+"""Loops as kernels: the recurrent part of any step, forwards and backwards, each kept on one multiprocessor.
+
+The split engine does the rest as ever: what can leave the loop leaves it, and gradients of weights are one product
+behind the backward kernel. That kernel is the transpose of a linear tick, taken tick by tick.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from seqjax.base import PyTree
+from seqjax.engines import jaxprs, transposable
+from seqjax.engines.distribute import UnsupportedError
+from seqjax.engines.kernel import Kernel
+from seqjax.engines.split import Split
+from seqjax.engines.ticks import Moving, Tick, Ticks
+
+# What kernels are made for: None for the default backend; "interpreter" to run them as JAX operations on any device,
+# slowly; "cuda" to lower for a GPU that is not there.
+target = jax.make_user_context(None)
+
+
+def unavailable() -> str | None:
+    """Why kernels cannot run here; None if they can."""
+    backend = target.value or jax.default_backend()
+    if backend in ("gpu", "cuda", "interpreter"):
+        return None
+    return (
+        f"expected a CUDA device for engine='pallas', got {backend}. Use engine='split', which computes the same; or "
+        "run the kernels slowly as JAX operations: with seqjax.engines.pallas.target('interpreter')."
+    )
+
+
+def prepare(step: Callable, params: PyTree, state: PyTree, xs: PyTree) -> tuple[Split, tuple[str, ...]]:
+    """A step whose loops run as kernels, and how each is laid over the device.
+
+    Loops without a number that has a gradient (counters, chains of keys) stay plain scans.
+
+    Raises:
+      ValueError: there is no device for kernels, or a loop does not qualify; says why.
+    """
+    reason = unavailable()
+    if reason is not None:
+        raise ValueError(f"unroll: {reason}")
+    try:
+        prepared = Split(step, params, state, xs, Kernels())
+    except UnsupportedError as refusal:
+        raise refused(refusal) from None
+    why = []
+    for _, _, loop in prepared.parts:
+        if not any(jaxprs.is_float(v.aval) for v in loop.state):
+            loop.ticks = Ticks()
+        else:
+            types = ([v.aval for v in part] for part in (loop.invariant, loop.state, loop.x))
+            why.append(f"kernel: {kernel_of(loop.tick(), *types).plan}")
+    return prepared, tuple(why)
+
+
+def refused(reason: UnsupportedError) -> ValueError:
+    """The error for a step that does not qualify."""
+    return ValueError(
+        "unroll: expected a recurrence of pointwise work and products of the state with weights for "
+        f"engine='pallas', got one that does not qualify: {reason}. Use engine='split', which runs any step."
+    )
+
+
+def kernel_of(tick: Tick, once: Sequence, state: Sequence, x: Sequence, *, totals: int = 0) -> Kernel:
+    """The kernel of a tick at these types."""
+    try:
+        return Kernel(tick, once, state, x, totals=totals)
+    except UnsupportedError as refusal:
+        raise refused(refusal) from None
+
+
+class Kernels(Ticks):
+    """Runs flat ticks as kernels."""
+
+    all_at_once = True
+
+    def run(
+        self, tick: Tick, once: Sequence, state: Sequence, xs: Sequence, *, length: int, reverse: bool
+    ) -> tuple[list, list]:
+        """As `Ticks.run`; its own derivative, which only second derivatives ask for, is that of a plain scan."""
+        kernel = kernel_of(tick, _types(once), _types(state), _element_types(xs))
+
+        @jax.custom_jvp
+        def call(once: list, state: list, xs: list) -> tuple[list, list]:
+            last, ys, _ = kernel.run(once, state, xs, length=length, reverse=reverse, interpret=_interpreted())
+            return last, ys
+
+        def plain(once: list, state: list, xs: list) -> tuple[list, list]:
+            return Ticks().run(tick, once, state, xs, length=length, reverse=reverse)
+
+        call.defjvp(lambda primals, tangents: jax.jvp(plain, primals, tangents))
+        return call(list(once), list(state), list(xs))
+
+    def linear(
+        self,
+        rebuild: Callable[[list, list], list],
+        linear: Tick,
+        fixed: Sequence,
+        sources: Sequence,
+        moving: Moving,
+        *,
+        length: int,
+        reverse: bool,
+    ) -> tuple[list, list]:
+        """As `Ticks.linear`; its transpose is the backward kernel, its derivative in the coefficients a plain scan."""
+        time: dict[str, Any] = {"length": length, "reverse": reverse}
+        parts = _Parts(fixed, sources, moving)
+
+        def plain(coefficients: list, values: list) -> list:
+            fixed, sources = parts.coefficients(coefficients)
+            last, ys = Ticks().linear(rebuild, linear, fixed, sources, parts.moving(values), **time)
+            return [*last, *ys]
+
+        def forward(coefficients: list, values: list) -> list:
+            fixed, sources = parts.coefficients(coefficients)
+            weights, state, inputs, epsilon = parts.moving(values)
+            k, m, s = len(fixed), len(state), len(sources)
+
+            def tick(values: list) -> list:
+                once, state, x = values[: -m - len(xs)], values[-m - len(xs) : -len(xs)], values[-len(xs) :]
+                return linear([*rebuild(x[:s], once[:k]), *once[k:], *state, *x[s:]])
+
+            xs = [*sources, *inputs, *epsilon]
+            last, ys = self.run(tick, [*fixed, *weights], state, xs, **time)
+            return [*last, *ys]
+
+        def transpose(coefficients: list, cotangents: list) -> list:
+            fixed, sources = parts.coefficients(coefficients)
+            state, ys = cotangents[: parts.counts[1]], cotangents[parts.counts[1] :]
+            xs = [*sources, *ys]
+            tick = parts.transposed(rebuild, linear)
+            kernel = kernel_of(tick, _types(fixed), _types(state), _element_types(xs), totals=parts.counts[0])
+            first, per_tick, totals = kernel.run(
+                fixed, state, xs, length=length, reverse=not reverse, interpret=_interpreted()
+            )
+            return [*totals, *first, *per_tick]
+
+        values = [value for part in moving for value in part]
+        out = transposable.call(transposable.Linear(forward, transpose, plain), [*fixed, *sources], values)
+        return out[: parts.counts[1]], out[parts.counts[1] :]
+
+
+class _Parts:
+    """How the flat arguments of a linear recurrence fall into parts."""
+
+    def __init__(self, fixed: Sequence, sources: Sequence, moving: Moving):
+        self.fixed, self.sources = len(fixed), len(sources)
+        self.counts = [len(part) for part in moving]
+        weights, state, inputs, epsilon = moving
+        types = [*_types(weights), *_types(state), *_element_types(inputs), *_element_types(epsilon)]
+        self.types = [jax.ShapeDtypeStruct(t.shape, t.dtype) for t in types]
+
+    def coefficients(self, values: Sequence) -> tuple[list, list]:
+        """What is fixed, and the sources."""
+        return list(values[: self.fixed]), list(values[self.fixed :])
+
+    def moving(self, values: Sequence) -> Moving:
+        """Tangents of weights, of the state, of inputs, and ε."""
+        read = iter(values)
+        weights, state, inputs, epsilon = ([next(read) for _ in range(count)] for count in self.counts)
+        return weights, state, inputs, epsilon
+
+    def transposed(self, rebuild: Callable, linear: Tick) -> Tick:
+        """One tick backwards: cotangents of the state; of inputs and ε; and of weights, to be summed over ticks."""
+        w, m, _, _ = self.counts
+
+        def tick(values: list) -> list:
+            fixed, rest = values[: self.fixed], values[self.fixed :]
+            state, sources, ys = rest[:m], rest[m : m + self.sources], rest[m + self.sources :]
+            coefficients = rebuild(sources, fixed)
+            back = jax.linear_transpose(lambda *moving: linear([*coefficients, *moving]), *self.types)
+            found = back([*state, *ys])
+            return [*found[w : w + m], *found[w + m :], *found[:w]]
+
+        return tick
+
+
+def _types(values: Sequence) -> list:
+    return [jax.typeof(value) for value in values]
+
+
+def _element_types(values: Sequence) -> list:
+    return [jaxprs.element_type(value) for value in values]
+
+
+def _interpreted() -> bool:
+    return target.value == "interpreter"

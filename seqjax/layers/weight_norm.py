@@ -1,0 +1,83 @@
+"""Weight normalisation: a weight vector's length apart from its direction."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from seqjax import checks
+from seqjax.base import Array, Layer, PyTree
+
+
+class WeightNormParams(NamedTuple):
+    """The parameters of the layer, whose ``w`` gives directions only, and ``gain [k]``, the lengths."""
+
+    layer: PyTree
+    gain: Array
+
+
+def weight_norm(layer: Layer) -> Layer[WeightNormParams, PyTree]:
+    """A layer whose weights are learned as length times direction.
+
+        w_j = gain_j · v_j / ‖v_j‖        v_j: all weights that lead to output j
+
+    At the start gain_j = ‖v_j‖, so that the outputs are those of the layer alone. A direction of zero gives weights
+    of zero.
+
+    Args:
+      layer: any whose parameters are a NamedTuple with weights ``w [..., k]``, outputs last: `seqjax.dense`,
+        `seqjax.causal_conv`.
+
+    Returns:
+      A layer with the same state and outputs.
+
+    Raises:
+      TypeError: something else than a layer, or one without such parameters.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> layer = sj.weight_norm(sj.dense(3, 2))
+      >>> params = layer.init(jax.random.key(0))._replace(gain=jnp.array([5.0, 1.0]))
+      >>> _, ys = layer.apply(params, (), jnp.eye(3))
+      >>> jnp.linalg.norm(ys, axis=0).round(3).tolist()
+      [5.0, 1.0]
+
+    References:
+      Salimans and Kingma (2016), Weight normalization: a simple reparameterization to accelerate training of deep
+      neural networks. https://arxiv.org/abs/1602.07868
+    """
+    checks.instance("weight_norm", layer, Layer, "Wrap a cell in recurrent(cell).")
+
+    def init(key: Array) -> WeightNormParams:
+        params = layer.init(key)
+        if not hasattr(params, "w"):
+            raise TypeError(
+                f"weight_norm: expected a layer with weights w, got parameters of type {type(params).__name__}. "
+                "Normalise dense or causal_conv layers one by one."
+            )
+        return WeightNormParams(params, _lengths(params.w))
+
+    def initial_state(
+        params: WeightNormParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None
+    ) -> PyTree:
+        return layer.initial_state(params.layer, batch_shape, key=key)
+
+    def apply(
+        params: WeightNormParams,
+        state: PyTree,
+        xs: Array,
+        *,
+        mask: Array | None = None,
+        reset: Array | None = None,
+        key: Array | None = None,
+    ) -> tuple[PyTree, Array]:
+        v = params.layer.w
+        plain = params.layer._replace(w=v * (params.gain / _lengths(v)))
+        return layer.apply(plain, state, xs, mask=mask, reset=reset, key=key)
+
+    return Layer(init, initial_state, apply)
+
+
+def _lengths(v: Array) -> Array:
+    """‖v‖ over all axes but the last; 1 where it is zero."""
+    square = (v**2).sum(tuple(range(v.ndim - 1)))
+    return jnp.sqrt(jnp.where(square > 0, square, 1))
