@@ -12,8 +12,7 @@ from seqjax import base, checks
 from seqjax.base import Array, Cell, PyTree
 from seqjax.gradients import backward
 from seqjax.gradients.vectors import push, state_size
-from seqjax.transforms.trajectory import with_states
-from seqjax.unroll import prepare, problem, unroll
+from seqjax.unroll import prepare, problem
 
 
 def step_jacobians(
@@ -77,7 +76,9 @@ def _step_jacobians(
     dtype = jnp.result_type(*backward.floats(state))
     if not ticks:
         return jnp.zeros((0, *batch, size, size), dtype)
-    _, (_, states) = unroll(with_states(cell), params, state, xs, mask=mask, reset=reset, length=length)
+    # Of the run as the engines see it: with a mask in the middle, the state that is held and not the zero output.
+    step, parts, inputs = problem(cell, params, xs, mask, reset, reverse=False)
+    _, states = jax.lax.scan(lambda s, x: (step(parts, s, x)[0],) * 2, state, inputs, length=length)
     index = jnp.array(ticks)
 
     def before(first: Array, after: Array) -> Array:
@@ -87,11 +88,11 @@ def _step_jacobians(
     def jacobian(s: PyTree, x: PyTree) -> Array:
         start, restore = ravel_pytree(backward.floats(s))
 
-        def step(vector: Array) -> Array:
+        def move(vector: Array) -> Array:
             moved = backward.change_floats(lambda _: restore(vector), s)
             return ravel_pytree(backward.floats(cell.step(params, moved, x)[0]))[0]
 
-        return jax.jacfwd(step)(start)
+        return jax.jacfwd(move)(start)
 
     for _ in batch:
         jacobian = jax.vmap(jacobian)

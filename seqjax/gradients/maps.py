@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax import base, checks
 from seqjax.base import Array, Cell, PyTree
@@ -79,6 +80,46 @@ def period(orbit: Array, tolerance: float = 1e-6) -> Array:
     apart = jax.lax.map(lambda k: jnp.abs(jax.lax.dynamic_slice_in_dim(orbit, k, half) - orbit[:half]).max(0), shifts)
     repeats = apart <= tolerance
     return jnp.where(repeats.any(0), 1 + repeats.argmax(0), 0)
+
+
+class Attractors(NamedTuple):
+    """The points where runs end, and which of them each run ends at.
+
+    Attributes:
+      points: ``[K, n]``, the one that most runs end at first.
+      index: ``[*B]`` of int, from 0 to K-1.
+    """
+
+    points: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]
+
+
+def attractors(ends: Array, tolerance: float = 1e-2) -> Attractors:
+    """Collects the ends of many runs into the fixed points they have reached.
+
+    Runs that are still on their way, as near a boundary, count as points of their own at the end of the list.
+
+    Args:
+      ends: ``[*B, n]``, such as the ``end`` of `basins`.
+      tolerance: how far apart two ends may be, in any coordinate, that count as one.
+
+    Returns:
+      An `Attractors`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> attractors(jnp.array([[1.0], [-1.0], [1.001]])).index.tolist()
+      [0, 1, 0]
+    """
+    rows = np.asarray(ends).reshape(-1, ends.shape[-1])
+    found = np.full(len(rows), -1)
+    points: list[np.ndarray] = []
+    while (found < 0).any():
+        point = rows[np.argmax(found < 0)]
+        found[(found < 0) & (np.abs(rows - point).max(-1) <= tolerance)] = len(points)
+        points.append(point)
+    order = np.argsort(-np.bincount(found), kind="stable")
+    return Attractors(np.stack(points)[order], np.argsort(order)[found].reshape(ends.shape[:-1]))
 
 
 class Basins(NamedTuple):
