@@ -40,6 +40,7 @@ TEXTS = {
     "parts_of_speech": tasks.part_of_speech_sentences,
     "agreement": lambda: tasks.agreement(5),
     "sentiment": applications.sentiment,
+    "surnames": tasks.surnames,
 }
 
 

@@ -346,6 +346,56 @@ def test_batches_resume_anywhere():
     assert [d.examples.tolist() for d in other] != [d.examples.tolist() for d in whole[: len(other)]]
 
 
+def test_batches_by_number_are_the_batches_in_order():
+    field = ragged(23)
+    plan = tasks.buckets(np.array([len(s) for s in field]), 3)
+    whole = list(tasks.batches([field], plan, 4, seed=5, epochs=3, value=-1))
+    source = tasks.BatchSource([field], plan, 4, seed=5, epochs=3, value=-1)
+    assert len(source) == len(whole)
+    for i in np.random.default_rng(0).permutation(len(whole)):
+        assert_same(source[i], whole[i])
+    for a, b in zip(source[-2:], whole[-2:]):
+        assert_same(a, b)
+    with pytest.raises(IndexError, match=f"BatchSource: expected a number below {len(whole)}, got {len(whole)}"):
+        source[len(whole)]
+
+
+def test_grain_reads_and_resumes_batches():
+    """The batches in order, through its checkpoint in the middle of an epoch, and another host's half of them."""
+    grain = pytest.importorskip("grain", reason="grain is not installed (extra grain)")
+    field = ragged(23)
+    plan = tasks.buckets(np.array([len(s) for s in field]), 3)
+    source = tasks.BatchSource([field], plan, 4, seed=5, epochs=2)
+    whole = list(tasks.batches([field], plan, 4, seed=5, epochs=2))
+
+    def reader():
+        options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)
+        return iter(grain.MapDataset.source(source).to_iter_dataset(options))
+
+    first = reader()
+    for batch in whole[:5]:
+        assert_same(next(first), batch)
+    kept = first.get_state()
+    again = reader()
+    again.set_state(kept)
+    rest = list(again)
+    assert len(rest) == len(whole) - 5
+    for a, b in zip(rest, whole[5:]):
+        assert_same(a, b)
+    half = list(grain.MapDataset.source(source)[1::2])
+    assert len(half) == len(whole) // 2
+    for a, b in zip(half, whole[1::2]):
+        assert_same(a, b)
+
+
+def assert_same(a, b):
+    assert a.position == b.position
+    np.testing.assert_array_equal(a.examples, b.examples)
+    for one, other in zip(a.fields, b.fields, strict=True):
+        np.testing.assert_array_equal(one.values, other.values)
+        np.testing.assert_array_equal(one.lengths, other.lengths)
+
+
 def test_streams_and_crops():
     np.testing.assert_array_equal(tasks.streams(np.arange(11), 2).T, [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]])
     windows = tasks.crops(np.arange(50), 7, 200, np.random.default_rng(0))
@@ -372,6 +422,8 @@ def test_split():
         (lambda: tasks.buckets(np.array([3, 0])), "expected sequences of at least one tick, got \\[1\\]"),
         (lambda: tasks.buckets(np.array([3, 1]), 0), "buckets: expected shapes to be a whole number"),
         (lambda: next(tasks.batches([ragged(3)], SHORT, 2, seed=0)), "expected a plan of 1 fields"),
+        (lambda: tasks.BatchSource([ragged(3)], SHORT, 2, seed=0), "BatchSource: expected a plan of 1 fields"),
+        (lambda: tasks.BatchSource([ragged(2)], SHORT, 2, seed=0, epochs=0), "BatchSource: expected epochs to be"),
         (lambda: tasks.streams(np.arange(3), 2), "expected at least 4 ticks for 2 columns, got 3"),
         (
             lambda: tasks.crops(np.arange(3), 4, 2, np.random.default_rng(0)),

@@ -3,17 +3,17 @@
 
 from seqjax.tasks import applications, frames
 from seqjax.tasks.batches import (
-    Buckets,
+    BatchSource,
     Drawn,
     Padded,
     Position,
     batches,
-    buckets,
     crops,
     pad,
     split,
     streams,
 )
+from seqjax.tasks.buckets import Buckets, buckets
 from seqjax.tasks.classification import (
     halves_are_identical,
     identical_halves,
@@ -45,6 +45,7 @@ from seqjax.tasks.series import mackey_glass, next_values
 from seqjax.tasks.spans import Span, SpanScore, span_f1, spans
 from seqjax.tasks.spelling import english, french, number_spelling
 from seqjax.tasks.subwords import Subwords
+from seqjax.tasks.surnames import surnames
 from seqjax.tasks.vocabulary import BOS, EOS, PAD, SPECIALS, UNK, Vocabulary, words
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "PAD",
     "SPECIALS",
     "UNK",
+    "BatchSource",
     "Buckets",
     "Drawn",
     "Examples",
@@ -115,6 +117,7 @@ __all__ = [
     "spans",
     "split",
     "streams",
+    "surnames",
     "temporal_order",
     "words",
 ]

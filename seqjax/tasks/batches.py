@@ -1,12 +1,13 @@
 """Batches of ragged sequences with a stated bound on shapes and padding, in an order that can be resumed."""
 
-import itertools
+import operator
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from seqjax import checks
+from seqjax.tasks.buckets import Buckets
 
 
 class Padded(NamedTuple):
@@ -14,21 +15,6 @@ class Padded(NamedTuple):
 
     values: np.ndarray
     lengths: np.ndarray
-
-
-class Buckets(NamedTuple):
-    """Which examples travel together, and how much padding that costs.
-
-    Attributes:
-      shapes: the padded lengths, one row a bucket, one column a field: no other shape ever reaches the
-        compiler.
-      members: the examples of each bucket, as indices.
-      waste: padded ticks that hold nothing, as a share of all padded ticks.
-    """
-
-    shapes: np.ndarray
-    members: tuple[np.ndarray, ...]
-    waste: float
 
 
 class Position(NamedTuple):
@@ -83,66 +69,6 @@ def pad(sequences: Sequence[np.ndarray], *, length: int | None = None, value: fl
     return Padded(values, lengths)
 
 
-def buckets(lengths: np.ndarray, shapes: int = 8) -> Buckets:
-    """Splits examples into at most ``shapes`` buckets of similar length with the least padding there is.
-
-    Examples are ordered by total length and cut where the sum of padded ticks is smallest (dynamic
-    programming over the cuts), so no other cut of that order into as many buckets wastes less.
-
-    Args:
-      lengths: ``[n]``, or ``[n, fields]`` where an example has several sequences (a source and a target).
-      shapes: the bound on the number of shapes.
-
-    Returns:
-      The buckets; ``waste`` states what they cost.
-
-    Raises:
-      ValueError: no examples, an empty one, or a bound below 1.
-
-    Example:
-      >>> import numpy as np
-      >>> plan = buckets(np.array([2, 3, 9, 10, 10]), shapes=2)
-      >>> plan.shapes.tolist(), round(plan.waste, 3)
-      ([[3], [10]], 0.056)
-    """
-    checks.sizes("buckets", shapes=shapes)
-    lengths = np.asarray(lengths)
-    lengths = lengths.reshape(len(lengths), -1)
-    if not lengths.size or lengths.min() < 1:
-        empty = np.flatnonzero((lengths < 1).any(-1))[:5].tolist() if lengths.size else "no examples"
-        raise ValueError(f"buckets: expected sequences of at least one tick, got {empty}. Leave empty examples out.")
-    kinds, inverse, counts = np.unique(lengths, axis=0, return_inverse=True, return_counts=True)
-    order = np.lexsort((*kinds.T, kinds.sum(1)))
-    bounds = _cuts(kinds[order], counts[order], min(shapes, len(kinds)))
-    rank = np.argsort(order)[inverse.reshape(-1)]
-    members = tuple(np.flatnonzero((rank >= a) & (rank < b)) for a, b in itertools.pairwise(bounds))
-    tops = np.stack([lengths[m].max(0) for m in members])
-    total = sum(int(top.sum()) * len(m) for top, m in zip(tops, members))
-    return Buckets(tops, members, 1 - int(lengths.sum()) / total)
-
-
-def _cuts(kinds: np.ndarray, counts: np.ndarray, groups: int) -> list[int]:
-    """Bounds 0 = b_0 < … = n of at most ``groups`` runs of ``kinds`` with the fewest padded ticks in all."""
-    n = len(kinds)
-    before = np.concatenate([[0], np.cumsum(counts)])
-    best = np.full((groups + 1, n + 1), np.inf)
-    best[:, 0] = 0
-    cut = np.zeros((groups + 1, n + 1), int)
-    for end in range(1, n + 1):
-        tops = np.maximum.accumulate(kinds[:end][::-1])[::-1].sum(1)
-        cost = tops * (before[end] - before[:end])
-        for group in range(1, groups + 1):
-            total = best[group - 1, :end] + cost
-            cut[group, end] = total.argmin()
-            best[group, end] = total.min()
-    bounds = [n]
-    for group in range(groups, 0, -1):
-        if bounds[0] == 0:
-            break
-        bounds.insert(0, int(cut[group, bounds[0]]))
-    return bounds
-
-
 def batches(
     fields: Sequence[Sequence[np.ndarray]],
     plan: Buckets,
@@ -174,22 +100,84 @@ def batches(
     Raises:
       ValueError: fields or a plan that do not belong together.
     """
-    checks.sizes("batches", size=size)
-    counts = {len(field) for field in fields} | {sum(map(len, plan.members))}
-    if len(counts) != 1 or plan.shapes.shape[1] != len(fields):
-        raise ValueError(
-            f"batches: expected a plan of {len(fields)} fields with as many examples each, got "
-            f"{plan.shapes.shape[1]} fields and {sorted(counts)} examples. Make it with buckets() on these "
-            "lengths."
-        )
+    _check("batches", fields, plan, size)
     epoch, start = position
     while epochs is None or epoch < epochs:
         groups = _order(plan, size, seed, epoch)
         for number in range(start, len(groups)):
-            bucket, members = groups[number]
-            index = np.pad(members, (0, size - len(members)), constant_values=-1)
-            yield Drawn(Position(epoch, number + 1), _gather(fields, plan.shapes[bucket], members, size, value), index)
+            yield _draw(fields, plan, size, groups[number], Position(epoch, number + 1), value)
         epoch, start = epoch + 1, 0
+
+
+class BatchSource(Sequence[Drawn]):
+    """The same batches by number, to be made in any order, by any number of workers.
+
+    Batch i of the source is batch i of `batches`. It is a data source as loaders read it, such as Grain's, which add
+    reading ahead in other processes, shards for several hosts, and checkpoints of the position:
+    ``grain.MapDataset.source(source).to_iter_dataset().mp_prefetch()``. Where batches are small arrays in memory
+    nothing is gained by that; `batches` needs no loader.
+
+    Example:
+      >>> import numpy as np
+      >>> from seqjax.tasks import buckets
+      >>> fields = [[np.arange(n) for n in (2, 3, 9, 10, 10)]]
+      >>> plan = buckets(np.array([2, 3, 9, 10, 10]), shapes=2)
+      >>> source = BatchSource(fields, plan, 2, seed=0, epochs=4)
+      >>> len(source), source[7].position
+      (12, Position(epoch=2, batch=2))
+    """
+
+    def __init__(
+        self,
+        fields: Sequence[Sequence[np.ndarray]],
+        plan: Buckets,
+        size: int,
+        *,
+        seed: int,
+        epochs: int = 1,
+        value: float = 0,
+    ) -> None:
+        """Takes the arguments of `batches`; ``epochs`` must end.
+
+        Raises:
+          ValueError: fields or a plan that do not belong together, or a size below 1.
+        """
+        _check("BatchSource", fields, plan, size)
+        checks.sizes("BatchSource", epochs=epochs)
+        self._given = fields, plan, size, seed, value
+        self._in_epoch = sum(-(-len(members) // size) for members in plan.members)
+        self._epochs = epochs
+        self._latest: tuple[int, list] = (-1, [])
+
+    def __len__(self) -> int:
+        """Batches of all epochs."""
+        return self._epochs * self._in_epoch
+
+    def __getitem__(self, index: Any) -> Any:
+        """The batch of that number; slices give lists."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        number = operator.index(index)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"BatchSource: expected a number below {len(self)}, got {number}. Raise epochs.")
+        fields, plan, size, seed, value = self._given
+        epoch, number = divmod(number % len(self), self._in_epoch)
+        latest, groups = self._latest
+        if latest != epoch:
+            groups = _order(plan, size, seed, epoch)
+            self._latest = epoch, groups
+        return _draw(fields, plan, size, groups[number], Position(epoch, number + 1), value)
+
+
+def _check(who: str, fields: Sequence[Sequence[np.ndarray]], plan: Buckets, size: int) -> None:
+    checks.sizes(who, size=size)
+    counts = {len(field) for field in fields} | {sum(map(len, plan.members))}
+    if len(counts) != 1 or plan.shapes.shape[1] != len(fields):
+        raise ValueError(
+            f"{who}: expected a plan of {len(fields)} fields with as many examples each, got "
+            f"{plan.shapes.shape[1]} fields and {sorted(counts)} examples. Make it with buckets() on these "
+            "lengths."
+        )
 
 
 def _order(plan: Buckets, size: int, seed: int, epoch: int) -> list[tuple[int, np.ndarray]]:
@@ -201,15 +189,21 @@ def _order(plan: Buckets, size: int, seed: int, epoch: int) -> list[tuple[int, n
     return [groups[i] for i in rng.permutation(len(groups))]
 
 
-def _gather(
-    fields: Sequence[Sequence[np.ndarray]], shape: np.ndarray, members: np.ndarray, size: int, value: float
-) -> tuple[Padded, ...]:
+def _draw(
+    fields: Sequence[Sequence[np.ndarray]],
+    plan: Buckets,
+    size: int,
+    group: tuple[int, np.ndarray],
+    after: Position,
+    value: float,
+) -> Drawn:
+    bucket, members = group
     padded = []
-    for field, length in zip(fields, shape):
+    for field, length in zip(fields, plan.shapes[bucket]):
         blank = np.asarray(field[members[0]])[:0]
         rows = [field[i] for i in members] + [blank] * (size - len(members))
         padded.append(pad(rows, length=int(length), value=value))
-    return tuple(padded)
+    return Drawn(after, tuple(padded), np.pad(members, (0, size - len(members)), constant_values=-1))
 
 
 def streams(tokens: np.ndarray, size: int) -> np.ndarray:

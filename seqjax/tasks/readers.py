@@ -243,13 +243,14 @@ def read_piano_rolls(path: str | Path) -> dict[str, list[np.ndarray]]:
     """
     try:
         import scipy.io
+        import scipy.io.matlab
     except ImportError as error:
         raise ImportError(
             "read_piano_rolls: expected the scipy library, got none. Install it with `pip install 'seqjax[recipes]'`."
         ) from error
     try:
         content = scipy.io.loadmat(io.BytesIO(read_bytes(path)))
-    except (ValueError, NotImplementedError, OSError) as error:
+    except (ValueError, NotImplementedError, OSError, scipy.io.matlab.MatReadError) as error:
         raise ValueError(f"{path}: expected a MATLAB file of piano rolls, got another ({error}).") from error
     splits = {}
     for split in ("train", "valid", "test"):
