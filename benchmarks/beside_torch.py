@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 import seqjax as sj
-from seqjax.recipes import charlm
+from seqjax.recipes import charlm, learning
 from seqjax.recipes.text import log_loss, scorer
 from seqjax.tasks.batches import streams
 from seqjax.tasks.readers import read_text
@@ -78,14 +78,14 @@ def main() -> None:
     ticks = (len(columns) - 1) // options.window * options.window
     windows = list(sj.windows(sj.Batch(columns[:ticks], columns[1 : ticks + 1]), options.window))
 
-    model, optimizer = charlm.language_model(options, len(vocabulary)), charlm.optimizer_of(options)
+    model, optimizer = charlm.language_model(options, len(vocabulary)), learning.optimizer_of(options)
     objective = sj.truncated(model, sj.cross_entropy, options.window)
     update = sj.train_step(objective, optimizer, clip=sj.clip_by_global_norm(options.clip))
-    ours = charlm.initial(model, optimizer, options)
+    ours = charlm.initial(model, options)
     empty = ours.memory
     theirs = TorchModel(ours.train.params, options)
     adam = torch.optim.Adam([p for p in theirs.parameters() if p.requires_grad], lr=1.0)
-    rate = charlm.schedule_of(options)
+    rate = learning.schedule_of(options)
     memory, seconds = None, {"seqjax": 0.0, "torch": 0.0}
 
     for step in range(options.steps):
@@ -94,7 +94,7 @@ def main() -> None:
             ours, memory = ours._replace(memory=empty), None
         start = time.perf_counter()
         state, after, metrics = update(ours.train, ours.memory, window)
-        ours = charlm.Training(state, after)
+        ours = learning.Training(state, after)
         loss = float(metrics.loss)
         middle = time.perf_counter()
         logits, memory = theirs(torch.from_numpy(np.array(window.xs, np.int64)), memory)

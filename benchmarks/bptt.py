@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import memory, options, plots, record, report, timing
+from benchmarks import memory, options, plots, program, record, report, timing
 from benchmarks.candidates import Candidate, Limits, Unmeasured, describe, proven
 from benchmarks.problem import Problem, Result
 
@@ -61,6 +61,7 @@ def measure(
     ``past`` remembers what candidates took a tick, seconds and bytes, so that what would take too long or too
     much at a greater length is not begun.
     """
+    program.placed.cache_clear()  # another row's inputs
     limits = Limits(chosen.memory_limit * 1e9 or 0.7 * memory.available(), chosen.call_limit)
     truths: dict[str, Result] = {}
     runners, lines = {}, []

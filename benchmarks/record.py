@@ -21,6 +21,8 @@ PACKAGES = (
     "equinox",
     "keras",
     "torch",
+    "dynamax",
+    "hmmlearn",
     "numpy",
 )
 VARIABLES = ("XLA_FLAGS", "GLIBC_TUNABLES", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "XLA_PYTHON_CLIENT_PREALLOCATE")
