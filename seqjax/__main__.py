@@ -24,7 +24,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         import tyro
 
-        from seqjax.recipes import charlm, devices, sample, score
+        from seqjax.recipes import (
+            addition,
+            agreement,
+            automaton,
+            caption,
+            charlm,
+            classify,
+            devices,
+            execute,
+            forecast,
+            hmm_tag,
+            memory,
+            music,
+            ngramlm,
+            reservoir,
+            sample,
+            score,
+            tag,
+            translate,
+            wordlm,
+        )
         from seqjax.recipes.loop import Interrupted
         from seqjax.recipes.options import BadInput, RunOptions, bad_input
         from seqjax.recipes.run import Run
@@ -32,7 +52,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(f"seqjax: expected the libraries of the recipes, got no module {error.name}. {REMEDY}", 2)
 
     devices.make()
-    recipes = {"charlm": charlm, "sample": sample, "score": score}
+    recipes = {
+        "charlm": charlm,
+        "wordlm": wordlm,
+        "ngramlm": ngramlm,
+        "sample": sample,
+        "score": score,
+        "hmm-tag": hmm_tag,
+        "automaton": automaton,
+        "reservoir": reservoir,
+        "memory": memory,
+        "classify": classify,
+        "tag": tag,
+        "translate": translate,
+        "addition": addition,
+        "execute": execute,
+        "agreement": agreement,
+        "caption": caption,
+        "music": music,
+        "forecast": forecast,
+    }
     argv = sys.argv[1:] if argv is None else list(argv)
     options = tyro.extras.subcommand_cli_from_dict(
         {name: recipe.Options for name, recipe in recipes.items()},

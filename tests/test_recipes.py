@@ -137,7 +137,7 @@ def test_stopped_and_resumed_equals_never_stopped(folder, monkeypatch, capsys):
     assert main(["charlm", "--resume", "two"]) == 0
     options = Run.open("charlm", "whole").options(charlm.Options)
     model = charlm.language_model(options, 3)
-    start = charlm.initial(model, charlm.optimizer_of(options), options)
+    start = charlm.initial(model, options)
     (a_step, a), (b_step, b) = (Run.open("charlm", name).restore(start) for name in ("whole", "two"))
     assert a_step == b_step == 50
     for x, y, z in zip(*map(jax.tree.leaves, (a, b, start))):

@@ -96,17 +96,18 @@ def test_bigram_model_equals_counting_by_hand():
     for h in vocabulary.symbols:
         assert sum(bigram(h, c) for c in vocabulary.symbols) == pytest.approx(1)
     expected = -np.mean([np.log(bigram(h, c)) for h, c in itertools.pairwise(test)])
-    found = text.bigram_nats(vocabulary.encode(train), vocabulary.encode(test), size)
+    found = text.ngram_nats(vocabulary.encode(train), vocabulary.encode(test), size, 2)
     assert found == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.shared_data
-def test_bigram_floor_of_tiny_shakespeare(shared_data):
+def test_floors_of_tiny_shakespeare(shared_data):
     whole = read_text(shared_data / "tinyshakespeare" / "input.txt")
     vocabulary = Vocabulary.build([whole], specials=())
     train, held_back = np.split(vocabulary.encode(whole), [int(0.9 * len(whole))])
     assert len(vocabulary) == 65
-    assert text.bigram_nats(train, held_back, 65) == pytest.approx(2.486, abs=5e-4)
+    found = [text.ngram_nats(train, held_back, 65, order) for order in (2, 3, 5)]
+    assert found == pytest.approx([2.486, 2.049, 1.669], abs=1e-3)
 
 
 def test_the_standard_library_is_text_of_the_asked_size():

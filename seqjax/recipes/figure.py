@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-# Okabe and Ito (2008), Color universal design: blue, vermilion, bluish green, reddish purple, orange.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+import numpy as np
+
+from seqjax.colours import COLOURS
+
 MARKERS = ("", "o", "s", "^", "D")
 
 
@@ -15,6 +17,9 @@ def curves(
     levels: Mapping[str, float],
     x_label: str,
     y_label: str,
+    y_scale: str = "linear",
+    x_scale: str = "linear",
+    marks: Mapping[str, float] | None = None,
 ) -> None:
     """Draws quantities against training, and levels to beat as dashed lines.
 
@@ -24,6 +29,9 @@ def curves(
       levels: ``name -> y`` of baselines.
       x_label: with the unit.
       y_label: with the unit.
+      y_scale: ``"linear"`` or ``"log"``.
+      x_scale: the same for x.
+      marks: ``name -> x`` of places to point out by a vertical line.
     """
     from matplotlib.figure import Figure
 
@@ -33,9 +41,73 @@ def curves(
         axes.plot(x, y, color=colour, marker=marker, markersize=3.5, linewidth=1.2, label=name)
     for index, (name, level) in enumerate(levels.items()):
         axes.axhline(level, color="black", linestyle=("--", ":", "-.")[index % 3], linewidth=1.0, label=name)
+    for name, place in (marks or {}).items():
+        axes.axvline(place, color="0.6", linewidth=1.0, label=name)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
+    if x_scale == "log":
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_yscale(y_scale)
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.01)
-    axes.legend(frameon=False, fontsize="small")
+    names = axes.get_legend_handles_labels()
+    figure.legend(*names, frameon=False, fontsize="small", ncols=2, loc="outside upper center")  # hides no line
+    figure.savefig(path, dpi=200)
+
+
+def confusion(
+    path: Path, tables: Mapping[str, np.ndarray], names: Sequence[str], *, x_label: str, y_label: str
+) -> None:
+    """Draws how often each true class was taken for which, a panel a model.
+
+    Args:
+      path: of the picture.
+      tables: ``title -> [classes, classes]`` of counts; rows are true classes.
+      names: of the classes.
+      x_label: of the classes found.
+      y_label: of the true classes.
+    """
+    from matplotlib.figure import Figure
+
+    size = 1.3 + 0.27 * len(names)
+    figure = Figure(figsize=(0.9 + size * len(tables), size + 0.4), layout="constrained")
+    panels = figure.subplots(1, len(tables), squeeze=False, sharey=True)[0]
+    for axes, (title, counts) in zip(panels, tables.items()):
+        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), share in np.ndenumerate(shares):
+            if share >= 0.01:
+                colour = "white" if share > 0.6 else "black"
+                axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=6, color=colour)
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize="small")
+        axes.set_yticks(range(len(names)), names, fontsize="small")
+        axes.tick_params(length=0)
+        axes.set_xlabel(x_label)
+        axes.set_title(title, fontsize="medium")
+    panels[0].set_ylabel(y_label)
+    figure.colorbar(image, ax=panels, label="share of the true class", shrink=0.8)
+    figure.savefig(path, dpi=200)
+
+
+def attention(path: Path, weights: np.ndarray, read: Sequence[str], written: Sequence[str]) -> None:
+    """Draws where a decoder looks: a row a word written, a column a word read.
+
+    Args:
+      path: of the picture.
+      weights: ``[written, read]``, rows sum to 1.
+      read: the words of the source.
+      written: the words of the translation.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1.9 + 0.3 * len(read), 1.2 + 0.3 * len(written)), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(weights, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(read)), read, rotation=45, ha="left", rotation_mode="anchor")
+    axes.set_yticks(range(len(written)), written)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(image, ax=axes, label="weight", shrink=0.7)
     figure.savefig(path, dpi=200)

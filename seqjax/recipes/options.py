@@ -68,6 +68,14 @@ def check_not_negative(who: str, options: object, *names: str) -> None:
             raise ValueError(f"{who}: expected {flag(name)} of at least 0 and finite, got {value!r}. Set {flag(name)}.")
 
 
+def check_left_out(who: str, options: object, because: str, *names: str) -> None:
+    """Every named option has its default, for another one decides what it would."""
+    defaults = {field.name: field.default for field in dataclasses.fields(options)}  # type: ignore[arg-type]
+    for name in names:
+        if getattr(options, name) != defaults[name]:
+            raise ValueError(f"{who}: expected no {flag(name)} with {because}, got both. Leave one of them out.")
+
+
 def check_seed(who: str, seed: int) -> None:
     """A number that makes a key of its own: `jax.random.key` keeps 32 bits."""
     if not 0 <= seed < 2**32:

@@ -79,8 +79,11 @@ class Run:
         return run
 
     @classmethod
-    def create(cls, recipe: str, options: RunOptions, facts: Mapping[str, Any]) -> Self:
-        """Makes the folder and writes ``config.json``: recipe, options, facts of the data, environment."""
+    def create(cls, recipe: str, options: Any, facts: Mapping[str, Any]) -> Self:
+        """Makes the folder and writes ``config.json``: recipe, options, facts of the data, environment.
+
+        The options are any dataclass with a ``run_dir``: what is not trained has no steps and is not resumed.
+        """
         folder = Path(options.run_dir or f"runs/{recipe}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
         try:
             folder.mkdir(parents=True, exist_ok=True)

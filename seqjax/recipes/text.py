@@ -1,6 +1,9 @@
-"""What the text recipes share: a text on every machine, the bigram model to beat, scoring, and writing."""
+"""What the text recipes share: a text on every machine, n-gram models to beat, scoring, and writing."""
 
+import ast
+import re
 import sysconfig
+import warnings
 from pathlib import Path
 
 import jax
@@ -33,17 +36,60 @@ def standard_library(characters: int = SOURCE_CHARACTERS) -> str:
     return "".join(modules)
 
 
-def bigram_nats(train: np.ndarray, test: np.ndarray, symbols: int) -> float:
-    """Nats a symbol of a bigram model with Witten-Bell smoothing on every symbol of ``test`` but the first.
+def documentation(characters: int = SOURCE_CHARACTERS) -> str:
+    """English on every machine: the sentences that document Python's standard library, one a line.
 
-        p(c | h) = (N(h, c) + T(h) p(c)) / (N(h) + T(h))      p(c) = (N(c) + T / V) / (N + T)
+    Modules by path, of each the documentation strings in order, up to ``characters``; examples, tables and repeated
+    sentences are left out. The same for the same version of Python.
 
-    N counts occurrences in ``train``, T the kinds of symbols that follow h, or that occur at all.
+    Raises:
+      FileNotFoundError: the library's source is not there, as in some frozen installations.
+    """
+    folder = Path(sysconfig.get_path("stdlib"))
+    written: dict[str, None] = {}
+    size = 0
+    for path in sorted(folder.rglob("*.py")):
+        parts = path.relative_to(folder).parts
+        if {"site-packages", "dist-packages", "test", "tests", "idle_test"} & set(parts):
+            continue
+        for sentence in documented(path.read_bytes()):
+            if sentence not in written:
+                written[sentence] = None
+                size += len(sentence) + 1
+        if size >= characters:
+            break
+    if not written:
+        raise FileNotFoundError(f"{folder}: expected the standard library's source, got none. Give a text of your own.")
+    return "".join(f"{sentence}\n" for sentence in written)
+
+
+def documented(source: bytes) -> list[str]:
+    """The sentences in a module's documentation strings: whole ones of four words or more."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # odd escapes in old modules
+            tree = ast.parse(source)
+    except (SyntaxError, ValueError):  # some modules are examples of what cannot be parsed
+        return []
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    strings = [ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, kinds)]
+    paragraphs = [" ".join(part.split()) for text in strings for part in re.split(r"\n\s*\n", text)]
+    sentences = [s for p in paragraphs for s in re.split(r"(?<=[.!?]) (?=[A-Z])", p)]
+    return [s for s in sentences if re.fullmatch(r"[A-Z][\w ,;:'\"()/.-]+[.!?]", s) and len(s.split()) >= 4]
+
+
+def ngram_nats(train: np.ndarray, test: np.ndarray, symbols: int, order: int) -> float:
+    """Nats a symbol of an n-gram model with Witten-Bell smoothing on every symbol of ``test`` but the first.
+
+        p_n(c | h) = (N(h, c) + T(h) p_{n-1}(c | h')) / (N(h) + T(h))      p_0(c) = 1 / V
+
+    h are the n - 1 symbols before, h' all but the first of them. N counts occurrences in ``train``, T the kinds of
+    symbols that follow h. Where h does not occur p_n is p_{n-1}.
 
     Args:
       train: ``[n]``, symbols as numbers.
       test: ``[m]``.
       symbols: V.
+      order: n; 1 for the unigram model, 2 for the bigram model.
 
     Returns:
       The mean of -ln p.
@@ -52,19 +98,25 @@ def bigram_nats(train: np.ndarray, test: np.ndarray, symbols: int) -> float:
       Witten and Bell (1991), The zero-frequency problem: estimating the probabilities of novel events in
       adaptive text compression. https://doi.org/10.1109/18.87000
 
-    >>> round(bigram_nats(np.array([0, 1, 0, 1, 0]), np.array([0, 1]), 2), 4)  # p = (2 + 1 · 3/7) / (2 + 1)
+    >>> round(ngram_nats(np.array([0, 1, 0, 1, 0]), np.array([0, 1]), 2, 2), 4)  # p = (2 + 1 · 3/7) / (2 + 1)
     0.2113
     """
-    single = np.bincount(train, minlength=symbols).astype(float)
-    kinds = np.count_nonzero(single)
-    unigram = (single + kinds / symbols) / (single.sum() + kinds)
-    pairs = np.zeros((symbols, symbols))
-    np.add.at(pairs, (train[:-1], train[1:]), 1)
-    followers = np.count_nonzero(pairs, axis=1)
-    seen = pairs.sum(axis=1) + followers
-    h, c = test[:-1], test[1:]
-    smoothed = (pairs[h, c] + followers[h] * unigram[c]) / np.maximum(seen[h], 1)
-    return float(-np.log(np.where(seen[h] > 0, smoothed, unigram[c])).mean())
+    both = np.concatenate([train, test]).astype(np.int64)
+    place = np.concatenate([np.arange(len(train)), np.arange(len(test))])
+    learned = np.arange(len(both)) < len(train)
+    p, history = np.full(len(both), 1 / symbols), np.zeros(len(both), np.int64)
+    for back in range(order):
+        if back:  # histories and what follows them, as numbers
+            history = np.unique(history * symbols + np.roll(both, back), return_inverse=True)[1]
+        following = np.unique(history * symbols + both, return_inverse=True)[1]
+        counted = learned & (place >= back)
+        seen, pairs = np.bincount(history[counted]), np.bincount(following[counted], minlength=following.max() + 1)
+        _, first = np.unique(following[counted], return_index=True)
+        kinds = np.bincount(history[counted][first], minlength=len(seen))
+        known = (place >= back) & (history < len(seen))
+        n, t = (np.where(known, count[np.where(known, history, 0)], 0) for count in (seen, kinds))
+        p = np.where(n > 0, (pairs[following] + t * p) / np.maximum(n + t, 1), p)
+    return float(-np.log(p[len(train) + 1 :]).mean())
 
 
 def scorer(model: sj.Layer) -> Objective:
@@ -80,11 +132,13 @@ def log_loss(
     *,
     columns: int,
     lead: int,
+    end: int | None = None,
 ) -> tuple[float, int]:
     """Minus the log-probability of every character but the first, given those before it, in nats.
 
     To be quick, the text is read in columns side by side, each with ``lead`` characters before its own to
-    warm up the state; they are not scored. One column is the exact value.
+    warm up the state; they are not scored. One column is the exact value. Behind every symbol ``end`` the model
+    starts anew, if one is given.
 
     Returns:
       The sum in nats, and how many characters it is over.
@@ -95,12 +149,18 @@ def log_loss(
     place = tick + rows * np.arange(columns)
     real = (place >= 0) & (place < count)
     place = place.clip(0, count - 1)
-    batch = sj.Batch(numbers[place], (numbers[place + 1], real & (tick >= 0)), mask=real)
+    xs, reset = restart(numbers[place], end)
+    batch = sj.Batch(xs, (numbers[place + 1], real & (tick >= 0)), mask=real, reset=reset)
     state, nats = model.initial_state(params, (columns,)), 0.0
     for window in sj.windows(batch, min(TICKS, lead + rows)):
         state, tally = measure(params, state, window)
         nats += float(tally.sum)
     return nats, count
+
+
+def restart(xs: np.ndarray, end: int | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """What a model reads that starts anew behind every symbol ``end``, from nothing, and where; all if None."""
+    return (xs, None) if end is None else (np.where(xs == end, sj.models.NOTHING, xs), xs == end)
 
 
 def write(

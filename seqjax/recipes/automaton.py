@@ -1,0 +1,163 @@
+"""An automaton as a recurrent network, and a recurrent network as an automaton.
+
+A regular expression becomes a minimal automaton, the automaton a network of threshold units that is exact on every
+string. The other way round, a gated network learns the language from examples; its states cluster, and the clusters
+are an automaton, which can be compared with the true one.
+
+References:
+  Minsky (1967), Computation: finite and infinite machines, chapter 3.
+  Giles et al. (1992), Learning and extracting finite state automata with second-order recurrent neural networks.
+  https://doi.org/10.1162/neco.1992.4.3.393
+"""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import seqjax as sj
+from seqjax import automata
+from seqjax.recipes import automaton_figure
+from seqjax.recipes.options import BadInput, Folder, bad_input, check_positive, check_seed, check_sizes
+from seqjax.recipes.run import Run
+
+LONGEST, LONG = 12, 1000  # letters of the strings that are all tried, and of random ones
+MOST_STRINGS = 2**20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Compiles a regular expression into a network, and reads an automaton out of a trained one."""
+
+    pattern: str = "(a|b)*abb"
+    """A regular expression."""
+    alphabet: str | None = None
+    """The letters; those in the pattern if not given."""
+    hidden_size: int = 6
+    """Units of the gated network that learns the language."""
+    steps: int = 1500
+    """Its parameter updates."""
+    batch_size: int = 64
+    """Strings an update, each of 16 letters, labelled at every letter."""
+    learning_rate: float = 1e-2
+    """Of Adam."""
+    seed: int = 0
+    """Another seed, other weights and strings."""
+    run_dir: Folder | None = None
+    """New folder for the run's files; runs/RECIPE-DATE-TIME if not given."""
+
+    def check(self, who: str) -> None:
+        """Refuses sizes out of range."""
+        check_sizes(who, self, "hidden_size", "steps", "batch_size")
+        check_positive(who, self, "learning_rate")
+        check_seed(who, self.seed)
+
+
+def main(options: Options) -> None:
+    """``python -m seqjax automaton``."""
+    with bad_input("automaton"):
+        dfa = automata.regex(options.pattern, options.alphabet)
+    symbols = len(dfa.alphabet)
+    longest = LONGEST if symbols < 2 else min(LONGEST, int(np.log(MOST_STRINGS) / np.log(symbols)))
+    if longest < 3:
+        raise BadInput(
+            f"automaton: expected at most {round(MOST_STRINGS ** (1 / 3))} letters, got {symbols}. "
+            "Name fewer in --pattern or --alphabet."
+        )
+    folder = Run.create("automaton", options, {"states": len(dfa.accepting)})
+    letters = "".join(map(str, dfa.alphabet))
+    print(f"{options.pattern!r} over {letters!r}: a minimal automaton of {len(dfa.accepting)} states")
+    rng = np.random.default_rng(options.seed)
+
+    # An automaton as a network: exact.
+    every = np.stack([g.ravel() for g in np.meshgrid(*[np.arange(symbols)] * longest, indexing="ij")])
+    long = rng.integers(symbols, size=(LONG, 100))
+    cell, weights = automata.compile(dfa)
+    wrong = sum(int((decisions(cell, weights, s, symbols) != accepted(dfa, s)).sum()) for s in (every, long))
+    print(
+        f"compiled: {weights.b.size} threshold units, {wrong} wrong answers on all strings of {longest} letters and "
+        f"{long.shape[1]} of {LONG:,}, at every letter"
+    )
+
+    # A network as an automaton: learned, then read.
+    model, params, loss = learn(options, dfa, rng, folder)
+    network = sj.as_cell(model)
+    print(f"learned: a GRU of {options.hidden_size} units, loss {loss:.4f} nats a letter after {options.steps} steps")
+    found = None
+    try:
+        found = automata.extract(
+            network,
+            params,
+            jnp.eye(symbols),
+            lambda logits: logits[..., 1] > logits[..., 0],
+            length=min(longest, 8),
+            alphabet=dfa.alphabet,
+        )
+    except ValueError as error:
+        print(f"read out of it: nothing ({error})")
+    truth = accepted(dfa, long)
+    right = float((decisions(network, params, long, symbols) == truth).mean())
+    summary = {"step": options.steps, "wrong": wrong, "loss": loss, "network_accuracy": right}
+    line = f"strings of {LONG:,} letters: the GRU is right at {right:.2%} of letters"
+    if found is not None:
+        same = automata.equivalent(found.dfa, dfa, empty=False)
+        read = float((accepted(found.dfa, long) == truth).mean())
+        print(
+            f"read out of it: {len(found.dfa.accepting)} states from {found.clusters} clusters, "
+            f"{'the same' if same else 'another'} language (but for the empty string, of which a network says nothing)"
+        )
+        line += f", the automaton read out of it at {read:.2%}"
+        summary |= {"same_language": float(same), "automaton_accuracy": read}
+    print(f"{line}, the commoner answer at {max(truth.mean(), 1 - truth.mean()):.2%}")
+    folder.log(**summary)
+
+    path = folder.folder / "automaton.png"
+    automaton_figure.draw(path, dfa, *prefixes(network, params, dfa, min(longest, 8)))
+    print(f"run folder {folder.folder}, figure {path}")
+
+
+def accepted(dfa: automata.DFA, strings: np.ndarray) -> np.ndarray:
+    """Whether each prefix is accepted, ``[T, *B]``."""
+    return dfa.accepting[automata.run(dfa, strings)]
+
+
+def decisions(cell: sj.Cell, params: object, strings: np.ndarray, symbols: int) -> np.ndarray:
+    """What a network says of each prefix, ``[T, *B]``: a unit above 1/2, or the second of two logits the larger."""
+    xs = jax.nn.one_hot(strings, symbols)
+    _, ys = sj.unroll(cell, params, cell.initial_state(params, strings.shape[1:]), xs)
+    ys = np.asarray(ys)
+    return ys[..., 0] > 0.5 if ys.shape[-1] == 1 else ys[..., 1] > ys[..., 0]
+
+
+def learn(options: Options, dfa: automata.DFA, rng: np.random.Generator, folder: Run) -> tuple[sj.Layer, object, float]:
+    """A GRU with a readout, trained on random strings labelled at every letter; its parameters and last loss."""
+    symbols = len(dfa.alphabet)
+    model = sj.serial(sj.recurrent(sj.gru(symbols, options.hidden_size)), sj.dense(options.hidden_size, 2))
+    params = model.init(jax.random.key(options.seed))
+    optimizer = optax.adam(options.learning_rate)
+    update = sj.train_step(sj.objective(model, sj.cross_entropy), optimizer)
+    train, start = sj.train_state(params, optimizer), model.initial_state(params, (options.batch_size,))
+    loss = 0.0
+    for step in range(1, options.steps + 1):
+        strings = rng.integers(symbols, size=(16, options.batch_size))
+        batch = sj.Batch(jax.nn.one_hot(strings, symbols), jnp.array(accepted(dfa, strings), jnp.int32))
+        train, _, metrics = update(train, start, batch)
+        if step % max(1, options.steps // 10) == 0 or step == options.steps:
+            loss = float(metrics.loss)
+            folder.log(step=step, loss=loss)
+    return model, train.params, loss
+
+
+def prefixes(cell: sj.Cell, params: object, dfa: automata.DFA, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """The network's states after every string up to a length ``[P, h]``, and the automaton's ``[P]``."""
+    symbols, points, labels = len(dfa.alphabet), [], []
+    for n in range(1, length + 1):
+        strings = np.array(list(itertools.product(range(symbols), repeat=n))).T
+        xs = jax.nn.one_hot(strings, symbols)
+        state, _ = sj.unroll(cell, params, cell.initial_state(params, strings.shape[1:]), xs)
+        points.append(np.concatenate([np.asarray(leaf) for leaf in jax.tree.leaves(state)], -1))
+        labels.append(automata.run(dfa, strings)[-1])
+    return np.concatenate(points), np.concatenate(labels)

@@ -1,0 +1,104 @@
+"""The picture of an automaton beside the states of a network that learned it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqjax.automata import DFA
+from seqjax.recipes.figure import COLOURS
+
+SHAPES = "osD^vP*X<>"
+RADIUS = 0.17
+
+
+def draw(path: Path, dfa: DFA, points: np.ndarray, labels: np.ndarray) -> None:
+    """Draws the automaton's graph, and the network's states on their two principal axes.
+
+    Args:
+      path: of the picture.
+      dfa: the automaton.
+      points: states of the network, ``[P, h]``.
+      labels: the automaton's states after the same strings, ``[P]``.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    graph(left, dfa)
+    left.set_title("automaton", fontsize="medium")
+    right.set_title("states of the network", fontsize="medium")
+    centred = points - points.mean(0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    flat = centred @ axes[:2].T if len(axes) > 1 else np.pad(centred, [(0, 0), (0, 1)])
+    for q in range(len(dfa.accepting)):
+        chosen = flat[labels == q]
+        colour, shape = colours(q)
+        right.scatter(*chosen.T, s=16, c=colour, marker=shape, linewidths=0, alpha=0.7, label=f"{q}")
+    right.set_xlabel("first principal component")
+    right.set_ylabel("second principal component")
+    right.spines[["top", "right"]].set_visible(False)
+    right.legend(title="state", frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(path, dpi=200)
+
+
+def colours(q: int) -> tuple[str, str]:
+    """A pair of its own for each of fifty states, and for the first five another shape with every colour."""
+    again, colour = divmod(q, len(COLOURS))
+    return COLOURS[colour], SHAPES[(colour + again) % len(SHAPES)]
+
+
+def graph(axes: Any, dfa: DFA) -> None:
+    """The states on a circle, one arrow from state to state, named by the symbols that lead along it."""
+    from matplotlib.patches import Circle, FancyArrowPatch
+
+    count = len(dfa.accepting)
+    size = max(1.0, count * RADIUS * 0.7) * (count > 1)
+    angles = np.pi - 2 * np.pi * np.arange(count) / count
+    places = size * np.stack([np.cos(angles), np.sin(angles)], -1)
+    circles = [Circle(place, RADIUS, facecolor="white", edgecolor=colours(q)[0]) for q, place in enumerate(places)]
+    for q, (place, circle) in enumerate(zip(places, circles)):
+        circle.set_linewidth(1.6)
+        axes.add_patch(circle)
+        if dfa.accepting[q]:
+            axes.add_patch(Circle(place, 0.8 * RADIUS, fill=False, edgecolor=colours(q)[0], linewidth=1.0))
+        axes.annotate(str(q), place, ha="center", va="center", fontsize="small")
+    arrow: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 9, "color": "0.25", "linewidth": 0.9}
+    names: dict[tuple[int, int], list[str]] = {}
+    for q, a in np.ndindex(dfa.transition.shape):
+        names.setdefault((q, int(dfa.transition[q, a])), []).append(str(dfa.alphabet[a]))
+    for (q, p), symbols in names.items():
+        outwards = places[q] / size if size else np.array([0.0, 1.0])
+        if q == p:
+            sideways = np.array([-outwards[1], outwards[0]])
+            ends = [places[q] + RADIUS * (0.85 * outwards + s * 0.53 * sideways) for s in (1, -1)]
+            loop = FancyArrowPatch(*ends, connectionstyle="arc3,rad=-1.6", shrinkA=0, shrinkB=0, **arrow)
+            axes.add_patch(loop)
+            label = places[q] + outwards * RADIUS * 2.75
+        else:
+            bend = 0.18
+            along = places[p] - places[q]
+            axes.add_patch(
+                FancyArrowPatch(
+                    places[q],
+                    places[p],
+                    connectionstyle=f"arc3,rad={bend}",
+                    patchA=circles[q],
+                    patchB=circles[p],
+                    shrinkA=1,
+                    shrinkB=1,
+                    **arrow,
+                )
+            )
+            beside = np.array([along[1], -along[0]])
+            label = places[q] + along / 2 + beside * (bend / 2 + 0.12 / np.linalg.norm(along))
+        axes.annotate(",".join(symbols), label, ha="center", va="center", fontsize="small")
+    start = places[dfa.start]
+    angle = angles[dfa.start] + 0.3 * np.pi  # beside a loop of the start state, which points outwards
+    entry = start + 4.2 * RADIUS * np.array([np.cos(angle), np.sin(angle)])
+    axes.add_patch(FancyArrowPatch(entry, start, patchB=circles[dfa.start], shrinkA=0, shrinkB=1, **arrow))
+    reach = size + 4.6 * RADIUS
+    axes.set_xlim(-reach, reach)
+    axes.set_ylim(-reach, reach)
+    axes.set_aspect("equal")
+    axes.axis("off")

@@ -1,0 +1,212 @@
+"""Pictures to words: a convolutional network reads a strip of digits, a recurrent one writes what it says.
+
+    m = columns of maxpool(relu(conv(picture)))      p(y_t | y_1 … y_{t-1}, picture) = softmax([h_t, c_t] W + b)_{y_t}
+
+c_t is where the writer looks: an average of the columns, weighted by attention. How many digits there are, and where,
+it has to find out from captions alone. Strips are put together anew for every update, of digits in a bitmap font or of
+handwritten ones.
+
+References:
+  Vinyals et al. (2015), Show and tell: a neural image caption generator. https://arxiv.org/abs/1411.4555
+  Xu et al. (2015), Show, attend and tell. https://arxiv.org/abs/1502.03044
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import seqjax as sj
+from seqjax import tasks
+from seqjax.base import Array, PyTree
+from seqjax.colours import COLOURS
+from seqjax.models import Conditional, captioner, conditional_objective
+from seqjax.recipes import learning
+from seqjax.recipes.cells import CELLS, CellName
+from seqjax.recipes.options import BadInput, Folder, bad_input, check_not_negative, check_sizes
+from seqjax.recipes.pairs import answerer, some, written_from
+from seqjax.recipes.run import Run
+from seqjax.tasks.digits import NAMES
+
+HELD_BACK, SHOWN, CHANNELS = 1000, 8, (16, 32)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(learning.LearningOptions):
+    """Trains a network to caption strips of digits, and draws strips with its captions."""
+
+    data: Folder | None = None
+    """Folder of the MNIST digits (train-images-idx3-ubyte and train-labels-idx1-ubyte, .gz or not); a font if none."""
+    shortest: int = 3
+    """Digits on a strip, at least."""
+    longest: int = 5
+    """Digits on a strip, at most."""
+    noise: float = 0.1
+    """Standard deviation of the noise on every pixel."""
+    context: Literal["attention", "every-tick"] = "attention"
+    """Whether the writer looks at single columns, or sees their mean at every tick."""
+    cell: CellName = "lstm"
+    """The recurrence of the writer."""
+    hidden_size: int = 128
+    """Units of the writer, and features of a column."""
+    learning_rate: float = 2e-3
+    steps: int = 2500
+
+    def check(self, who: str) -> None:
+        """Refuses numbers out of range."""
+        super().check(who)
+        check_sizes(who, self, "shortest", "longest", "hidden_size")
+        check_not_negative(who, self, "noise")
+        if self.shortest > self.longest:
+            raise ValueError(
+                f"{who}: expected --shortest of at most --longest, got {self.shortest} and {self.longest}. Swap them."
+            )
+
+
+def main(options: Options) -> None:
+    """``python -m seqjax caption``."""
+    # Data: strips put together from digits; those held back are of digits that no strip in training has.
+    with bad_input("caption"):
+        train, others = (PRINTED, PRINTED) if options.data is None else handwritten(options.data)
+        asked = strips(learning.generator(options), HELD_BACK, others, options)
+        strips(learning.generator(options), 1, train, options)  # complains now of digits that are missing
+        height, width = asked.images.shape[1:]
+        words = tasks.Vocabulary([tasks.PAD, tasks.BOS, tasks.EOS, *NAMES])
+        model = columns_first(
+            captioner(
+                height,
+                width,
+                len(words),
+                options.hidden_size,
+                channels=CHANNELS,
+                context=options.context.replace("-", "_"),
+                cell=CELLS[options.cell],
+            )
+        )
+
+    def batch(drawn: tasks.Strips) -> sj.Batch:
+        captions = [words.encode(caption, bos=True, eos=True) for caption in drawn.captions]
+        columns = np.ascontiguousarray(np.moveaxis(drawn.images, 2, 0))
+        return written_from(columns, tasks.pad(captions, length=options.longest + 2))
+
+    # Training
+    params = model.init(jax.random.key(options.seed))
+    answer, held_back = answerer(model, words), batch(asked)
+    chance = 10.0**-options.shortest / (options.longest - options.shortest + 1)
+    folder = Run.start("caption", options, {"sha256": hashlib.sha256(asked.images.tobytes()).hexdigest()})
+    print(
+        f"strips of {options.shortest} to {options.longest} digits, {height} × {width} pixels; a guess is right for "
+        f"{chance:.3%}\nmodel: {options.cell}, {learning.parameter_count(params):,} parameters"
+    )
+    outcome = learning.learn(
+        folder,
+        options,
+        learning.begin(options, params),
+        conditional_objective(model, sj.cross_entropy),
+        lambda step: batch(strips(learning.generator(options, step), options.batch_size, train, options)),
+        work=options.batch_size,
+        unit="strips",
+        evaluate=lambda params: answer(params, held_back).numbers,
+        show_evaluation="held back: {exact:.1%} of captions, {symbols:.1%} of words right",
+    )
+
+    # What came out
+    symbols, right, _ = answer(outcome.params, held_back)
+    written = [words.decode(column) for column in symbols.T]
+    shown = some(right, SHOWN)
+    print()
+    for b in shown:
+        verdict = "right" if right[b] else f"wrong, it shows {' '.join(asked.captions[b])}"
+        print(f"{' '.join(written[b]):32} {verdict}")
+    path = folder.folder / "captions.png"
+    draw(path, [asked.images[b] for b in shown], [" ".join(written[b]) for b in shown], right[shown])
+    picture = learning.draw(
+        folder,
+        {"whole captions": "exact", "single words, those before given": "symbols"},
+        levels={"chance, whole captions": chance},
+        x_scale=options.batch_size / 1000,
+        x_label="strips seen (thousands)",
+        y_label="share right of those held back",
+        name="accuracy.png",
+    )
+    print(
+        f"\nheld back: {outcome.numbers['exact']:.2%} of captions right (chance {chance:.3%}), "
+        f"{outcome.numbers['symbols']:.2%} of words; {outcome.steps} steps in {outcome.seconds:.0f} s"
+    )
+    print(f"run folder {folder.folder}, captions {path}, learning curve {picture}")
+
+
+class Digits(NamedTuple):
+    """Pictures ``[n, height, width]`` and what they show ``[n]``, or None for the built-in font."""
+
+    pictures: np.ndarray | None
+    labels: np.ndarray | None
+
+
+PRINTED = Digits(None, None)
+
+
+def strips(rng: np.random.Generator, count: int, digits: Digits, options: Options) -> tasks.Strips:
+    """Digits side by side, as many as the options say."""
+    return tasks.digit_strips(
+        rng,
+        count,
+        pictures=digits.pictures,
+        labels=digits.labels,
+        shortest=options.shortest,
+        longest=options.longest,
+        noise=options.noise,
+    )
+
+
+def handwritten(folder: str) -> tuple[Digits, Digits]:
+    """The MNIST digits and their labels: the first five sixths to learn from, the rest to measure on."""
+    found = []
+    for kind in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"):
+        paths = [Path(folder) / name for name in (kind, f"{kind}.gz")]
+        found.append(tasks.read_idx(next((path for path in paths if path.is_file()), paths[0])))
+    images, labels = found
+    if images.ndim != 3 or labels.shape != images.shape[:1]:
+        raise BadInput(
+            f"caption: expected pictures [n, height, width] and n labels in {folder}, got {images.shape} and "
+            f"{labels.shape}. Check the files."
+        )
+    cut = len(images) * 5 // 6
+    return Digits(images[:cut], labels[:cut]), Digits(images[cut:], labels[cut:])
+
+
+def columns_first(model: Conditional) -> Conditional:
+    """The model reading pictures as ``[width, *B, height]``: columns lead, as ticks do, and the batch comes second.
+
+    A ramp from left to right is laid over them: attention finds columns by what they hold, and two equal digits would
+    look alike wherever they stand.
+    """
+
+    def encode(params: PyTree, columns: Array, *, key: Array | None = None) -> tuple[PyTree, PyTree]:
+        ramp = jnp.linspace(0, 1, columns.shape[0], dtype=columns.dtype)
+        return model.encode(params, jnp.moveaxis(columns, 0, -1) + ramp, key=key)
+
+    return model._replace(encode=encode)
+
+
+def draw(path: Path, images: Sequence[np.ndarray], captions: Sequence[str], right: np.ndarray) -> None:
+    """Strips with what the network says below them, wrong captions in another colour."""
+    from matplotlib.figure import Figure
+
+    height, width = images[0].shape
+    rows = -(-len(images) // 2)
+    figure = Figure(figsize=(6.4, rows * (3.0 * height / width + 0.36)), layout="constrained")
+    for axes, image, caption, good in zip(figure.subplots(rows, 2).flat, images, captions, right):
+        axes.imshow(image, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest", aspect="equal")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_color("0.7")
+        axes.set_xlabel(
+            caption if good else f"{caption} (wrong)", fontsize="small", color="black" if good else COLOURS[1]
+        )
+    figure.savefig(path, dpi=200)

@@ -1,0 +1,150 @@
+"""Learning to execute: a network reads a program character by character, another writes what it prints.
+
+    j=8584
+    for x in range(8):j+=920
+    b=(1500+j)
+    print((b+7567))             25011.
+
+Programs are drawn anew for every update. A curriculum decides how hard they are: how many digits their numbers have,
+and how many operations are nested. Scrambled, they look to us as they look to the network before it has learned.
+
+References:
+  Zaremba and Sutskever (2014), Learning to execute. https://arxiv.org/abs/1410.4615
+"""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import numpy as np
+
+import seqjax as sj
+from seqjax import tasks
+from seqjax.models import conditional_objective, encoder_decoder
+from seqjax.recipes import learning
+from seqjax.recipes.cells import CELLS, CellName
+from seqjax.recipes.options import bad_input, check_sizes
+from seqjax.recipes.pairs import Pairs, answerer
+from seqjax.recipes.run import Run
+
+HELD_BACK, SHOWN, EACH = 1000, 5, 200
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(learning.LearningOptions):
+    """Trains an encoder-decoder to execute programs, and shows what it says they print."""
+
+    length: int = 2
+    """Digits of the largest numbers in a program."""
+    nesting: int = 1
+    """Operations in a program."""
+    curriculum: Literal["baseline", "naive", "mix", "combined"] = "combined"
+    """baseline: always the hardest; naive: harder and harder; mix: of all kinds; combined: half naive, half mix."""
+    scramble: bool = False
+    """Write programs and results in another alphabet, one fixed permutation of ours."""
+    context: Literal["state", "every-tick", "attention"] = "state"
+    """What the writer gets: the reader's last state, that at every tick, or a look at all its outputs."""
+    cell: CellName = "lstm"
+    """The recurrence."""
+    layers: int = 1
+    """Recurrent layers of each network."""
+    hidden_size: int = 128
+    """Units a layer."""
+    embedding_size: int = 32
+    """Features a symbol."""
+    batch_size: int = 128
+    learning_rate: float = 4e-3
+    steps: int = 3000
+
+    def check(self, who: str) -> None:
+        """Refuses sizes out of range."""
+        super().check(who)
+        check_sizes(who, self, "length", "nesting", "layers", "hidden_size", "embedding_size")
+
+
+def main(options: Options) -> None:
+    """``python -m seqjax execute``."""
+    # Data: programs and what they print; those held back are all of the hardest kind.
+    with bad_input("execute"):
+        rewrite = tasks.scramble(0) if options.scramble else str
+        problem = tasks.execution(options.length, options.nesting, scrambled=0 if options.scramble else None)
+        longest = problem.draw(np.random.default_rng(options.seed), 3000)
+    pairs = Pairs.of(problem.source_symbols, problem.target_symbols, longest)
+
+    def program(rng: np.random.Generator, length: int, nesting: int) -> tasks.Pair:
+        """A program no longer than any of 3,000."""
+        while True:
+            source, target = tasks.program(rng, length, nesting)
+            pair = tasks.Pair(rewrite(str(source)), rewrite(str(target)))
+            if pairs.hold(pair):
+                return pair
+
+    def hard(count: int, length: int, nesting: int) -> list[tasks.Pair]:
+        """Programs held back, of one difficulty."""
+        rng = learning.generator(options)
+        return [program(rng, length, nesting) for _ in range(count)]
+
+    def batch_of(step: int) -> sj.Batch:
+        rng, progress = learning.generator(options, step), step / options.steps
+        difficulty = tasks.curriculum(options.curriculum, options.length, options.nesting, lambda: progress)
+        return pairs.batch([program(rng, *difficulty(rng)) for _ in range(options.batch_size)])
+
+    # Model: two networks with weights of their own.
+    model = encoder_decoder(
+        len(pairs.source),
+        len(pairs.target),
+        options.hidden_size,
+        embedding_size=options.embedding_size,
+        context=options.context.replace("-", "_"),
+        cell=CELLS[options.cell],
+        layers=options.layers,
+    )
+    params = model.init(jax.random.key(options.seed))
+
+    # Training
+    answer = answerer(model, pairs.target)
+    held_back = hard(HELD_BACK, options.length, options.nesting)
+    asked = pairs.batch(held_back)
+    folder = Run.start("execute", options, {"source_length": pairs.source_length})
+    print(
+        f"programs of {options.nesting} operations on numbers of up to {options.length} digits, at most "
+        f"{pairs.source_length} characters; the commonest result is right for {problem.chance:.2%}\n"
+        f"model: {options.cell}, {learning.parameter_count(params):,} parameters"
+    )
+    outcome = learning.learn(
+        folder,
+        options,
+        learning.begin(options, params),
+        conditional_objective(model, sj.cross_entropy),
+        batch_of,
+        work=options.batch_size,
+        unit="programs",
+        evaluate=lambda params: answer(params, asked).numbers,
+        show_evaluation="held back: {exact:.1%} of results, {symbols:.1%} of characters right",
+    )
+
+    # What came out
+    symbols, right, _ = answer(outcome.params, asked)
+    for b in range(SHOWN):
+        said = "".join(pairs.target.decode(symbols[:, b]))
+        print(f"\n{str(held_back[b].source).rstrip()}")
+        print(f"    answered {said!r}, {'right' if right[b] else f'wrong, it prints {held_back[b].target!r}'}")
+    print("\nwhole results right, by operations (down) and digits (across)")
+    print("   " + "".join(f"{length:>8}" for length in range(1, options.length + 1)))
+    for nesting in range(1, options.nesting + 1):
+        batches = [pairs.batch(hard(EACH, length, nesting)) for length in range(1, options.length + 1)]
+        print(f"{nesting:3}" + "".join(f"{answer(outcome.params, batch).numbers['exact']:8.1%}" for batch in batches))
+    picture = learning.draw(
+        folder,
+        {"whole results": "exact", "single characters, those before given": "symbols"},
+        levels={"chance, whole results": problem.chance},
+        x_scale=options.batch_size / 1000,
+        x_label="programs read (thousands)",
+        y_label="share right of those held back",
+        name="accuracy.png",
+    )
+    print(
+        f"\nheld back: {outcome.numbers['exact']:.2%} of results right (chance {problem.chance:.2%}), "
+        f"{outcome.numbers['symbols']:.2%} of characters; {outcome.steps} steps in {outcome.seconds:.0f} s"
+    )
+    print(f"run folder {folder.folder}, learning curve {picture}")

@@ -1,0 +1,230 @@
+"""Forecasting a chaotic series: the next value, then ever further ahead on the network's own values.
+
+    x̂_{t+1} = x_t + h_t W + b      then x_{t+1} = x̂_{t+1}, and so on
+
+Trained on single steps only. Beside it stand persistence (tomorrow is as today) and a linear autoregression, fitted by
+least squares, that sees as much of the past. Errors are root mean squares in units of the series' standard deviation:
+guessing the mean scores 1.
+
+References:
+  Mackey and Glass (1977), Oscillation and chaos in physiological control systems.
+  https://doi.org/10.1126/science.267326
+  Gers, Eck and Schmidhuber (2001), Applying LSTM to time series predictable through time-window approaches.
+  https://doi.org/10.1007/3-540-44668-0_93
+"""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import seqjax as sj
+from seqjax import models, tasks
+from seqjax.base import PyTree
+from seqjax.colours import COLOURS
+from seqjax.recipes import learning
+from seqjax.recipes.cells import CELLS, CellName
+from seqjax.recipes.figure import MARKERS
+from seqjax.recipes.options import BadInput, File, bad_input, check_not_negative, check_sizes
+from seqjax.recipes.run import Run
+
+VALUES, STARTS = 10_000, 100
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(learning.LearningOptions):
+    """Trains a network on a series, and compares its forecasts with the series and with simpler ones."""
+
+    data: File | None = None
+    """Numbers, one tick a line; 10,000 values of the Mackey-Glass series with τ = 17 if not given."""
+    cell: CellName | Literal["tcn"] = "lstm"
+    """The recurrence, or a temporal convolutional network."""
+    hidden_size: int = 64
+    """Units, or channels of each convolution."""
+    layers: int = 1
+    """Recurrent layers, or blocks of two convolutions of three taps; dilations double from block to block."""
+    window: int = 128
+    """Ticks of a piece of the series in training."""
+    noise: float = 0.0
+    """Standard deviation of noise on the inputs in training, in units of the series' own."""
+    warm_up: int = 100
+    """Ticks that are read before a forecast."""
+    horizon: int = 200
+    """Ticks to forecast."""
+    steps: int = 2000
+
+    def check(self, who: str) -> None:
+        """Refuses sizes out of range."""
+        super().check(who)
+        check_sizes(who, self, "hidden_size", "layers", "window", "warm_up", "horizon")
+        check_not_negative(who, self, "noise")
+
+
+def main(options: Options) -> None:
+    """``python -m seqjax forecast``."""
+    # Data: the first four fifths to learn from, the last fifth to forecast; scaled by what is learned from.
+    with bad_input("forecast"):
+        values = tasks.mackey_glass(VALUES)[:, None] if options.data is None else tasks.read_series(options.data)
+    cut = len(values) * 4 // 5
+    needed = max(5 * (options.warm_up + options.horizon + 1), -(-(options.window + 1) * 5 // 4) + 1)
+    if len(values) < needed:
+        raise BadInput(
+            f"forecast: expected a series of at least {needed} values, for pieces to learn from and to forecast, got "
+            f"{len(values)}. Give a longer series, or lower --window, --warm-up or --horizon."
+        )
+    scale = values[:cut].std(0)
+    if (scale == 0).any():
+        raise BadInput("forecast: expected a series that changes, got one constant value. Give another series.")
+    series = ((values - values[:cut].mean(0)) / scale).astype(np.float32)
+    train, held_back = series[:cut], series[cut:]
+    last = len(held_back) - options.warm_up - options.horizon
+    starts = np.unique(np.linspace(0, last, STARTS).astype(int))
+    pieces = held_back[starts + np.arange(options.warm_up + options.horizon)[:, None]]
+    past, future = np.split(pieces, [options.warm_up])
+
+    # Model
+    size = series.shape[1]
+    model = network(options, size)
+
+    # Training: pieces from anywhere in the series.
+    def batch_of(step: int) -> sj.Batch:
+        rng = learning.generator(options, step)
+        xs = tasks.crops(train, options.window + 1, options.batch_size, rng)
+        noise = options.noise * rng.standard_normal(xs[:-1].shape, np.float32)
+        return sj.Batch(xs[:-1] + noise, xs[1:])
+
+    @jax.jit
+    def forecast(params: PyTree) -> jax.Array:
+        """What follows each past, ``[horizon, starts, size]``."""
+        state = model.initial_state(params, (len(starts),))
+        state, ys = model.apply(params, state, jnp.asarray(past))
+        if options.horizon == 1:
+            return ys[-1:]
+        _, more = sj.free_run(model, params, state, ys[-1], length=options.horizon - 1)
+        return jnp.concatenate([ys[-1:], more])
+
+    def evaluate(params: PyTree) -> dict[str, float]:
+        errors = rms(np.asarray(forecast(params)) - future)
+        return {"one": float(errors[0]), "furthest": float(errors[-1]), "mean": float(errors.mean())}
+
+    params = model.init(jax.random.key(options.seed))
+    folder = Run.start("forecast", options, {"sha256": hashlib.sha256(values.tobytes()).hexdigest()})
+    print(
+        f"{options.data or 'Mackey-Glass series, τ = 17'}: {len(train):,} ticks to learn from, {len(held_back):,} held "
+        f"back; {len(starts)} forecasts of {options.horizon} ticks after {options.warm_up}\n"
+        f"model: {options.cell}, {learning.parameter_count(params):,} parameters"
+    )
+    outcome = learning.learn(
+        folder,
+        options,
+        learning.begin(options, params, model.initial_state(params, (options.batch_size,))),
+        sj.objective(model, sj.mean_squared_error),
+        batch_of,
+        show="loss {loss:.2e}",
+        work=options.batch_size * options.window,
+        unit="ticks",
+        evaluate=evaluate,
+        show_evaluation=f"error {{one:.5f}} a tick ahead, {{furthest:.4f}} {options.horizon} ahead",
+    )
+
+    # What came out
+    found = {
+        options.cell: np.asarray(forecast(outcome.params)),
+        "linear": linear(train, past, options.horizon),
+        "persistence": np.broadcast_to(past[-1], future.shape),
+    }
+    errors = {name: rms(ys - future) for name, ys in found.items()}
+    ahead = [h for h in (1, 6, 17, 50, 84, 100, 200) if h <= options.horizon]
+    print(
+        "\nerror, in standard deviations of the series\n" + f"{'ticks ahead':14}" + "".join(f"{h:>10}" for h in ahead)
+    )
+    for name, error in errors.items():
+        print(f"{name:14}" + "".join(f"{error[h - 1]:10.5f}" for h in ahead))
+    path = folder.folder / "forecast.png"
+    draw(path, past, future, found, errors)
+    first, end = ({name: error[tick] for name, error in errors.items()} for tick in (0, -1))
+    print(
+        f"\nerror a tick ahead {first[options.cell]:.2e} (linear {first['linear']:.2e}, persistence "
+        f"{first['persistence']:.2e}), {options.horizon} ahead {end[options.cell]:.2e} (linear {end['linear']:.2e}; "
+        f"the mean scores 1); {outcome.steps} steps in {outcome.seconds:.0f} s"
+    )
+    print(f"run folder {folder.folder}, forecasts {path}")
+
+
+def network(options: Options, size: int) -> sj.Layer:
+    """The next values, as a change of the present ones."""
+    if options.cell == "tcn":
+        convolutions = models.temporal_convolution(size, [options.hidden_size] * options.layers, width=3)
+        return sj.residual(sj.serial(convolutions, sj.dense(options.hidden_size, size)))
+    return models.forecaster(size, options.hidden_size, cell=CELLS[options.cell], layers=options.layers)
+
+
+def linear(train: np.ndarray, past: np.ndarray, horizon: int) -> np.ndarray:
+    """Forecasts by x_{t+1} = [x_t … x_{t-p+1}] A + b, fitted by least squares; p is the length of the past.
+
+    Args:
+      train: ``[T, d]``.
+      past: ``[p, starts, d]``.
+      horizon: ticks.
+
+    Returns:
+      ``[horizon, starts, d]``.
+    """
+    order, count, size = past.shape
+    rows = np.lib.stride_tricks.sliding_window_view(train[:-1].astype(np.float64), order, axis=0)
+    features = np.concatenate([rows.reshape(len(rows), -1), np.ones((len(rows), 1))], 1)
+    weights = np.linalg.lstsq(features, train[order:].astype(np.float64), rcond=None)[0]
+    seen = np.moveaxis(past, 0, -1).astype(np.float64)
+    ys = np.empty((horizon, count, size))
+    with np.errstate(over="ignore", invalid="ignore"):  # an unstable fit may run away
+        for t in range(horizon):
+            ys[t] = seen.reshape(count, -1) @ weights[:-1] + weights[-1]
+            seen = np.concatenate([seen[..., 1:], ys[t][..., None]], -1)
+    return ys
+
+
+def rms(differences: np.ndarray) -> np.ndarray:
+    """Root mean square over starts and values, for each tick ahead; 1e300 for a forecast that has run away."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.nan_to_num(np.sqrt((differences.astype(np.float64) ** 2).mean((1, 2))), nan=1e300, posinf=1e300)
+
+
+def draw(
+    path: Path, past: np.ndarray, future: np.ndarray, found: dict[str, np.ndarray], errors: dict[str, np.ndarray]
+) -> None:
+    """One forecast of the first value beside what came, and the errors against the distance."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 2.9), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    ahead, shown = np.arange(1, len(future) + 1), min(len(past), len(future) // 2)
+    series = np.concatenate([past[-shown:, 0, 0], future[:, 0, 0]])
+    left.plot(np.arange(1 - shown, len(future) + 1), series, color="black", linewidth=1.6, label="series")
+    styles = list(zip(COLOURS[1:], ("--", ":", "-.")))
+    for (name, ys), (colour, style) in list(zip(found.items(), styles))[:2]:
+        left.plot(ahead, ys[:, 0, 0], color=colour, linestyle=style, linewidth=1.3, label=name)
+    margin = 0.3 * np.ptp(series)
+    left.set_ylim(series.min() - margin, series.max() + margin)  # a forecast that runs away leaves the picture
+    left.axvline(0.5, color="0.7", linewidth=0.8)
+    left.set_xlabel("ticks ahead")
+    left.set_ylabel("value (standard deviations)")
+    left.legend(frameon=False, fontsize="small", ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
+    for (name, error), (colour, _), marker in zip(errors.items(), styles, MARKERS[1:]):
+        every = max(1, len(error) // 10)
+        right.plot(
+            ahead, error, color=colour, marker=marker, markersize=3.5, markevery=every, linewidth=1.2, label=name
+        )
+    right.axhline(1, color="black", linestyle="--", linewidth=1.0, label="mean of the series")
+    right.set_yscale("log")
+    right.set_ylim(top=10)
+    right.set_xlabel("ticks ahead")
+    right.set_ylabel("error (standard deviations)")
+    right.legend(frameon=False, fontsize="small")
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0.01)
+    figure.savefig(path, dpi=200)

@@ -1,0 +1,73 @@
+"""The picture of a lattice: every tag at every word, and the most probable path through them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax import hmm
+from seqjax.recipes.figure import COLOURS
+
+ALL, RARE = 5, 0.01  # of more tags than ALL, those that are nowhere more probable than RARE are left out
+
+
+def draw(path: Path, model: hmm.HMM, tags: Sequence[str], words: Sequence[str], xs: np.ndarray) -> None:
+    """Draws discs as large as p(tag | words), lines as wide as p(tag, next tag | words), the best path on top.
+
+    Args:
+      path: of the picture.
+      model: over tags and symbols.
+      tags: their names.
+      words: of the sentence.
+      xs: their symbols ``[T]``.
+    """
+    from matplotlib.figure import Figure
+
+    marginals = np.exp(np.asarray(hmm.posterior(model, xs).log_marginals))
+    best = np.asarray(hmm.viterbi(model, xs).states)
+    few = len(tags) <= ALL
+    shown: list[int] = np.flatnonzero((marginals.max(0) >= RARE) | np.isin(np.arange(len(tags)), best) | few).tolist()
+    row = {tag: i for i, tag in enumerate(shown)}
+    figure = Figure(figsize=(1.6 + 1.1 * len(words), 1.2 + 0.5 * len(shown)), layout="constrained")
+    axes = figure.add_subplot()
+    for t, pairs in enumerate(pair_marginals(model, xs)):
+        for i in shown:
+            for j in shown:
+                if few or pairs[i, j] >= RARE:
+                    ends = [t, t + 1], [row[i], row[j]]
+                    axes.plot(*ends, color="0.7", linewidth=0.6 + 4 * pairs[i, j], zorder=1, solid_capstyle="butt")
+    on_path = [row[int(tag)] for tag in best]
+    axes.plot(on_path, color=COLOURS[1], linewidth=1.6, linestyle="--", zorder=2, label="most probable path")
+    ticks, rows = np.indices((len(words), len(shown)))
+    axes.scatter(ticks, rows, s=6 + 260 * marginals[:, shown], color=COLOURS[0], zorder=3, linewidths=0)
+    for t, i in np.argwhere(marginals[:, shown] > 0.05):
+        axes.annotate(
+            f"{marginals[t, shown[i]]:.2f}",
+            (t, i),
+            xytext=(0, 10),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize="x-small",
+            zorder=4,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
+        )
+    axes.set_xticks(range(len(words)), words)
+    axes.set_yticks(range(len(shown)), [tags[i] for i in shown])
+    axes.set_xlim(-0.5, len(words) - 0.5)
+    axes.set_ylim(len(shown) - 0.5, -0.75)
+    axes.set_xlabel("words; disc and line: probability given all of them")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.legend(frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1, 1))
+    figure.savefig(path, dpi=200)
+
+
+def pair_marginals(model: hmm.HMM, xs: np.ndarray) -> np.ndarray:
+    """p(z_t = i, z_{t+1} = j | x), ``[T-1, N, N]``: what was before, the step, and what comes after."""
+    before = np.asarray(hmm.forward(model, xs).log_filtered)[:-1, :, None]
+    after = np.asarray(hmm.backward(model, xs).log_messages + model.evidence(jnp.asarray(xs)))[1:, None, :]
+    joint = before + np.asarray(model.log_transition) + after
+    weights = np.exp(joint - joint.max((1, 2), keepdims=True))
+    return weights / weights.sum((1, 2), keepdims=True)

@@ -1,0 +1,242 @@
+"""What the recipes that train share: options, optimizer, updates in the loop, and the learning curve."""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+import seqjax as sj
+from seqjax import tasks
+from seqjax.base import Array, PyTree
+from seqjax.objectives import Objective
+from seqjax.recipes import devices, figure, loop
+from seqjax.recipes.options import RunOptions, check_positive, check_sizes
+from seqjax.recipes.run import Run
+
+EVALUATIONS = 10
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LearningOptions(RunOptions):
+    """The options of every recipe that trains by gradient; each sets its own defaults."""
+
+    batch_size: int = 64
+    """Sequences side by side in an update."""
+    learning_rate: float = 3e-3
+    """Of Adam at its highest; it rises over 5 % of the steps and falls to a tenth along a cosine."""
+    clip: float = 1.0
+    """Highest global norm of the gradient of the mean loss; larger ones are scaled down to it."""
+
+    def check(self, who: str) -> None:
+        """Refuses sizes, rates and thresholds out of range."""
+        super().check(who)
+        check_sizes(who, self, "batch_size")
+        check_positive(who, self, "learning_rate", "clip")
+
+
+class Training(NamedTuple):
+    """All that decides the next update: a run resumed from it equals one that never stopped."""
+
+    train: sj.TrainState
+    memory: PyTree
+
+
+class Outcome(NamedTuple):
+    """What training ended with: parameters, the last evaluation's numbers, updates, seconds of training."""
+
+    params: PyTree
+    numbers: dict[str, float]
+    steps: int
+    seconds: float
+
+
+def schedule_of(options: LearningOptions) -> optax.Schedule:
+    """A learning rate that rises linearly, then falls along half a cosine."""
+    top, warmup = options.learning_rate, options.steps // 20
+    return optax.warmup_cosine_decay_schedule(0.1 * top, top, warmup, options.steps, 0.1 * top)
+
+
+def optimizer_of(options: LearningOptions) -> optax.GradientTransformation:
+    """Adam with `schedule_of`."""
+    return optax.adam(schedule_of(options))
+
+
+def begin(
+    options: LearningOptions,
+    params: PyTree,
+    memory: PyTree = (),
+    *,
+    optimizer: optax.GradientTransformation | None = None,
+    noise: bool = False,
+) -> Training:
+    """What training starts from, and what a checkpoint of it looks like.
+
+    Args:
+      options: of the run.
+      params: the parameters.
+      memory: the model's state before the first tick.
+      optimizer: `optimizer_of` if None.
+      noise: whether the model draws anything in training, as dropout does.
+
+    Returns:
+      The state before the first update.
+    """
+    key = jax.random.fold_in(jax.random.key(options.seed), 1) if noise else None
+    return Training(sj.train_state(params, optimizer or optimizer_of(options), key=key), memory)
+
+
+def learn(
+    run: Run,
+    options: LearningOptions,
+    start: Training,
+    objective: Objective,
+    batch_of: Callable[[int], sj.Batch],
+    *,
+    work: int,
+    unit: str,
+    evaluate: Callable[[PyTree], dict[str, float]],
+    show_evaluation: str,
+    show: str = "loss {loss:.4f}",
+    extra: Callable[[Array], dict[str, Array]] | None = None,
+    goes_on: Callable[[int], bool] | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    clip: optax.GradientTransformation | None = None,
+    divide_by: str | float = "count",
+    evaluations: int | None = None,
+    watch: Callable[[Training, sj.Batch, int], None] | None = None,
+) -> Outcome:
+    """Trains to ``options.steps`` updates, from the start or from the run's checkpoint, on all the cores.
+
+    Args:
+      run: where metrics and checkpoints go.
+      options: steps, clipping, devices.
+      start: from `begin`, with the same optimizer.
+      objective: ``(params, state, batch, key) -> (state, Tally)``.
+      batch_of: the batch of the update with that number, from 0, always the same one; every array of it is
+        ``[n, batch_size, ...]``, for that axis is shared by the devices.
+      work: units handled by one update, for the speed.
+      unit: their name, e.g. ``"sequences"``.
+      evaluate: ``(params) -> numbers`` to log beside the step, e.g. accuracy on held-back data.
+      show_evaluation: a format string over them.
+      show: a format string over ``{loss}`` and what ``extra`` adds, for the bar.
+      extra: more numbers from the loss, e.g. perplexity.
+      goes_on: whether that update's sequences go on from where the last one's stopped; None for never.
+      optimizer: `optimizer_of` if None.
+      clip: by global norm at ``options.clip`` if None.
+      divide_by: as in `seqjax.train_step`.
+      evaluations: how many there are, spread evenly; `EVALUATIONS` if None.
+      watch: sees what every update starts from, its batch, and its number from 1.
+
+    Returns:
+      Parameters on the first device, and the last evaluation.
+
+    Raises:
+      Interrupted: Ctrl-C; the message says how to go on.
+    """
+    update = sj.train_step(
+        objective,
+        optimizer or optimizer_of(options),
+        clip=clip or sj.clip_by_global_norm(options.clip),
+        divide_by=divide_by,
+        devices=devices.share(run.config["recipe"], options.devices, options.batch_size),
+    )
+    empty = start.memory
+
+    def advance(state: Training, step: int) -> tuple[Training, dict[str, Array]]:
+        carried = goes_on is not None and goes_on(step)
+        batch, state = batch_of(step), Training(state.train, state.memory if carried else empty)
+        if watch is not None:
+            watch(state, batch, step + 1)
+        train, memory, metrics = update(state.train, state.memory, batch)
+        kept = empty if goes_on is None else memory
+        more = {} if extra is None else extra(metrics.loss)
+        numbers = {"gradient_norm": metrics.gradient_norm, "clip_rate": metrics.clipped}
+        return Training(train, kept), {"loss": metrics.loss, **more, **numbers}
+
+    final = loop.train(
+        run,
+        start,
+        advance,
+        steps=options.steps,
+        show=show + f" {{speed:,.0f}} {unit}/s norm {{gradient_norm:.2f}} clip {{clip_rate:.0%}}",
+        work=work,
+        unit=unit,
+        evaluate=lambda state: evaluate(on_one(state.train.params)),
+        show_evaluation=show_evaluation,
+        evaluate_every=max(1, options.steps // (evaluations or EVALUATIONS)),
+    )
+    params = on_one(final.train.params)
+    records = run.metrics()
+    last = next((record for record in reversed(records) if "loss" not in record), {})
+    if last.get("step") != options.steps:  # stopped at its last update, before the evaluation
+        last = evaluate(params)
+        run.log(step=options.steps, **last)
+    return Outcome(params, last, options.steps, max(record.get("seconds", 0.0) for record in records))
+
+
+def generator(options: LearningOptions, step: int | None = None) -> np.random.Generator:
+    """Where the data of an update come from, or, without its number, held-back data."""
+    return np.random.default_rng((options.seed, 0 if step is None else step + 1))
+
+
+def parameter_count(params: PyTree) -> int:
+    """How many numbers are trained."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def numbered(
+    fields: Sequence[Sequence[np.ndarray]], plan: tasks.Buckets, size: int, *, seed: int
+) -> Callable[[int], tasks.Drawn]:
+    """The batches of `seqjax.tasks.batches` by the number of the update from 0, epoch after epoch without end."""
+    return tasks.BatchSource(fields, plan, size, seed=seed, epochs=sys.maxsize // max(1, len(fields[0]))).__getitem__
+
+
+def on_one(params: PyTree) -> PyTree:
+    """Parameters on the first device only, for what is not spread."""
+    return jax.device_put(params, jax.devices()[0])
+
+
+def trained(run: Run, like: Training) -> PyTree:
+    """The parameters of a run's last checkpoint; ``like`` comes from `begin`."""
+    return on_one(run.restore(like)[1].train.params)
+
+
+def draw(
+    run: Run,
+    lines: Mapping[str, str],
+    *,
+    levels: Mapping[str, float],
+    y_label: str,
+    x_label: str = "updates",
+    x_scale: float = 1,
+    y_scale: str = "linear",
+    name: str = "loss.png",
+) -> Path:
+    """The learning curve: numbers of the run's records against its steps.
+
+    Args:
+      run: whose records.
+      lines: what the legend says, and the record's field.
+      levels: baselines by name, as in `figure.curves`.
+      y_label: with the unit.
+      x_label: with the unit.
+      x_scale: units of x in one update.
+      y_scale: ``"linear"`` or ``"log"``.
+      name: of the picture in the run's folder.
+
+    Returns:
+      Its path.
+    """
+    records = run.metrics()
+    series = {}
+    for label, field in lines.items():
+        found = [record for record in records if field in record]
+        series[label] = [record["step"] * x_scale for record in found], [record[field] for record in found]
+    path = run.folder / name
+    figure.curves(path, series, levels=levels, x_label=x_label, y_label=y_label, y_scale=y_scale)
+    return path

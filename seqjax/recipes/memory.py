@@ -1,0 +1,251 @@
+"""Long-memory tasks: something seen early must be known late, and everything between is noise.
+
+    h_t = cell(h_{t-1}, x_t)      y_t = h_t W + b
+
+Every update draws new sequences, so that nothing can be learned by heart; what counts is how many of them it takes
+until the answer is known. The chance level of each task is the best that an answer can do that never looks back.
+
+References:
+  Hochreiter and Schmidhuber (1997), Long short-term memory. https://doi.org/10.1162/neco.1997.9.8.1735
+  Bai, Kolter and Koltun (2018), An empirical evaluation of generic convolutional and recurrent networks for
+  sequence modeling. https://arxiv.org/abs/1803.01271
+  Tallec and Ollivier (2018), Can recurrent neural networks warp time? https://arxiv.org/abs/1804.11188
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import jax
+import numpy as np
+
+import seqjax as sj
+from seqjax import tasks
+from seqjax.base import Array, PyTree
+from seqjax.recipes import learning
+from seqjax.recipes.cells import CELLS, CellName
+from seqjax.recipes.options import bad_input, check_sizes
+from seqjax.recipes.run import Run
+from seqjax.tasks.reber import SYMBOLS as REBER
+
+HELD_BACK, EVALUATIONS = 1000, 25
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(learning.LearningOptions):
+    """Trains a recurrent network to remember, and says after how many sequences it does."""
+
+    task: Literal["adding", "signed-adding", "copy", "latch", "temporal-order", "reber", "parity"] = "adding"
+    """adding: values in [0, 1] (Bai et al.); signed-adding: in [-1, 1] (Hochreiter and Schmidhuber)."""
+    length: int = 0
+    """Ticks to remember over; 0 for the task's own: adding 200, copy, latch and temporal-order 100, others 40."""
+    cell: CellName | Literal["chrono-lstm", "chrono-gru"] = "chrono-lstm"
+    """The recurrence. The gates of a chrono one start with memories of all lengths up to that of the sequences."""
+    hidden_size: int = 64
+    """Units."""
+    learning_rate: float = 4e-3
+    steps: int = 3000
+
+    def check(self, who: str) -> None:
+        """Refuses sizes out of range."""
+        super().check(who)
+        check_sizes(who, self, "hidden_size")
+        if self.length:
+            check_sizes(who, self, "length")
+
+
+def main(options: Options) -> None:
+    """``python -m seqjax memory``."""
+    # Data: drawn anew for every update; the held-back sequences are drawn once, and others twice as long.
+    task = TASKS[options.task]
+    length = options.length or task.length
+    with bad_input("memory"):
+        problem = task.make(length)
+        held_back = ticks_of(problem.draw(learning.generator(options), HELD_BACK))
+        longer = None if task.longer is None else task.longer(length)
+        model = model_of(options, problem, held_back.batch.xs)
+
+    # Model and loss: an answer at every tick, of which those count that the task asks for.
+    plain = sj.mean_squared_error if problem.measure == "squared error" else sj.cross_entropy
+
+    def loss(ys: Array, targets: tuple[Array, Array], mask: Array | None) -> sj.Tally:
+        return plain(ys, *targets)
+
+    params = model.init(jax.random.key(options.seed))
+    start = learning.begin(options, params, model.initial_state(params, (options.batch_size,)))
+
+    # Training
+    answer = jax.jit(lambda params, batch: model.apply(params, nothing_read(model, params, batch), batch.xs)[1])
+
+    def evaluate(params: PyTree, ticks: Ticks = held_back) -> dict[str, float]:
+        return measures(problem, ticks, np.asarray(answer(params, ticks.batch)))
+
+    folder = Run.start("memory", options, {"ticks": len(held_back.batch.xs)})
+    print(
+        f"{options.task}, {length} ticks: {problem.measure} of the best blind answer {problem.chance:.4f}\n"
+        f"model: {options.cell} of {options.hidden_size} units, {learning.parameter_count(params):,} parameters"
+    )
+    outcome = learning.learn(
+        folder,
+        options,
+        start,
+        sj.objective(model, loss),
+        lambda step: ticks_of(problem.draw(learning.generator(options, step), options.batch_size)).batch,
+        work=options.batch_size,
+        unit="sequences",
+        evaluate=evaluate,
+        show_evaluation=f"held back: {problem.measure} {{held_back:.5f}} (chance {problem.chance:.4f})",
+        evaluations=EVALUATIONS,
+    )
+
+    # What came out
+    print()
+    shown = ticks_of(problem.draw(np.random.default_rng(options.seed), 5))
+    outputs = np.asarray(answer(outcome.params, shown.batch))
+    for b in range(5):
+        real, asked = np.asarray(shown.batch.mask)[:, b], shown.scored[:, b]
+        right, given = shown.batch.targets[0][asked, b], outputs[asked, b]
+        given = given if problem.measure == "squared error" else given.argmax(-1)
+        print(task.tell(shown.batch.xs[real, b], right, given))
+    if longer is not None:
+        others = ticks_of(longer.draw(learning.generator(options), HELD_BACK))
+        numbers = measures(longer, others, np.asarray(answer(outcome.params, others.batch)))
+        few, most = others.batch.mask.sum(0).min(), len(others.batch.xs)
+        span = f"{most}" if few == most else f"{few} to {most}"
+        print(
+            f"\nof {span} ticks, longer than any in training: {problem.measure} {numbers['held_back']:.5f} "
+            f"(chance {longer.chance:.4f})"
+        )
+    solved = task.solved
+    enough = (lambda value: value >= solved) if problem.measure == "accuracy" else (lambda value: value < solved)
+    reached = [r["step"] for r in folder.metrics() if "held_back" in r and enough(r["held_back"])]
+    when = f"after {reached[0] * options.batch_size:,} sequences" if reached else "never"
+    recalled = outcome.numbers.get("recalled")
+    print(
+        f"held back: {problem.measure} {outcome.numbers['held_back']:.2e}"
+        + ("" if recalled is None else f", {recalled:.1%} of the symbols to repeat")
+        + f" (chance {problem.chance:.4f}); solved ({solved:g}) {when}; "
+        f"{outcome.steps} steps in {outcome.seconds:.0f} s"
+    )
+    picture = learning.draw(
+        folder,
+        {"held-back sequences": "held_back"},
+        levels={"chance": problem.chance},
+        x_scale=options.batch_size / 1000,
+        x_label="sequences seen (thousands)",
+        y_label={"cross-entropy": "cross-entropy (nats/tick)"}.get(problem.measure, problem.measure),
+        y_scale="linear" if problem.measure == "accuracy" else "log",
+    )
+    print(f"run folder {folder.folder}, learning curve {picture}")
+
+
+def model_of(options: Options, problem: tasks.Problem, xs: np.ndarray) -> sj.Layer:
+    """Symbols are embedded, features read as they are; every tick is read out."""
+    size = problem.input_size if xs.ndim == 3 else 16
+    make: Callable[..., sj.Cell] = CELLS[options.cell.removeprefix("chrono-")]
+    if options.cell.startswith("chrono-"):
+        make = functools.partial(make, b_init=sj.initializers.chrono(len(xs)))
+    read = sj.recurrent(make(size, options.hidden_size))
+    answer = sj.dense(options.hidden_size, problem.output_size)
+    return sj.serial(read, answer) if xs.ndim == 3 else sj.serial(sj.embedding(problem.input_size, size), read, answer)
+
+
+def nothing_read(model: sj.Layer, params: PyTree, batch: sj.Batch) -> PyTree:
+    """The state before the first tick of a batch."""
+    return model.initial_state(params, batch.mask.shape[1:])
+
+
+class Ticks(NamedTuple):
+    """Examples with an answer a tick: targets are ``(answers, whether to learn them)``; ``scored [T, B]`` are asked."""
+
+    batch: sj.Batch
+    scored: np.ndarray
+
+
+def ticks_of(examples: tasks.Examples) -> Ticks:
+    """One answer a sequence becomes one answer a tick that counts at the last real one."""
+    xs, targets, mask, scored = examples
+    learned = mask
+    if scored.ndim == 1:
+        learned = scored = mask & ~np.pad(mask[1:], ((0, 1), (0, 0)))
+        targets = np.array(np.broadcast_to(targets, (len(xs), *targets.shape)))
+    return Ticks(sj.Batch(xs, (targets, learned), mask), scored)
+
+
+def measures(problem: tasks.Problem, ticks: Ticks, ys: np.ndarray) -> dict[str, float]:
+    """The problem's own measure over what is asked for; of symbols to repeat, the share recalled."""
+    right = ticks.batch.targets[0][ticks.scored]
+    ys = ys[ticks.scored].astype(np.float64)
+    if problem.measure == "squared error":
+        return {"held_back": float(((ys - right) ** 2).mean())}
+    hits = ys.argmax(-1) == right
+    if problem.measure == "accuracy":
+        return {"held_back": float(hits.mean())}
+    log_total = np.log(np.exp(ys - ys.max(-1, keepdims=True)).sum(-1)) + ys.max(-1)
+    nats = log_total - np.take_along_axis(ys, right[:, None], -1)[:, 0]
+    return {"held_back": float(nats.mean()), "recalled": float(hits[right > 0].mean())}
+
+
+def tell_sum(xs: np.ndarray, right: np.ndarray, given: np.ndarray) -> str:
+    """The two marked values and their sum."""
+    values = " and ".join(f"{xs[t, 0]:6.3f} at tick {t:3}" for t in np.flatnonzero(xs[:, 1] == 1))
+    return f"{values}: right {right[0, 0]:.3f}, answered {given[0, 0]:.3f}"
+
+
+def tell_copy(xs: np.ndarray, right: np.ndarray, given: np.ndarray) -> str:
+    """The symbols to repeat."""
+    width = int((right > 0).sum())
+    shown, said = (" ".join(map(str, symbols)) for symbols in (right[-width:], given[-width:]))
+    return f"shown {shown}, {len(xs) - 2 * width} ticks later: {said}"
+
+
+def tell_latch(xs: np.ndarray, right: np.ndarray, given: np.ndarray) -> str:
+    """The sign that came first."""
+    return f"first {xs[0, 0]:+.0f}, then {len(xs) - 1} ticks of noise: answered {2 * int(given[0]) - 1:+d}"
+
+
+def tell_order(xs: np.ndarray, right: np.ndarray, given: np.ndarray) -> str:
+    """Which symbols counted, where, and in which order."""
+    at = np.flatnonzero((xs == 4) | (xs == 5))
+    seen = ", ".join(f"{'XY'[xs[t] - 4]} at tick {t}" for t in at)
+    return f"{seen} of {len(xs)}: answered {''.join('XY'[given[0] >> (len(at) - 1 - i) & 1] for i in range(len(at)))}"
+
+
+def tell_reber(xs: np.ndarray, right: np.ndarray, given: np.ndarray) -> str:
+    """The string up to the symbol that the second one decides."""
+    text = "".join(REBER[x] for x in xs[:-1])
+    return f"{text}? right {REBER[right[0]]}, answered {REBER[given[0]]}"
+
+
+def tell_parity(xs: np.ndarray, right: np.ndarray, given: np.ndarray) -> str:
+    """The bits and whether the ones are odd in number."""
+    words = ("even", "odd")
+    return f"{''.join(map(str, xs))}: right {words[right[-1]]}, answered {words[given[-1]]}"
+
+
+class Task(NamedTuple):
+    """What can be asked for: its problem by length, its own length, when it counts as solved, a test of longer ones."""
+
+    make: Callable[[int], tasks.Problem]
+    length: int
+    solved: float
+    tell: Callable[[np.ndarray, np.ndarray, np.ndarray], str]
+    longer: Callable[[int], tasks.Problem] | None
+
+
+TASKS = {
+    "adding": Task(tasks.adding, 200, 1e-3, tell_sum, lambda n: tasks.adding(2 * n)),
+    "signed-adding": Task(tasks.signed_adding, 100, 1e-3, tell_sum, lambda n: tasks.signed_adding(2 * n)),
+    "copy": Task(tasks.copy_memory, 100, 1e-3, tell_copy, lambda n: tasks.copy_memory(2 * n)),
+    "latch": Task(tasks.latch, 100, 0.999, tell_latch, lambda n: tasks.latch(2 * n)),
+    "temporal-order": Task(tasks.temporal_order, 100, 0.999, tell_order, lambda n: tasks.temporal_order(2 * n)),
+    "reber": Task(tasks.embedded_reber, 40, 0.999, tell_reber, None),
+    "parity": Task(
+        lambda n: tasks.running_parity(1, n),
+        40,
+        0.999,
+        tell_parity,
+        lambda n: tasks.running_parity(n + 1, 25 * n // 2),
+    ),
+}

@@ -1,0 +1,237 @@
+"""Music frame by frame: which of the 88 keys sound next, given all that sounded so far.
+
+    p(x_{t+1, j} = 1 | x_1 … x_t) = σ(h_t W + b)_j
+
+The measure is nats a frame, summed over keys. Two models without a network stand beside it: how often each key sounds
+at all, and how often given whether it sounds now. At the end the network plays on from the beginning of a piece that
+it has never heard.
+
+References:
+  Boulanger-Lewandowski, Bengio and Vincent (2012), Modeling temporal dependencies in high-dimensional sequences.
+  https://arxiv.org/abs/1206.6392
+  Bai, Kolter and Koltun (2018), An empirical evaluation of generic convolutional and recurrent networks for
+  sequence modeling. https://arxiv.org/abs/1803.01271
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import seqjax as sj
+from seqjax import models, tasks
+from seqjax.base import Array, PyTree
+from seqjax.recipes import learning, piano_roll
+from seqjax.recipes.cells import CELLS
+from seqjax.recipes.options import (
+    BadInput,
+    File,
+    bad_input,
+    check_not_negative,
+    check_positive,
+    check_rates,
+    check_sizes,
+)
+from seqjax.recipes.run import Run
+from seqjax.tasks.frames import KEYS
+
+PIECES, FRAMES, EVALUATIONS = {"train": 600, "valid": 100, "test": 100}, 64, 20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(learning.LearningOptions):
+    """Trains a network on piano rolls, and writes what it plays as a MIDI file and a picture."""
+
+    data: File | None = None
+    """Piano rolls (.mat with traindata, validdata, testdata); four voices that follow rules if not given."""
+    model: Literal["lstm", "gru", "tcn"] = "lstm"
+    """A recurrent network, or a temporal convolutional one."""
+    hidden_size: int = 150
+    """Units, or channels of each convolution."""
+    layers: int = 0
+    """Recurrent layers, or blocks of convolutions whose dilations double; 0 for one layer, or two blocks."""
+    width: int = 3
+    """Taps of each convolution."""
+    dropout: float = 0.3
+    """Rate before and behind each layer, in [0, 1)."""
+    prompt: int = 16
+    """Frames of a piece held back that the network goes on from."""
+    length: int = 64
+    """Frames to play."""
+    temperature: float = 1.0
+    """1 draws each key with the model's own probability; less is surer of likely keys, and leaves out unlikely ones."""
+    batch_size: int = 16
+    steps: int = 800
+
+    def check(self, who: str) -> None:
+        """Refuses numbers out of range."""
+        super().check(who)
+        check_sizes(who, self, "hidden_size", "width", "prompt", "length")
+        check_not_negative(who, self, "layers")
+        check_rates(who, self, "dropout")
+        check_positive(who, self, "temperature")
+
+
+def main(options: Options) -> None:
+    """``python -m seqjax music``."""
+    # Data: pieces as rolls [T, 88], some to learn from, some to choose when to stop by, some to measure on.
+    with bad_input("music"):
+        pieces = four_voices(options) if options.data is None else tasks.read_piano_rolls(options.data)
+        for split, rolls in pieces.items():
+            if not rolls or min(map(len, rolls)) < 2 or rolls[0].shape[1] != KEYS:
+                shapes = sorted({roll.shape for roll in rolls})[:3]
+                raise BadInput(
+                    f"music: expected {split} pieces of at least two frames of {KEYS} keys, got {shapes}. "
+                    "Check the file."
+                )
+        plan = tasks.buckets(np.array([len(roll) for roll in pieces["train"]]), shapes=2)
+        drawn = learning.numbered([pieces["train"]], plan, options.batch_size, seed=options.seed)
+        model = network(options)
+    held_back = {split: next_frames(tasks.pad(pieces[split])) for split in ("valid", "test")}
+    floors = {
+        "each key's frequency": marginal(pieces["train"], pieces["test"]),
+        "each key given itself": markov(pieces["train"], pieces["test"]),
+    }
+
+    # Training
+    *inner, readout = model.init(jax.random.key(options.seed))
+    share = np.concatenate(pieces["train"]).mean(0).clip(1e-3, 1 - 1e-3)
+    params = (*inner, readout._replace(b=jnp.asarray(np.log(share / (1 - share)), readout.b.dtype)))
+    start = learning.begin(
+        options, params, model.initial_state(params, (options.batch_size,)), noise=options.dropout > 0
+    )
+    objective = sj.objective(model, loss)
+    measure = jax.jit(objective)
+
+    def evaluate(params: PyTree) -> dict[str, float]:
+        numbers = {}
+        for split, batch in held_back.items():
+            state = model.initial_state(params, batch.xs.shape[1:2])
+            numbers[split] = float(measure(params, state, batch)[1].mean)
+        return numbers
+
+    frames = np.concatenate([roll for rolls in pieces.values() for roll in rolls])
+    facts = {"sha256": hashlib.sha256(frames.tobytes()).hexdigest()}
+    folder = Run.start("music", options, facts, free=("prompt", "length", "temperature"))
+    to_beat = ", ".join(f"{name} {floor:.4f}" for name, floor in floors.items())
+    print(
+        f"{options.data or 'four voices by rule'}: {len(pieces['train'])} pieces to learn from, {len(pieces['test'])} "
+        f"to measure on; {to_beat} nats a frame"
+        + (f"; the rules themselves {tasks.music_floor(FRAMES - 1):.3f}" if options.data is None else "")
+        + f"\nmodel: {options.model}, {learning.parameter_count(params):,} parameters"
+    )
+    outcome = learning.learn(
+        folder,
+        options,
+        start,
+        objective,
+        lambda step: next_frames(drawn(step).fields[0]),
+        show="loss {loss:.3f}",
+        work=options.batch_size,
+        unit="pieces",
+        evaluate=evaluate,
+        show_evaluation="validation {valid:.4f} test {test:.4f} nats/frame",
+        evaluations=EVALUATIONS,
+    )
+
+    # What came out
+    prompt = pieces["test"][0][: options.prompt]
+    played = play(model, outcome.params, prompt, options)
+    midi, picture = folder.folder / "played.mid", folder.folder / "played.png"
+    piano_roll.write_midi(midi, played)
+    piano_roll.draw(picture, pieces["test"][0][: len(played)], played, len(prompt))
+    curve = learning.draw(
+        folder,
+        {"training": "loss", "validation": "valid", "test": "test"},
+        levels=floors,
+        x_scale=options.batch_size / len(pieces["train"]),
+        x_label="epochs",
+        y_label="cross-entropy (nats/frame)",
+    )
+    best = min((record for record in folder.metrics() if "valid" in record), key=lambda record: record["valid"])
+    print(
+        f"\ntest {outcome.numbers['test']:.4f} nats a frame, {best['test']:.4f} where validation was lowest (step "
+        f"{best['step']}); {to_beat}; {outcome.steps} steps in {outcome.seconds:.0f} s"
+    )
+    print(
+        f"played on from {len(prompt)} frames: {played[len(prompt) :].sum(1).mean():.2f} keys a frame (pieces: "
+        f"{np.concatenate(pieces['test']).sum(1).mean():.2f})"
+    )
+    print(f"run folder {folder.folder}, music {midi}, piano roll {picture}, loss curve {curve}")
+
+
+def four_voices(options: Options) -> dict[str, list[np.ndarray]]:
+    """Pieces by rule: chords of a key, every second phrase the one before once more."""
+    problem, rng = tasks.four_voices(FRAMES - 1), learning.generator(options)
+    pieces = {}
+    for split, count in PIECES.items():
+        xs, targets, _, _ = problem.draw(rng, count)
+        pieces[split] = list(np.moveaxis(np.concatenate([xs, targets[-1:]]), 1, 0))
+    return pieces
+
+
+def network(options: Options) -> sj.Layer:
+    """Frames to the logits of the next frame."""
+    if options.model == "tcn":
+        channels = [options.hidden_size] * (options.layers or 2)
+        convolutions = models.temporal_convolution(KEYS, channels, width=options.width, dropout=options.dropout)
+        return sj.serial(convolutions, sj.dense(options.hidden_size, KEYS))
+    layers, rate = options.layers or 1, options.dropout
+    return models.next_frame_model(KEYS, options.hidden_size, cell=CELLS[options.model], layers=layers, dropout=rate)
+
+
+def next_frames(rolls: tasks.Padded) -> sj.Batch:
+    """Every frame but the last; targets are every frame but the first, and which of them are real.
+
+    No mask is needed inside the network: what comes after the end of a piece cannot be seen before it.
+    """
+    real = np.arange(len(rolls.values) - 1)[:, None] < rolls.lengths - 1
+    return sj.Batch(rolls.values[:-1], (rolls.values[1:], real))
+
+
+def loss(logits: Array, targets: tuple[Array, Array], mask: Array | None) -> sj.Tally:
+    """Nats a real frame, summed over keys."""
+    return sj.multi_label_cross_entropy(logits, *targets)
+
+
+def marginal(train: Sequence[np.ndarray], test: Sequence[np.ndarray]) -> float:
+    """Nats a frame, T-1 frames of each piece, if each key sounds as often as in training; counts begin at one half."""
+    frames, heard = (np.concatenate([roll[1:] for roll in rolls]) for rolls in (train, test))
+    share = (frames.sum(0) + 0.5) / (len(frames) + 1)
+    return nats(share, heard)
+
+
+def markov(train: Sequence[np.ndarray], test: Sequence[np.ndarray]) -> float:
+    """The same if each key goes on or off as often as in training, given whether it sounds now."""
+    (before, after), (now, heard) = (
+        [np.concatenate([roll[part] for roll in rolls]) for part in (slice(-1), slice(1, None))]
+        for rolls in (train, test)
+    )
+    share = [
+        ((after * (before == on)).sum(0) + 0.5) / ((before == on).sum(0) + 1) for on in (0, 1)
+    ]  # p(on next | off), p(on next | on)
+    return nats(np.where(now == 1, share[1], share[0]), heard)
+
+
+def nats(share: np.ndarray, heard: np.ndarray) -> float:
+    """Cross-entropy of keys drawn with these probabilities, summed over keys, averaged over frames."""
+    return float(-np.where(heard == 1, np.log(share), np.log1p(-share)).sum(1).mean())
+
+
+def play(model: sj.Layer, params: PyTree, prompt: np.ndarray, options: Options) -> np.ndarray:
+    """The prompt, then what the network plays on, each key drawn by itself: ``[prompt + length, 88]``."""
+
+    def frame(key: Array, logits: Array) -> Array:
+        return models.draw_keys(key, logits / options.temperature)
+
+    xs = jnp.asarray(prompt, params[-1].w.dtype)
+    state = model.initial_state(params)
+    if len(xs) > 1:
+        state, _ = model.apply(params, state, xs[:-1])
+    key = jax.random.key(options.seed)
+    _, frames = sj.free_run(model, params, state, xs[-1], length=options.length, draw=frame, key=key)
+    return np.concatenate([prompt, np.asarray(frames)]).astype(np.float32)

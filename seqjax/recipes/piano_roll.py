@@ -1,0 +1,54 @@
+"""Piano rolls ``[T, 88]``, ones where a key sounds, as MIDI files and as pictures."""
+
+from pathlib import Path
+
+import mido
+import numpy as np
+
+from seqjax.colours import COLOURS
+from seqjax.tasks.frames import KEYS, LOWEST
+
+TEMPO = 100  # frames a minute in a MIDI file
+
+
+def write_midi(path: Path, roll: np.ndarray) -> None:
+    """A roll as a MIDI file, a frame a beat: a key that goes on sounding is one long note."""
+    file, track = mido.MidiFile(), mido.MidiTrack()
+    file.tracks.append(track)
+    track.append(mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(TEMPO)))
+    silence = np.zeros((1, roll.shape[1]))
+    changes = np.diff(np.concatenate([silence, roll, silence]), axis=0)
+    wait = 0
+    for change in changes:
+        for kind, sign in (("note_off", -1), ("note_on", 1)):
+            for key in np.flatnonzero(change == sign):
+                track.append(mido.Message(kind, note=int(key) + LOWEST, velocity=80, time=wait))
+                wait = 0
+        wait += file.ticks_per_beat
+    file.save(path)
+
+
+def draw(path: Path, real: np.ndarray, played: np.ndarray, prompt: int) -> None:
+    """Two piano rolls: the piece as it is, and as the network goes on from its beginning."""
+    from matplotlib.figure import Figure
+
+    keys = np.flatnonzero(np.concatenate([real, played]).any(0))
+    low, high = (int(keys.min()), int(keys.max())) if len(keys) else (0, KEYS - 1)
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    for axes, roll, title in zip(
+        figure.subplots(2, sharex=True, sharey=True), (real, played), ("the piece itself", "the network plays on")
+    ):
+        axes.axvspan(-0.5, prompt - 0.5, color="0.92", linewidth=0)
+        for key in range(low, high + 1):
+            edges = np.flatnonzero(np.diff(np.concatenate([[0], roll[:, key], [0]])))
+            spans = [(start - 0.5, stop - start) for start, stop in zip(edges[::2], edges[1::2])]
+            axes.broken_barh(spans, (key - 0.4, 0.8), color=COLOURS[0], linewidth=0)
+        cs = [key for key in range(KEYS) if (key + LOWEST) % 12 == 0]
+        axes.set_yticks(cs, [f"C{(key + LOWEST) // 12 - 1}" for key in cs])
+        axes.set_ylim(low - 1, high + 1)
+        axes.set_xlim(-0.5, len(played) - 0.5)
+        axes.set_title(title, fontsize="medium")
+        axes.set_ylabel("key")
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("frame (shaded: given)")
+    figure.savefig(path, dpi=200)

@@ -1,0 +1,153 @@
+"""An echo-state reservoir learns a chaotic series, then runs on its own.
+
+    h_t = (1-a) h_{t-1} + a tanh(x_t W + h_{t-1} U + b)      y_t = h_t V + x_t R + c      x_{t+1} = y_t
+
+Only V, R and c are trained, by one ridge regression on the true series. From there on the network feeds on its own
+output; how long it stays with the series shows how well it has caught the system behind it.
+
+References:
+  Jaeger and Haas (2004), Harnessing nonlinearity: predicting chaotic systems and saving energy in wireless
+  communication. https://doi.org/10.1126/science.1091277
+  Lukoševičius (2012), A practical guide to applying echo state networks.
+  https://doi.org/10.1007/978-3-642-35289-8_36
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import seqjax as sj
+from seqjax import reservoir, tasks
+from seqjax.recipes.figure import COLOURS
+from seqjax.recipes.options import (
+    BadInput,
+    File,
+    Folder,
+    bad_input,
+    check_not_negative,
+    check_positive,
+    check_seed,
+    check_sizes,
+)
+from seqjax.recipes.run import Run
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Fits reservoirs to a chaotic series, lets them run freely, and draws what they say."""
+
+    series: File | None = None
+    """Numbers, one a line; the Mackey-Glass series with τ = 17, squashed by tanh(x - 1), if not given."""
+    units: int = 1000
+    """Of each reservoir."""
+    connections: int = 0
+    """Other units that a unit reads; 0 for all of them."""
+    leak: float = 0.3
+    """Share of the state that is new each tick."""
+    radius: float = 1.25
+    """Spectral radius of the recurrent weights."""
+    input_scale: float = 0.5
+    """Largest weight of the input, and largest bias."""
+    ridge: float = 1e-8
+    """Penalty on the readout's weights."""
+    washout: int = 100
+    """Ticks that the readout does not see."""
+    train: int = 2000
+    """Ticks to learn from, the washout included."""
+    free: int = 500
+    """Ticks to run freely."""
+    reservoirs: int = 5
+    """How many, drawn from seeds in a row."""
+    seed: int = 0
+    """The first of them."""
+    run_dir: Folder | None = None
+    """New folder for the run's files; runs/RECIPE-DATE-TIME if not given."""
+
+    def check(self, who: str) -> None:
+        """Refuses sizes out of range."""
+        check_sizes(who, self, "units", "train", "free", "reservoirs")
+        check_not_negative(who, self, "connections", "ridge", "washout")
+        check_positive(who, self, "leak", "radius", "input_scale")
+        check_seed(who, self.seed + self.reservoirs - 1)
+
+
+def main(options: Options) -> None:
+    """``python -m seqjax reservoir``."""
+    needed = options.train + options.free + 1
+    with bad_input("reservoir"):
+        if options.series is None:
+            series = np.tanh(tasks.mackey_glass(needed) - 1)
+        else:
+            series = tasks.read_series(options.series)[:, 0]
+        cell = reservoir_of(options)
+    if len(series) < needed:
+        raise BadInput(
+            f"reservoir: expected a series of at least {needed} values, to learn from {options.train} and compare "
+            f"{options.free} with, got {len(series)}. Give a longer series, or lower --train or --free."
+        )
+    folder = Run.create("reservoir", options, {"values": len(series)})
+    print(f"{options.series or 'Mackey-Glass series, τ = 17'}: variance {series[:needed].var():.4f}")
+
+    xs = jnp.array(series[:needed, None], jnp.zeros(()).dtype)
+    truth = series[options.train + 1 : needed]
+    runs, errors = [], []
+    for seed in range(options.seed, options.seed + options.reservoirs):
+        params = cell.init(jax.random.key(seed))
+        with bad_input("reservoir"):
+            fitted = reservoir.fit(
+                cell,
+                params,
+                xs[: options.train],
+                xs[1 : options.train + 1],
+                washout=options.washout,
+                ridge=options.ridge,
+            )
+        start = xs[options.train]
+        _, ys = reservoir.free_run(cell, params, fitted.readout, fitted.state, start, options.free)
+        runs.append(np.asarray(ys[:, 0], np.float64))
+        error = float(np.nan_to_num(np.mean((runs[-1] - truth) ** 2), nan=np.finfo(np.float64).max))  # if it exploded
+        errors.append(error)
+        forgets = reservoir.forgetting(cell, params, xs[: options.train], jax.random.key(seed))
+        folder.log(step=seed, error=error, teacher_forced_error=float(fitted.error[0]), rate=float(forgets.rate))
+        print(
+            f"seed {seed}: mean squared error {fitted.error[0]:.1e} a step ahead, {error:.1e} over {options.free} free "
+            f"steps; forgets {-forgets.rate:.3f} nats a tick"
+        )
+    path = folder.folder / "free_run.png"
+    draw(path, truth, runs[int(np.argsort(errors)[len(errors) // 2])])
+    print(f"median {np.median(errors):.1e}; guessing the mean {truth.var():.1e}")
+    print(f"run folder {folder.folder}, free run {path}")
+
+
+def reservoir_of(options: Options) -> sj.Cell:
+    """The reservoir asked for."""
+    shared: dict[str, Any] = {"leak": options.leak, "radius": options.radius}
+    shared |= {"input_scale": options.input_scale, "bias_scale": options.input_scale}
+    if options.connections:
+        return sj.sparse_echo_state(1, options.units, connections=options.connections, **shared)
+    return sj.echo_state(1, options.units, **shared)
+
+
+def draw(path: Path, truth: np.ndarray, run: np.ndarray) -> None:
+    """The series and the free run, and how far apart they are."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    above, below = figure.subplots(2, sharex=True, height_ratios=(3, 2))
+    above.plot(truth, color="black", linewidth=1.6, label="series")
+    above.plot(run, color=COLOURS[1], linewidth=1.2, linestyle="--", label="reservoir on its own")
+    margin = 0.25 * np.ptp(truth)
+    above.set_ylim(truth.min() - margin, truth.max() + margin)  # a run that explodes leaves the picture
+    above.set_ylabel("value")
+    above.legend(frameon=False, fontsize="small", ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
+    below.semilogy(np.abs(run - truth), color=COLOURS[0], linewidth=0.9)
+    below.set_ylabel("absolute error")
+    below.set_xlabel("ticks since the teacher left")
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0.01)
+    figure.savefig(path, dpi=200)

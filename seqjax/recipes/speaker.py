@@ -1,0 +1,77 @@
+"""What a trained language model of words is asked: next words, the order of sentences, sentences of its own."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import seqjax as sj
+from seqjax import models, tasks
+from seqjax.base import PyTree
+from seqjax.tasks.vocabulary import EOS, UNK, Vocabulary
+
+LONGEST, DUELS = 40, 300
+
+
+class Duel(NamedTuple):
+    """A sentence, the same with two words swapped, and ln p of both."""
+
+    sentence: list[str]
+    swapped: list[str]
+    score: float
+    swapped_score: float
+
+
+class Speaker(NamedTuple):
+    """A trained model at use."""
+
+    model: sj.Layer
+    params: PyTree
+    vocabulary: Vocabulary
+
+    def next_words(self, prompt: Sequence[str], count: int) -> list[tuple[str, float]]:
+        """The likeliest words behind the beginning of a sentence, and their probabilities."""
+        read = np.concatenate([[models.NOTHING], self.vocabulary.encode(prompt)]).astype(np.int32)
+        best = models.next_symbols(self.model, self.params, jnp.asarray(read), min(count, len(self.vocabulary)))
+        return [(self.vocabulary.symbols[int(w)], float(p)) for w, p in zip(best.symbols, best.probs)]
+
+    def ranked(self, sentences: Sequence[list[str]]) -> list[tuple[list[str], float]]:
+        """Sentences from the likeliest to the least likely, with ln p."""
+        if not sentences:
+            return []
+        numbers = [self.vocabulary.encode(sentence, eos=True).tolist() for sentence in sentences]
+        order, scores = models.rank(self.model, self.params, numbers, first=models.NOTHING)
+        return [(sentences[i], float(score)) for i, score in zip(order, scores)]
+
+    def against_swapped(self, sentences: Sequence[list[str]], rng: np.random.Generator) -> list["Duel"]:
+        """Some sentences of known words, each against itself with two neighbouring words swapped."""
+        pairs = []
+        for sentence in sentences:
+            at = int(rng.integers(0, max(1, len(sentence) - 1)))
+            if 4 < len(sentence) <= LONGEST and all(word in self.vocabulary for word in sentence):
+                swapped = [*sentence[:at], sentence[at + 1], sentence[at], *sentence[at + 2 :]]
+                pairs += [(sentence, swapped)] if swapped != sentence else []
+        pairs = pairs[:DUELS]
+        if not pairs:
+            return []
+        values, lengths = tasks.pad([self.vocabulary.encode(words, eos=True) for pair in pairs for words in pair])
+        scores = models.log_probability(self.model, self.params, values, first=models.NOTHING, lengths=lengths)
+        return [Duel(*pair, *score) for pair, score in zip(pairs, np.asarray(scores).reshape(-1, 2).tolist())]
+
+    def written(self, count: int, *, temperature: float, seed: int) -> list[list[str]]:
+        """Sentences drawn word by word from nothing, never ``<unk>``, up to ``<eos>`` or so many words."""
+        unk, eos = self.vocabulary.encode([UNK, EOS]).tolist()
+        decoded = sj.sample(
+            self.model,
+            self.params,
+            self.model.initial_state(self.params, (count,)),
+            jnp.full(count, models.NOTHING),
+            length=LONGEST,
+            key=jax.random.key(seed),
+            temperature=temperature,
+            eos=eos,
+            forbidden=[unk],
+        )
+        return [self.vocabulary.decode(column) for column in np.asarray(decoded.symbols).T]

@@ -1,0 +1,227 @@
+"""A tagger of words: parts of speech, or entities, from the words on both sides and how they are spelled.
+
+    y_t = [forward_t, backward_t] W + b      over x_t = [embedding(word_t), its characters read from both ends]
+
+Beside it, on the same batches, a tagger that reads from left to right only: what a word is often shows later, as with
+"Alan Turing , the famous scientist" and "Alan Turing , the small village". Whatever asks for the words that follow is
+beyond it.
+
+References:
+  Lample et al. (2016), Neural architectures for named entity recognition. https://arxiv.org/abs/1603.01360
+  Plank, Søgaard and Goldberg (2016), Multilingual part-of-speech tagging with bidirectional long short-term memory
+  models and auxiliary loss. https://arxiv.org/abs/1604.05529
+"""
+
+import dataclasses
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import seqjax as sj
+from seqjax import models, tasks
+from seqjax.base import PyTree
+from seqjax.objectives import Objective
+from seqjax.recipes import beside, figure, learning
+from seqjax.recipes.cells import CELLS, CellName
+from seqjax.recipes.learning import LearningOptions
+from seqjax.recipes.options import (
+    BadInput,
+    File,
+    bad_input,
+    check_left_out,
+    check_not_negative,
+    check_rates,
+    check_sizes,
+)
+from seqjax.recipes.run import Run
+from seqjax.recipes.tagging import Answers, Code, aligned, columns, commonest, confusion, label, scores, tag, told
+from seqjax.tasks.vocabulary import UNK
+
+SENTENCES = 2000, 500  # generated: to learn from, held back
+SHOWN = 3, 13  # sentences, and how many words they have at most
+BOTH, ONE = "both_ways", "left_to_right"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(LearningOptions):
+    """Trains a tagger that reads in both directions, and beside it one that does not look ahead."""
+
+    task: Literal["entities", "parts-of-speech"] = "entities"
+    """What the generated sentences are tagged with; files bring their own tags."""
+    train: File | None = None
+    """Tagged sentences to learn from (CoNLL-U, universal tags); generated ones if not given."""
+    held_back: File | None = None
+    """Tagged sentences to measure on; a tenth of --train if not given."""
+    steps: int = 300
+    batch_size: int = 32
+    learning_rate: float = 3e-3
+    cell: CellName = "lstm"
+    """The recurrence."""
+    layers: int = 1
+    """Recurrent layers over the words."""
+    hidden_size: int = 64
+    """Units a layer and direction."""
+    embedding_size: int = 64
+    """Features a word."""
+    character_size: int = 24
+    """Features a character."""
+    character_hidden_size: int = 24
+    """Units of each reader of characters."""
+    characters: int = 12
+    """Characters read of a word: of a longer one the first third and the last two thirds of that many."""
+    dropout: float = 0.3
+    """Rate before and behind the recurrent layers, in [0, 1)."""
+    word_dropout: float = 0.25
+    """α: in training a word seen n times is read as unknown, with its spelling, with probability α / (α + n)."""
+    crf: bool = False
+    """Score tags together with their neighbours, by a conditional random field."""
+    buckets: int = 2
+    """Lengths that sentences are padded to: with more there is less padding, and more to compile."""
+    control: bool = True
+    """Train the tagger that reads from left to right only."""
+
+    def check(self, who: str) -> None:
+        """Refuses sizes and rates out of range."""
+        super().check(who)
+        check_sizes(who, self, "layers", "hidden_size", "embedding_size", "character_size", "character_hidden_size")
+        check_sizes(who, self, "characters", "buckets")
+        check_rates(who, self, "dropout")
+        check_not_negative(who, self, "word_dropout")
+        if self.train is not None:
+            check_left_out(who, self, "--train", "task")
+        if self.held_back is not None and self.train is None:
+            raise ValueError(f"{who}: expected --train with --held-back, got none. Name the sentences to learn from.")
+
+
+def main(options: Options) -> None:
+    """``python -m seqjax tag``."""
+    # Data: sentences, and everything in them as numbers.
+    with bad_input("tag"):
+        train, held_back = sentences(options)
+        code = Code.of(train, options.characters)
+    floor = scores(commonest(train, held_back), held_back)
+    measure = "f1" if "f1" in floor else "accuracy"
+    examples = [code.encode(sentence) for sentence in train]
+    lengths = np.array([len(example) for example in examples])
+    plan = tasks.buckets(lengths, options.buckets)
+    drawn = learning.numbered([examples], plan, options.batch_size, seed=options.seed)
+    seen = np.bincount(np.concatenate(examples)[:, 1], minlength=len(code.words))
+    forgotten = options.word_dropout / np.maximum(options.word_dropout + seen, 1e-9)
+
+    def batch_of(step: int) -> sj.Batch:
+        (padded,) = drawn(step).fields
+        ids = padded.values[..., 1]
+        unknown = learning.generator(options, step).random(ids.shape) < forgotten[ids]
+        ids[unknown] = code.words.encode([UNK])
+        return columns(padded)
+
+    # Model: the same twice, but for the direction.
+    taggers = {name: tagger(options, code, both_ways=name == BOTH) for name in (BOTH, ONE)[: 1 + options.control]}
+    params = beside.parameters(
+        {name: tagger.model.init for name, tagger in taggers.items()}, jax.random.key(options.seed)
+    )
+    memory = {name: tagger.model.initial_state(params[name], (options.batch_size,)) for name, tagger in taggers.items()}
+
+    # Training
+    def evaluate(params: dict[str, PyTree]) -> dict[str, float]:
+        found = {name: tag(tagger.answers, params[name], code, held_back) for name, tagger in taggers.items()}
+        return {
+            f"{kind}_{name}": value for name, tags in found.items() for kind, value in scores(tags, held_back).items()
+        }
+
+    facts = {"sentences": len(train), "held_back": len(held_back), "tags": list(code.tags.symbols), "floor": floor}
+    folder = Run.start("tag", options, facts | {"words": len(code.words)})
+    print(
+        f"{options.train or 'generated sentences'}: {len(train):,} sentences to learn from, {len(held_back):,} held "
+        f"back; {len(code.words):,} words, {len(code.tags)} tags; the commonest tag of each word: {told(floor)}; "
+        f"{len(plan.members)} shapes of batches, {plan.waste:.0%} padding"
+    )
+    outcome = learning.learn(
+        folder,
+        options,
+        learning.begin(options, params, memory, noise=options.dropout > 0),
+        beside.together({name: tagger.objective for name, tagger in taggers.items()}),
+        batch_of,
+        clip=beside.clip_each(options.clip),
+        work=options.batch_size,
+        unit="sentences",
+        evaluate=evaluate,
+        show_evaluation=f"{measure}: " + "  ".join(f"{label(name)} {{{measure}_{name}:.2%}}" for name in taggers),
+    )
+
+    # What came out
+    found = {name: tag(tagger.answers, outcome.params[name], code, held_back) for name, tagger in taggers.items()}
+    picture = learning.draw(
+        folder,
+        {label(name): f"{measure}_{name}" for name in taggers},
+        levels={"commonest tag of each word": floor[measure]},
+        y_label={"f1": "F1 of entities, held back", "accuracy": "share of tags right, held back"}[measure],
+        name=f"{measure}.png",
+    )
+    table = folder.folder / "confusion.png"
+    counts = {label(name): confusion(tags, held_back, code.tags) for name, tags in found.items()}
+    figure.confusion(table, counts, code.tags.symbols, x_label="tag found", y_label="true tag")
+    short = [i for i, sentence in enumerate(held_back) if len(sentence.words) <= SHOWN[1]]
+    for i in short[: SHOWN[0]]:
+        print("\n" + aligned(held_back[i], {name: tags[i] for name, tags in found.items()}))
+    print()
+    for name in taggers:
+        print(f"{label(name)}: {told({kind: outcome.numbers[f'{kind}_{name}'] for kind in floor})}")
+    print(f"commonest tag of each word: {told(floor)}; {outcome.steps} steps in {outcome.seconds:.0f} s")
+    print(f"run folder {folder.folder}, curves {picture}, confusion {table}")
+
+
+def sentences(options: Options) -> tuple[list[tasks.Sentence], list[tasks.Sentence]]:
+    """Sentences to learn from, and those held back."""
+    if options.train is not None:
+        read = tasks.read_conllu(options.train)
+        if options.held_back is not None:
+            return read, tasks.read_conllu(options.held_back)
+        if len(read) < 10:
+            raise BadInput(f"tag: expected at least 10 sentences in {options.train}, got {len(read)}. Give more.")
+        return read[: len(read) * 9 // 10], read[len(read) * 9 // 10 :]
+    problem = tasks.entity_sentences() if options.task == "entities" else tasks.part_of_speech_sentences()
+    rng = np.random.default_rng(options.seed)
+    both = [
+        [tasks.Sentence(tuple(pair.source), tuple(pair.target)) for pair in problem.draw(rng, count)]
+        for count in SENTENCES
+    ]
+    return both[0], both[1]
+
+
+class Tagger(NamedTuple):
+    """A model, what it is trained by, and the tags it answers."""
+
+    model: sj.Layer
+    objective: Objective
+    answers: Answers
+
+
+def tagger(options: Options, code: Code, *, both_ways: bool) -> Tagger:
+    """A reader of words and characters, tag by tag or with a conditional random field behind it."""
+    scores = models.tagger(
+        len(code.words),
+        len(code.tags),
+        embedding_size=options.embedding_size,
+        hidden_size=options.hidden_size,
+        characters=len(code.characters),
+        character_size=options.character_size,
+        character_hidden_size=options.character_hidden_size,
+        cell=CELLS[options.cell],
+        layers=options.layers,
+        both_ways=both_ways,
+        dropout=options.dropout,
+    )
+    if options.crf:
+        model, objective = models.crf_tagger(scores, len(code.tags)), models.crf_objective(scores)
+    else:
+        model, objective = scores, sj.objective(scores, sj.cross_entropy)
+
+    @jax.jit
+    def answers(params: PyTree, words: models.Words, mask: jax.Array) -> jax.Array:
+        _, ys = model.apply(params, model.initial_state(params, mask.shape[1:]), words, mask=mask)
+        return ys if options.crf else jnp.argmax(ys, -1)
+
+    return Tagger(model, objective, answers)

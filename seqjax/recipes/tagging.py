@@ -1,0 +1,118 @@
+"""Tagged sentences as numbers and back, and how good tags are: what the recipe `tag` is made of, but for its model."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import seqjax as sj
+from seqjax import models, tasks
+from seqjax.base import PyTree
+from seqjax.tasks.vocabulary import PAD, UNK, Vocabulary
+
+Answers = Callable[[PyTree, models.Words, jax.Array], jax.Array]  # (params, words, mask) -> tags, [T, B]
+
+
+class Code(NamedTuple):
+    """Vocabularies of lower-case words, characters and tags; how many characters of a word are read."""
+
+    words: Vocabulary
+    characters: Vocabulary
+    tags: Vocabulary
+    length: int
+
+    @classmethod
+    def of(cls, sentences: Sequence[tasks.Sentence], length: int) -> "Code":
+        """All that occurs in these sentences."""
+        words = [word for sentence in sentences for word in sentence.words]
+        return cls(
+            Vocabulary.build([map(str.lower, words)], specials=(PAD, UNK)),
+            Vocabulary.build(words, specials=(PAD, UNK)),
+            Vocabulary(sorted({tag for sentence in sentences for tag in sentence.tags})),
+            length,
+        )
+
+    def encode(self, sentence: tasks.Sentence) -> np.ndarray:
+        """``[t, 2 + length]``: tag (-1 if never seen), word and characters of each word."""
+        row = np.zeros((len(sentence.words), 2 + self.length), np.int32)
+        row[:, 0] = [self.tags.symbols.index(tag) if tag in self.tags else -1 for tag in sentence.tags]
+        row[:, 1] = self.words.encode(map(str.lower, sentence.words))
+        first = self.length // 3
+        for t, word in enumerate(sentence.words):
+            if len(word) > self.length:
+                word = word[:first] + word[first - self.length :]
+            row[t, 2 : 2 + len(word)] = self.characters.encode(word)
+        return row
+
+
+def columns(padded: tasks.Padded) -> sj.Batch:
+    """Rows of `Code.encode` side by side, as a batch."""
+    mask = np.arange(len(padded.values))[:, None] < padded.lengths
+    tags, ids, characters = padded.values[..., 0], padded.values[..., 1], padded.values[..., 2:]
+    return sj.Batch(models.Words(jnp.asarray(ids), jnp.asarray(characters)), tags, mask)
+
+
+def tag(answers: Answers, params: PyTree, code: Code, sentences: Sequence[tasks.Sentence]) -> list[tuple[str, ...]]:
+    """The tags found for each sentence."""
+    examples = [code.encode(sentence) for sentence in sentences]
+    plan = tasks.buckets(np.array([len(example) for example in examples]), 4)
+    found: list[tuple[str, ...]] = [()] * len(sentences)
+    for drawn in tasks.batches([examples], plan, 64, seed=0, epochs=1):
+        batch = columns(drawn.fields[0])
+        ys = np.asarray(answers(params, batch.xs, batch.mask))
+        for b, (i, length) in enumerate(zip(drawn.examples, drawn.fields[0].lengths)):
+            if i >= 0:
+                found[i] = tuple(code.tags.symbols[y] for y in ys[:length, b])
+    return found
+
+
+def scores(found: Sequence[Sequence[str]], sentences: Sequence[tasks.Sentence]) -> dict[str, float]:
+    """The share of tags that are right; F1 over whole entities too, where tags are BIO."""
+    true = [sentence.tags for sentence in sentences]
+    pairs = [pair for f, t in zip(found, true) for pair in zip(f, t)]
+    numbers = {"accuracy": sum(f == t for f, t in pairs) / len(pairs)}
+    if all(tag == "O" or tag[:2] in ("B-", "I-") for pair in pairs for tag in pair):
+        numbers["f1"] = tasks.span_f1(found, true).f1
+    return numbers
+
+
+def commonest(train: Sequence[tasks.Sentence], held_back: Sequence[tasks.Sentence]) -> list[tuple[str, ...]]:
+    """Tags without looking around: each word gets the tag it most often has, an unknown one the commonest of all."""
+    pairs = Counter(pair for sentence in train for pair in zip(*sentence))
+    of_word: dict[str, str] = {}
+    for (word, tag), _ in pairs.most_common():
+        of_word.setdefault(word, tag)
+    top = Counter(tag for sentence in train for tag in sentence.tags).most_common(1)[0][0]
+    return [tuple(of_word.get(word, top) for word in sentence.words) for sentence in held_back]
+
+
+def confusion(found: Sequence[Sequence[str]], sentences: Sequence[tasks.Sentence], tags: Vocabulary) -> np.ndarray:
+    """How often each true tag (row) was taken for which (column)."""
+    counts = Counter(pair for f, sentence in zip(found, sentences) for pair in zip(sentence.tags, f))
+    return np.array([[counts[true, other] for other in tags.symbols] for true in tags.symbols])
+
+
+def aligned(sentence: tasks.Sentence, found: dict[str, tuple[str, ...]]) -> str:
+    """Words, true tags and found ones, in columns; found ones only where they are wrong."""
+    rows = {"": sentence.words, "true": sentence.tags}
+    for name, tags in found.items():
+        rows[label(name)] = tuple(tag if tag != true else "·" for tag, true in zip(tags, sentence.tags))
+    widths = [max(map(len, column)) for column in zip(*rows.values())]
+    left = max(map(len, rows))
+    return "\n".join(
+        f"{name:{left}}  " + " ".join(f"{cell:{width}}" for cell, width in zip(row, widths)).rstrip()
+        for name, row in rows.items()
+    )
+
+
+def told(numbers: dict[str, float]) -> str:
+    """Measures in words."""
+    return ", ".join(f"{kind} {value:.2%}" for kind, value in numbers.items())
+
+
+def label(name: str) -> str:
+    """The name of a tagger in words."""
+    return name.replace("_", " ")

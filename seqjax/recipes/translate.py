@@ -1,0 +1,244 @@
+"""A translator: one network reads a sentence to its end, another writes the translation word by word.
+
+    p(y_t | y_1 … y_{t-1}, x) = softmax([h_t, c_t] W + b)      h_t = lstm([e(y_{t-1}), c_{t-1}], h_{t-1})
+    c_t = Σ_s α_ts m_s      α_t = softmax(score(h_t, m))       m = what the reader said at every word of x
+
+With attention the writer looks back at every word read; without, all it has is what the reader ends with. Beside it, on
+the same batches, the naive translator: one network that must say the n-th word as it reads the n-th.
+
+References:
+  Sutskever, Vinyals and Le (2014), Sequence to sequence learning with neural networks.
+  https://arxiv.org/abs/1409.3215
+  Cho et al. (2014), Learning phrase representations using RNN encoder-decoder. https://arxiv.org/abs/1406.1078
+  Bahdanau, Cho and Bengio (2015), Neural machine translation by jointly learning to align and translate.
+  https://arxiv.org/abs/1409.0473
+  Post (2018), A call for clarity in reporting BLEU scores. https://arxiv.org/abs/1804.08771
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import jax
+import numpy as np
+import sacrebleu
+
+import seqjax as sj
+from seqjax import models, tasks
+from seqjax.base import PyTree
+from seqjax.recipes import beside, figure, learning
+from seqjax.recipes.cells import CELLS, CellName
+from seqjax.recipes.learning import LearningOptions
+from seqjax.recipes.options import BadInput, File, bad_input, check_not_negative, check_rates, check_sizes
+from seqjax.recipes.run import Run
+from seqjax.recipes.translators import Languages, batch, looked_at, searching, word_by_word
+from seqjax.tasks.vocabulary import PAD, SPECIALS, UNK, Vocabulary
+
+GENERATED = 12_000
+SHOWN = 5
+MAIN, ALIGNED = "translator", "aligned"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(LearningOptions):
+    """Trains an encoder and a decoder to translate, and beside them a translator that goes word by word."""
+
+    data: File | None = None
+    """Pairs of sentences, one a line, separated by a tab; numbers spelled in English and French if not given."""
+    held_back: int = 500
+    """Sentences to measure on, none of which is learned from."""
+    longest: int = 20
+    """Pairs with more words on either side are left out."""
+    vocabulary: int = 10_000
+    """Words known of either language, the most frequent ones."""
+    context: Literal["state", "every-tick", "attention"] = "attention"
+    """What the decoder has of the source: the encoder's last state, that at every tick, or a look at every word."""
+    reverse: bool = False
+    """Read the source from its end."""
+    both_ways: bool = False
+    """Read the source in both directions."""
+    beam: int = 4
+    """Translations kept side by side in the search; 1 takes the likeliest word each time."""
+    length_penalty: float = 0.6
+    """0 ranks finished translations by log-probability, 1 nearly by its mean over words."""
+    steps: int = 500
+    batch_size: int = 64
+    learning_rate: float = 4e-3
+    cell: CellName = "lstm"
+    """The recurrence."""
+    layers: int = 1
+    """Recurrent layers of encoder and decoder."""
+    hidden_size: int = 128
+    """Units a layer."""
+    embedding_size: int = 64
+    """Features a word."""
+    dropout: float = 0.1
+    """Rate on embeddings and before the output, in [0, 1)."""
+    buckets: int = 3
+    """Pairs of lengths that pairs are padded to: with more there is less padding, and more to compile."""
+    control: bool = True
+    """Train the aligned translator beside it."""
+
+    def check(self, who: str) -> None:
+        """Refuses sizes and rates out of range."""
+        super().check(who)
+        check_sizes(who, self, "held_back", "longest", "vocabulary", "beam", "layers", "hidden_size", "embedding_size")
+        check_sizes(who, self, "buckets")
+        check_not_negative(who, self, "length_penalty")
+        if self.reverse and self.both_ways:
+            raise ValueError(f"{who}: expected --reverse or --both-ways, got both. One of them reads from the end.")
+        check_rates(who, self, "dropout")
+
+
+def main(options: Options) -> None:
+    """``python -m seqjax translate``."""
+    # Data: pairs of sentences as words, no source on both sides of the split.
+    with bad_input("translate"):
+        train, held_back = lines(options)
+        source = Vocabulary.build([p.source for p in train], specials=(PAD, UNK), limit=options.vocabulary)
+        target = Vocabulary.build([p.target for p in train], specials=SPECIALS, limit=options.vocabulary)
+    read, written = [source.encode(p.source) for p in train], [target.encode(p.target, eos=True) for p in train]
+    plan = tasks.buckets(np.array([(len(x), len(y)) for x, y in zip(read, written)]), options.buckets)
+    drawn = learning.numbered([read, written], plan, options.batch_size, seed=options.seed)
+
+    # Models
+    words = Languages(source, target)
+    model = encoder_decoder(options, words)
+    translators = {MAIN: searching(model, words, options.beam, options.length_penalty)}
+    if options.control:
+        translators[ALIGNED] = word_by_word(aligned(options, words), words)
+    params = beside.parameters({name: t.init for name, t in translators.items()}, jax.random.key(options.seed))
+    memory = {name: t.memory(params[name], options.batch_size) for name, t in translators.items()}
+
+    # Training
+    def batch_of(step: int) -> sj.Batch:
+        sources, targets = drawn(step).fields
+        return batch(sources, targets, words)
+
+    xs = tasks.pad([source.encode(p.source) for p in held_back])
+    blind = Counter(p.target for p in held_back).most_common(1)[0][1] / len(held_back)
+    length = max(map(len, written)) + 2
+
+    def evaluate(params: dict[str, PyTree]) -> dict[str, float]:
+        numbers: dict[str, float] = {}
+        for name, translator in translators.items():
+            found = translator.translate(params[name], xs, length)
+            exact = np.mean([f == p.target for f, p in zip(found, held_back)])
+            numbers |= {f"exact_{name}": float(exact), f"bleu_{name}": bleu(found, [p.text for p in held_back])}
+        return numbers
+
+    facts = {"pairs": len(train), "held_back": len(held_back), "source": len(source), "target": len(target)}
+    folder = Run.start("translate", options, facts, free=())
+    print(
+        f"{options.data or 'numbers in English and French'}: {len(train):,} pairs to learn from, {len(held_back):,} "
+        f"held back; {len(source):,} and {len(target):,} words; "
+        f"{len(plan.members)} shapes of batches, {plan.waste:.0%} padding"
+    )
+    outcome = learning.learn(
+        folder,
+        options,
+        learning.begin(options, params, memory, noise=options.dropout > 0),
+        beside.together({name: t.objective for name, t in translators.items()}),
+        batch_of,
+        clip=beside.clip_each(options.clip),
+        work=options.batch_size,
+        unit="pairs",
+        evaluate=evaluate,
+        show_evaluation="  ".join(
+            f"{name} exact {{exact_{name}:.1%}} BLEU {{bleu_{name}:.1f}}" for name in translators
+        ),
+    )
+
+    # What came out
+    picture = learning.draw(
+        folder,
+        {f"{name}": f"exact_{name}" for name in translators},
+        levels={"commonest answer": blind},
+        y_label="sentences translated exactly (share)",
+        name="exact.png",
+    )
+    found = {name: t.translate(outcome.params[name], xs, length) for name, t in translators.items()}
+    for i in range(min(SHOWN, len(held_back))):
+        print("\n" + " ".join(held_back[i].source) + "\n  = " + " ".join(held_back[i].target))
+        for name in translators:
+            right = found[name][i] == held_back[i].target
+            print(f"  {name + ':':12} {'✓' if right else ' '.join(found[name][i])}")
+    print()
+    for name in translators:
+        print(f"{name}: {{exact_{name}:.2%}} exact, BLEU (13a) {{bleu_{name}:.2f}}".format(**outcome.numbers))
+    print(f"always the commonest answer: {blind:.2%} exact; {outcome.steps} steps in {outcome.seconds:.0f} s")
+    if options.context == "attention":
+        longest = max(range(len(held_back)), key=lambda i: len(held_back[i].source) * (len(held_back[i].source) <= 14))
+        path = folder.folder / "attention.png"
+        weights, said = looked_at(model, words, outcome.params[MAIN], held_back[longest].source, length)
+        figure.attention(path, weights, held_back[longest].source, said)
+        print(f"where it looks {path}")
+    print(f"run folder {folder.folder}, curves {picture}")
+
+
+class Line(NamedTuple):
+    """A pair as words, and the target as it was written."""
+
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+    text: str
+
+
+def lines(options: Options) -> tuple[list[Line], list[Line]]:
+    """What to learn from, and what is held back: one translation of each of so many sources."""
+    if options.data is None:
+        drawn = tasks.number_spelling().draw(np.random.default_rng(options.seed), GENERATED)
+        read = [Line(tuple(pair.source), tuple(pair.target), " ".join(pair.target)) for pair in drawn]
+    else:
+        pairs = [(str(pair.source), str(pair.target)) for pair in tasks.read_pairs(options.data)]
+        read = [Line(tuple(tasks.words(x)), tuple(tasks.words(y)), y) for x, y in pairs]
+    of_source: dict[tuple[str, ...], list[Line]] = {}
+    for line in read:
+        if 0 < len(line.source) <= options.longest and 0 < len(line.target) <= options.longest:
+            of_source.setdefault(line.source, []).append(line)
+    if len(of_source) < options.held_back + options.batch_size:
+        raise BadInput(
+            f"translate: expected at least {options.held_back + options.batch_size} different sentences of at most "
+            f"{options.longest} words, to hold {options.held_back} back and fill a batch, got {len(of_source)}. "
+            "Give more pairs, or lower --held-back or --batch-size."
+        )
+    sources = list(of_source)
+    order = [sources[i] for i in np.random.default_rng(options.seed).permutation(len(sources))]
+    held_back = [of_source[source][0] for source in order[: options.held_back]]
+    return list(dict.fromkeys(line for source in order[options.held_back :] for line in of_source[source])), held_back
+
+
+def encoder_decoder(options: Options, words: Languages) -> models.Conditional:
+    """One network that reads and another that writes, each with its own parameters."""
+    return models.encoder_decoder(
+        len(words.source),
+        len(words.target),
+        options.hidden_size,
+        embedding_size=options.embedding_size,
+        context=options.context.replace("-", "_"),
+        cell=CELLS[options.cell],
+        layers=options.layers,
+        reverse_source=options.reverse,
+        both_ways=options.both_ways,
+        dropout=options.dropout,
+    )
+
+
+def aligned(options: Options, words: Languages) -> sj.Layer:
+    """One network in one direction that reads a word and writes a word."""
+    return models.tagger(
+        len(words.source),
+        len(words.target),
+        embedding_size=options.embedding_size,
+        hidden_size=options.hidden_size,
+        cell=CELLS[options.cell],
+        layers=options.layers,
+        both_ways=False,
+        dropout=options.dropout,
+    )
+
+
+def bleu(found: Sequence[Sequence[str]], texts: list[str]) -> float:
+    """BLEU of the corpus, words tokenised as mteval-v13a does."""
+    return sacrebleu.corpus_bleu([" ".join(sentence) for sentence in found], [texts], tokenize="13a").score

@@ -1,0 +1,118 @@
+"""Two kinds of translators as the recipe asks them: trained on batches of pairs, and put to use on sentences."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import seqjax as sj
+from seqjax import models, tasks
+from seqjax.base import PyTree
+from seqjax.tasks.vocabulary import SPECIALS, Vocabulary
+
+
+class Languages(NamedTuple):
+    """The vocabularies of both sides."""
+
+    source: Vocabulary
+    target: Vocabulary
+
+    @property
+    def specials(self) -> list[int]:
+        """The numbers of ``<pad>``, ``<unk>``, ``<bos>`` and ``<eos>`` in the target."""
+        return self.target.encode(SPECIALS).tolist()
+
+
+class Translator(NamedTuple):
+    """What is trained and asked: ``translate(params, sources, length) -> sentences of words``."""
+
+    init: Callable
+    memory: Callable
+    objective: Callable
+    translate: Callable[[PyTree, tasks.Padded, int], list[tuple[str, ...]]]
+
+
+def searching(model: models.Conditional, words: Languages, beam: int, length_penalty: float) -> Translator:
+    """An encoder and a decoder; translations are found by beam search."""
+    objective = models.conditional_objective(model, sj.cross_entropy)
+    pad, unk, bos, eos = words.specials
+
+    def translate(params: PyTree, sources: tasks.Padded, length: int) -> list[tuple[str, ...]]:
+        decoder_params, state = jax.jit(model.encode)(params, condition(sources))
+        found = sj.beam_search(
+            model.decoder,
+            decoder_params,
+            state,
+            jnp.full(len(sources.lengths), bos),
+            length=length,
+            width=min(beam, len(words.target)),
+            eos=eos,
+            length_penalty=length_penalty,
+            forbidden=[pad, unk, bos],
+        )
+        return decoded(found.symbols[0], words)
+
+    return Translator(
+        model.init,
+        lambda params, size: (),
+        lambda params, state, batch, key: objective(params, state, batch._replace(xs=batch.xs[:2]), key),
+        translate,
+    )
+
+
+def word_by_word(model: sj.Layer, words: Languages) -> Translator:
+    """A network that says a word at every word it reads: nothing that it has not read yet can help it."""
+    objective = sj.objective(model, sj.cross_entropy)
+
+    def translate(params: PyTree, sources: tasks.Padded, length: int) -> list[tuple[str, ...]]:
+        state = model.initial_state(params, (len(sources.lengths),))
+        return decoded(jax.jit(model.apply)(params, state, on_ticks(sources.values, length))[1].argmax(-1), words)
+
+    return Translator(
+        model.init,
+        lambda params, size: model.initial_state(params, (size,)),
+        lambda params, state, batch, key: objective(params, state, batch._replace(xs=batch.xs[2]), key),
+        translate,
+    )
+
+
+def batch(source: tasks.Padded, target: tasks.Padded, words: Languages) -> sj.Batch:
+    """Reads (source, target moved by one, source on the target's ticks), writes the target."""
+    moved = np.concatenate([np.full_like(target.values[:1], words.specials[2]), target.values[:-1]])
+    mask = np.arange(len(target.values))[:, None] < target.lengths
+    return sj.Batch((condition(source), moved, on_ticks(source.values, len(mask))), target.values, mask)
+
+
+def condition(source: tasks.Padded) -> models.Source:
+    """What the encoder reads."""
+    mask = np.arange(len(source.values))[:, None] < source.lengths
+    return models.Source(jnp.asarray(source.values), jnp.asarray(mask))
+
+
+def on_ticks(symbols: np.ndarray, length: int) -> np.ndarray:
+    """The source for ``length`` ticks, padding behind its end."""
+    return np.pad(symbols[:length], ((0, max(0, length - len(symbols))), (0, 0)))
+
+
+def decoded(symbols: jax.Array, words: Languages) -> list[tuple[str, ...]]:
+    """``[L, B]`` as sentences of words, up to the end of each."""
+    return [tuple(words.target.decode(column)) for column in np.asarray(symbols).T]
+
+
+def looked_at(
+    model: models.Conditional, words: Languages, params: PyTree, source: tuple[str, ...], length: int
+) -> tuple[np.ndarray, list[str]]:
+    """Where the decoder looks as it writes: weights ``[T, S]``, and the words it writes, likeliest each time."""
+    cell = sj.as_cell(model.decoder)
+    decoder_params, state = model.encode(params, condition(tasks.pad([words.source.encode(source)])))
+    *_, symbol, eos = words.specials
+    weights: list[np.ndarray] = []
+    said: list[str] = []
+    while symbol != eos and len(said) < length:
+        state, logits = cell.step(decoder_params, state, jnp.array([symbol]))
+        symbol = int(logits[0].argmax())
+        weights.append(np.asarray(state.weights[0]))
+        said.append(words.target.symbols[symbol])
+    return np.array(weights), said

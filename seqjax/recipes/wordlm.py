@@ -1,0 +1,270 @@
+"""A word language model: the probability of sentences, the words that may come next, sentences of its own.
+
+    p(w_1 … w_n <eos>) = Π_t p(w_t | w_1 … w_{t-1}) · p(<eos> | w_1 … w_n)      p(w_t | …) = softmax(h_t W + b)
+
+Every sentence starts from nothing: a state and an input of zeros. Rare words are read and predicted as <unk>. With
+--preset the model, its training and its carried state are those of Zaremba, Sutskever and Vinyals.
+
+References:
+  Mikolov et al. (2010), Recurrent neural network based language model.
+  https://doi.org/10.21437/Interspeech.2010-343
+  Zaremba, Sutskever and Vinyals (2014), Recurrent neural network regularization. https://arxiv.org/abs/1409.2329
+"""
+
+import dataclasses
+import functools
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import seqjax as sj
+from seqjax import models
+from seqjax.base import PyTree
+from seqjax.recipes import charlm, learning, words
+from seqjax.recipes.cells import CELLS, CellName
+from seqjax.recipes.learning import LearningOptions
+from seqjax.recipes.options import (
+    BadInput,
+    File,
+    Folder,
+    bad_input,
+    check_left_out,
+    check_positive,
+    check_rates,
+    check_sizes,
+)
+from seqjax.recipes.run import Run
+from seqjax.recipes.speaker import Speaker
+from seqjax.recipes.text import log_loss, ngram_nats, restart, scorer
+from seqjax.tasks import streams
+from seqjax.tasks.vocabulary import Vocabulary
+
+SENTENCES, SHOWN = 6, 3  # written at the end; shown with words swapped
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(LearningOptions):
+    """Trains a word language model, ranks sentences and writes some with it."""
+
+    text: File | None = None
+    """Any UTF-8 text, a sentence a line; the documentation of Python's standard library if not given."""
+    split: Literal["marks", "blanks"] = "marks"
+    """Set punctuation apart, or take what blanks separate (texts split already, such as Penn Treebank)."""
+    lower: bool = False
+    """Read the text in small letters."""
+    vocabulary: int = 5000
+    """Words known, <unk> and <eos> included: the most frequent ones that occur twice."""
+    preset: Literal["none", "small", "medium", "large"] = "none"
+    """Of Zaremba et al.: decides all sizes, rates and the clipping; give --steps and --vocabulary yourself."""
+    steps: int = 1500
+    cell: CellName = "lstm"
+    """The recurrence."""
+    layers: int = 1
+    """Recurrent layers."""
+    hidden_size: int = 160
+    """Units a layer."""
+    embedding_size: int = 96
+    """Features a word."""
+    dropout: float = 0.3
+    """Rate before and behind the recurrent layers, in [0, 1)."""
+    batch_size: int = 32
+    """Streams side by side."""
+    window: int = 32
+    """Words from update to update, through which gradients flow."""
+    learning_rate: float = 5e-3
+    rank: tuple[str, ...] = ()
+    """Sentences to order by their probability."""
+    prompt: tuple[str, ...] = ()
+    """Beginnings to name the likeliest next words for; the commonest pairs of words if not given."""
+    temperature: float = 0.8
+    """Of the sentences written: 1 draws from the model's own distribution."""
+    characters: Folder | None = None
+    """The folder of a charlm run, to compare with in bits a character."""
+
+    def check(self, who: str) -> None:
+        """Refuses sizes and rates out of range."""
+        super().check(who)
+        check_sizes(who, self, "vocabulary", "layers", "hidden_size", "embedding_size", "window")
+        check_rates(who, self, "dropout")
+        check_positive(who, self, "temperature")
+        if self.preset != "none":
+            decided = ("cell", "layers", "hidden_size", "embedding_size", "dropout", "batch_size", "window")
+            check_left_out(who, self, f"--preset {self.preset}", *decided, "learning_rate", "clip")
+
+
+def main(options: Options) -> None:
+    """``python -m seqjax wordlm``."""
+    # Data: sentences as one stream of words, and the part that is never trained on.
+    with bad_input("wordlm"):
+        text = words.read("wordlm", options.text, at=options.split, lower=options.lower)
+        vocabulary = words.vocabulary_of(text, options.vocabulary)
+    train, held_back = (words.number(vocabulary, part) for part in (text.train, text.held_back))
+    floors = {
+        name: np.exp(ngram_nats(train, held_back, len(vocabulary), n)) for n, name in ((1, "unigram"), (2, "bigram"))
+    }
+    spelling = words.unknown_nats(vocabulary, text)
+    beside = {} if options.characters is None else {"characters": character_row(options.characters, text)}
+
+    # Model and training: windows of streams, the state carried from each to the next.
+    used, method = set_up(options, vocabulary, len(train))
+    end = vocabulary.eos if options.preset == "none" else None
+    windows = windows_of("wordlm", train, used.batch_size, used.window, end)
+    model = method.model
+    params = model.init(jax.random.key(options.seed))
+    memory = model.initial_state(params, (used.batch_size,))
+    measure = scorer(model)
+
+    def evaluate(params: PyTree) -> dict[str, float]:
+        nats, count = log_loss(measure, model, params, held_back, columns=16, lead=64, end=end)
+        bits = sj.bits_per_character(nats + spelling, words.characters(text.held_back))
+        return {"validation_perplexity": float(np.exp(nats / count)), "validation_bits": bits}
+
+    facts = {"sha256": words.digest(text), "vocabulary": len(vocabulary), "floors": floors}
+    folder = Run.start("wordlm", options, facts, free=("text", "rank", "prompt", "temperature", "characters"))
+    (folder.folder / "text.txt").write_text(text.text, "utf-8")
+    missing = float(np.mean(held_back == vocabulary.unk))
+    print(
+        f"{options.text or 'documentation of the standard library'}: {len(train):,} words to learn from, "
+        f"{len(held_back):,} held back, {len(vocabulary):,} known, {missing:.1%} of those held back are not\n"
+        f"perplexity of the unigram model {floors['unigram']:.1f}, of the bigram model {floors['bigram']:.1f}; "
+        f"model: {learning.parameter_count(params):,} parameters"
+    )
+    per_window = 1 if method.divide_by == "count" else used.window
+    outcome = learning.learn(
+        folder,
+        used,
+        learning.begin(used, params, memory, optimizer=method.optimizer, noise=True),
+        sj.truncated(model, sj.cross_entropy, used.window),
+        lambda step: windows[step % len(windows)],
+        goes_on=lambda step: step % len(windows) > 0,
+        optimizer=method.optimizer,
+        clip=method.clip,
+        divide_by=method.divide_by,
+        show="perplexity {perplexity:.1f}",
+        extra=lambda loss: {"perplexity": jnp.exp(loss / per_window)},
+        work=used.batch_size * used.window,
+        unit="words",
+        evaluate=evaluate,
+        show_evaluation="validation perplexity {validation_perplexity:.2f} {validation_bits:.3f} bits/char",
+    )
+
+    # What came out
+    speaker = Speaker(model, outcome.params, vocabulary)
+    print("\nlikeliest next words:")
+    split = functools.partial(words.split, at=options.split, lower=options.lower)
+    for prompt in map(split, options.prompt or commonest_pairs(text.train)):
+        following = "  ".join(f"{word} {p:.3f}" for word, p in speaker.next_words(prompt, 6))
+        print(f"  {' '.join(prompt) + ' …':24}{following}")
+    print("\nsentences by their probability (ln p):")
+    for sentence, score in speaker.ranked(list(map(split, options.rank))):
+        print(f"  {score:9.2f}  {words.told(sentence)}")
+    duels = speaker.against_swapped(text.held_back, np.random.default_rng(options.seed))
+    for duel in [] if options.rank else duels[:SHOWN]:
+        print(
+            f"  {duel.score:9.2f}  {words.told(duel.sentence)}\n  {duel.swapped_score:9.2f}  {words.told(duel.swapped)}"
+        )
+    print("\nsentences of its own:")
+    for sentence in speaker.written(SENTENCES, temperature=options.temperature, seed=options.seed):
+        print(f"  {words.told(sentence)}")
+    print(
+        f"\nof {len(duels)} sentences held back, {share([duel.score > duel.swapped_score for duel in duels])} are "
+        "likelier than with two neighbouring words swapped (chance 50%)"
+    )
+    rows = {"words": (outcome.numbers["validation_bits"], len(held_back), outcome.seconds)}
+    rows |= beside
+    for name, (bits, ticks, seconds) in rows.items():
+        print(f"{name + ':':12} {bits:.4f} bits a character in {ticks:,} ticks; {seconds:.0f} s of training")
+    print(
+        f"validation perplexity {outcome.numbers['validation_perplexity']:.2f}; unigram model {floors['unigram']:.2f}, "
+        f"bigram model {floors['bigram']:.2f}; {outcome.steps} steps in {outcome.seconds:.0f} s"
+    )
+    picture = learning.draw(
+        folder,
+        {"training": "perplexity", "validation": "validation_perplexity"},
+        levels={f"{name} model, validation": level for name, level in floors.items()},
+        x_scale=used.batch_size * used.window / 1e6,
+        x_label="words read (millions)",
+        y_label="perplexity (words)",
+        y_scale="log",
+        name="perplexity.png",
+    )
+    print(f"run folder {folder.folder}, learning curve {picture}")
+
+
+class Method(NamedTuple):
+    """A model and how it is trained; None for what `learning.learn` does by itself."""
+
+    model: sj.Layer
+    optimizer: optax.GradientTransformation | None
+    clip: optax.GradientTransformation | None
+    divide_by: str | float
+
+
+def set_up(options: Options, vocabulary: Vocabulary, count: int) -> tuple[Options, Method]:
+    """The options with a preset's numbers in place, and the model of the options or of the preset."""
+    if options.preset == "none":
+        model = models.language_model(
+            len(vocabulary),
+            options.hidden_size,
+            embedding_size=options.embedding_size,
+            cell=CELLS[options.cell],
+            layers=options.layers,
+            dropout=options.dropout,
+        )
+        return options, Method(model, None, None, "count")
+    draft = models.zaremba(options.preset, len(vocabulary), updates_per_epoch=1)
+    updates = max(1, (count // draft.batch_size - 1) // draft.window)
+    preset = models.zaremba(options.preset, len(vocabulary), updates_per_epoch=updates)
+    print(f"{options.preset}: {updates:,} updates an epoch; the paper trains {preset.epochs} epochs")
+    used = dataclasses.replace(options, batch_size=preset.batch_size, window=preset.window)
+    return used, Method(preset.model, preset.optimizer, preset.clip, preset.divide_by)
+
+
+def windows_of(who: str, train: np.ndarray, batch_size: int, window: int, end: int | None) -> list[sj.Batch]:
+    """The windows of contiguous streams, in order; behind every symbol ``end`` the model starts anew."""
+    if len(train) < batch_size * (window + 1):
+        raise BadInput(
+            f"{who}: expected a text of which nine tenths are at least {batch_size * (window + 1):,} symbols, to fill "
+            f"{batch_size} streams of one window of {window}, got {len(train):,}. "
+            "Give a longer text, or lower --batch-size or --window."
+        )
+    columns = streams(train, batch_size)
+    ticks = (len(columns) - 1) // window * window
+    xs, reset = restart(columns[:ticks], end)
+    return list(sj.windows(sj.Batch(xs, columns[1 : ticks + 1], None, reset), window))
+
+
+def share(which: Sequence[bool]) -> str:
+    """How many of them, in percent."""
+    return f"{np.mean(which):.1%}" if which else "none"
+
+
+def commonest_pairs(sentences: Sequence[Sequence[str]]) -> list[str]:
+    """The four pairs of words that most often begin a sentence's first ten words."""
+    pairs = Counter(
+        " ".join(s[i : i + 2])
+        for s in sentences
+        for i in range(min(9, len(s) - 1))
+        if s[i].isalpha() and s[i + 1].isalpha()
+    )
+    return [pair for pair, _ in pairs.most_common(4)]
+
+
+def character_row(folder: str, text: words.Words) -> tuple[float, int, float]:
+    """Bits a character on the text held back, ticks and seconds of training of a charlm run on the same text."""
+    run = Run.open("charlm", folder)
+    if run.config["facts"].get("sha256") != words.digest(text):
+        raise BadInput(
+            f"wordlm: expected --characters to be a charlm run on the text.txt of this run, got {folder}, of another "
+            "text. Train one by python -m seqjax charlm --text RUN/text.txt."
+        )
+    model, params, vocabulary = charlm.trained(folder)
+    numbers = vocabulary.encode(text.text[-words.characters(text.held_back) - 1 :])
+    nats, count = log_loss(scorer(model), model, params, numbers, columns=32, lead=256)
+    seconds = max(record.get("seconds", 0.0) for record in run.metrics())
+    return sj.bits_per_character(nats / count), count, seconds

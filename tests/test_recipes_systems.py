@@ -1,0 +1,108 @@
+"""The recipes of systems made by design: what they print, log and draw, and how they refuse."""
+
+import json
+
+import jax
+import pytest
+
+from seqjax.__main__ import main
+
+TREEBANK = """\
+1\tthe\t_\tDET\t_
+2\tdog\t_\tNOUN\t_
+3\tbarks\t_\tVERB\t_
+
+1\tthe\t_\tDET\t_
+2\tcat\t_\tNOUN\t_
+3\tsees\t_\tVERB\t_
+4\tthe\t_\tDET\t_
+5\tdog\t_\tNOUN\t_
+"""
+
+
+@pytest.fixture(autouse=True)
+def _standard():
+    """Optax multiplies floats by integers of its own."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def conllu(text):
+    """All ten columns."""
+    return "\n".join("\t".join([*line.split("\t"), *"_____"]) if line else "" for line in text.split("\n"))
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_hmm_tag_prints_the_textbook_figures(tmp_path, capsys):
+    assert main(["hmm-tag", "--run-dir", str(tmp_path / "run")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    john = next(line for line in lines if line.startswith("John"))
+    assert john.split()[1:] == ["Noun", "0.020", "0.961", "0.020", "0.003", "0.995", "0.003", "0.277", "0.447", "0.277"]
+    assert any("ln P(words) = -3.2447" in line for line in lines)
+    assert any("John/Noun hit/Verb the/Det ball/Noun" in line for line in lines)
+    assert (tmp_path / "run" / "lattice.png").stat().st_size > 5000
+
+
+def test_hmm_tag_learns_from_a_treebank(tmp_path, capsys):
+    path = tmp_path / "a.conllu"
+    path.write_text(conllu(TREEBANK))
+    arguments = ["--train", str(path), "--held-back", str(path), "--sentence", "the dog bites", "--paths", "1"]
+    assert main(["hmm-tag", *arguments, "--run-dir", str(tmp_path / "run")]) == 0
+    assert "the/DET dog/NOUN bites/VERB" in capsys.readouterr().out
+    (record,) = metrics(tmp_path / "run")
+    assert record["best_path"] == 1
+    assert record["unknown_share"] == 3 / 8
+
+
+def test_automaton_is_compiled_and_read_back(tmp_path, capsys):
+    arguments = ["--pattern", "(a|b)*a", "--steps", "150", "--learning-rate", "0.03", "--batch-size", "16"]
+    assert main(["automaton", *arguments, "--run-dir", str(tmp_path / "run")]) == 0
+    out = capsys.readouterr().out
+    assert "a minimal automaton of 2 states" in out
+    assert "compiled: 5 threshold units, 0 wrong answers" in out
+    assert "the same language" in out
+    last = metrics(tmp_path / "run")[-1]
+    assert last["wrong"] == 0
+    assert last["automaton_accuracy"] == 1
+    assert (tmp_path / "run" / "automaton.png").stat().st_size > 5000
+
+
+def test_reservoir_runs_freely(tmp_path, capsys):
+    arguments = ["--units", "80", "--connections", "8", "--train", "600", "--free", "50", "--reservoirs", "2"]
+    assert main(["reservoir", *arguments, "--run-dir", str(tmp_path / "run")]) == 0
+    assert "median" in capsys.readouterr().out
+    records = metrics(tmp_path / "run")
+    assert len(records) == 2
+    assert max(record["error"] for record in records) < 0.02  # the variance is .05
+    assert (tmp_path / "run" / "free_run.png").stat().st_size > 5000
+
+
+BAD = {
+    "empty sentence": (["hmm-tag", "--sentence", " "], "hmm-tag: expected --sentence to hold at least one word"),
+    "no model": (["hmm-tag", "--held-back", "x"], "hmm-tag: expected --train with --held-back, got none"),
+    "no file": (["hmm-tag", "--train", "nowhere"], "hmm-tag: nowhere: expected a file, got none"),
+    "no word twice": (
+        ["hmm-tag", "--train", "one.conllu"],
+        "hmm-tag: learn: expected a word or an ending that comes twice, got none. Give more sentences.",
+    ),
+    "pattern": (["automaton", "--pattern", "(a"], "automaton: regex: expected ')' at position 2 of '(a', got the end"),
+    "sizes": (["automaton", "--steps", "0"], "automaton: expected --steps to be a whole number of at least 1"),
+    "leak": (["reservoir", "--leak", "2"], "reservoir: echo_state: expected a leak above 0 and up to 1, got 2.0"),
+    "short": (["reservoir", "--series", "short.txt"], "reservoir: expected a series of at least 2501 values"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence(case, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "short.txt").write_text("1.0\n2.0\n")
+    (tmp_path / "one.conllu").write_text(conllu("1\tdog\t_\tNOUN\t_\n"))
+    arguments, message = BAD[case]
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert len(captured.err.strip().splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
