@@ -77,6 +77,7 @@ from seqjax.transforms.initial_states import (
     learned_initial_state,
     random_initial_state,
 )
+from seqjax.transforms.memoryless import memoryless
 from seqjax.transforms.regularizers import recurrent_dropout, variational_dropout, weight_drop, zoneout
 from seqjax.transforms.trajectory import perturbed, with_states, zero_perturbation
 from seqjax.truncated import truncated, windows
@@ -175,6 +176,7 @@ __all__ = [
     "lstm_1997",
     "masks",
     "mean_squared_error",
+    "memoryless",
     "models",
     "multi_label_cross_entropy",
     "multiplicative_lstm",

@@ -68,6 +68,11 @@ CELLS: dict[str, CellCase] = {
     "slstm": CellCase(lambda: sj.slstm(D, H, 2)),
     "bias_in_blocks": CellCase(lambda: sj.gru(D, H, b_init=sj.initializers.only("z"), inner_bias=False)),
     "stack": CellCase(lambda: sj.stack(sj.lstm(D, H), sj.gru(H, 2))),
+    "memoryless": CellCase(lambda: sj.memoryless(lambda w, x: jnp.tanh(x @ w), lambda key: jnp.ones((D, H)))),
+    "symbols": CellCase(
+        lambda: sj.stack(sj.memoryless(lambda w, x: w[x], lambda key: jnp.ones((2, D))), sj.lstm(D, H)),
+        lambda key, shape: jax.random.randint(key, shape, 0, 2),
+    ),
     "residual": CellCase(lambda: sj.residual(sj.lstm(H, H)), draw_square),
     "zoneout": CellCase(lambda: sj.zoneout(sj.lstm(D, H), sj.LSTMState(h=0.05, c=0.3))),
     "variational_dropout": CellCase(lambda: sj.variational_dropout(sj.elman(D, H), 0.4)),

@@ -18,7 +18,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from seqjax.base import PyTree
-from seqjax.engines import jaxprs
+from seqjax.engines import jaxprs, tables
 from seqjax.engines.jaxprs import Equation, Var
 
 # Recomputed where they are read, so that a mask of shape [B] is not kept as [T, B, h].
@@ -81,6 +81,11 @@ def trace_tick(step: Callable, params: PyTree, state: PyTree, xs: PyTree) -> Tic
     sums: dict = {}
     recurrent = jaxprs.dependent(closed.jaxpr.eqns, closed.jaxpr.invars[n : n + m])
     closed = jaxprs.inline(closed, avals, lambda e, inputs: jaxprs.split_sum(e, inputs, sums, recurrent))
+    if flat_xs:
+        rows: dict = {}
+        moving = jaxprs.dependent(closed.jaxpr.eqns, closed.jaxpr.invars[n:])
+        ticks = flat_xs[0].shape[0]
+        closed = jaxprs.inline(closed, avals, lambda e, inputs: tables.multiply_first(e, inputs, rows, moving, ticks))
     jaxpr = closed.jaxpr
     jaxpr = jaxpr.replace(eqns=jaxprs.needed(jaxpr.eqns, jaxpr.outvars))
     variables = list(jaxpr.invars)
