@@ -29,8 +29,7 @@ class TorchModel(torch.nn.Module):
     def __init__(self, params: tuple, options: charlm.Options):
         """Copies the weights of our model."""
         super().__init__()
-        (table,), lstm, dense = (jax.tree.leaves(p) for p in params if jax.tree.leaves(p))
-        w_x, w_h, b = lstm
+        (table, w_x, w_h, b), dense = (jax.tree.leaves(p) for p in params if jax.tree.leaves(p))
         weight, bias = sorted(dense, key=lambda leaf: -leaf.ndim)
         self.embedding = torch.nn.Embedding(*table.shape)
         self.lstm = torch.nn.LSTM(w_x.shape[0], options.hidden_size)

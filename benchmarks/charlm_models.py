@@ -14,6 +14,7 @@ import optax
 
 import seqjax as sj
 from benchmarks import peers, problem
+from seqjax.models.language_model import SymbolParams
 
 LEARNING_RATE, CLIP = 2e-3, 1.0
 CELLS = {"lstm": sj.lstm, "gru": sj.gru}
@@ -50,9 +51,12 @@ class Trainer(NamedTuple):
 
 def layer(model: Model) -> sj.Layer:
     """The model in our terms."""
-    recurrent = [sj.recurrent(CELLS[model.cell](*sizes)) for sizes in model.sizes()]
-    return sj.serial(
-        sj.embedding(model.symbols, model.embedding_size), *recurrent, sj.dense(model.hidden_size, model.symbols)
+    return sj.models.language_model(
+        model.symbols,
+        model.hidden_size,
+        embedding_size=model.embedding_size,
+        cell=CELLS[model.cell],
+        layers=model.layers,
     )
 
 
@@ -112,7 +116,8 @@ def flax(model: Model) -> Trainer:
 
     network = Network()
     optimizer = optax.chain(optax.clip_by_global_norm(CLIP), optax.adam(LEARNING_RATE))
-    embedding, *recurrent, dense = start(model)
+    (embedding, first), *others, dense = start(model)
+    recurrent = [first, *others]
     params = {
         "embedding": {"embedding": embedding.w},
         "dense": {"kernel": dense.w, "bias": dense.b},
@@ -141,9 +146,9 @@ def flax(model: Model) -> Trainer:
         return value
 
     def named() -> dict[str, np.ndarray]:
-        recurrent = [convert.unload(model.cell, params[name]) for name in names]
+        first, *others = (convert.unload(model.cell, params[name]) for name in names)
         dense = sj.DenseParams(params["dense"]["kernel"], params["dense"]["bias"])
-        return problem.named((sj.EmbeddingParams(params["embedding"]["embedding"]), *recurrent, dense))
+        return problem.named(((SymbolParams(params["embedding"]["embedding"]), first), *others, dense))
 
     return Trainer(step, named)
 
@@ -153,7 +158,7 @@ def torch(model: Model) -> Trainer:
     import torch
 
     convert = peers.find("torch")
-    embedding, *recurrent, dense = jax.tree.map(np.asarray, start(model))
+    (embedding, first), *others, dense = jax.tree.map(np.asarray, start(model))
     embed = torch.nn.Embedding(model.symbols, model.embedding_size).to(convert.DEVICE)
     rnn = convert.MODULES[model.cell](model.embedding_size, model.hidden_size, model.layers).to(convert.DEVICE)
     out = torch.nn.Linear(model.hidden_size, model.symbols).to(convert.DEVICE)
@@ -161,7 +166,7 @@ def torch(model: Model) -> Trainer:
         embed.weight.copy_(torch.from_numpy(np.array(embedding.w)))
         out.weight.copy_(torch.from_numpy(np.array(dense.w.T)))
         out.bias.copy_(torch.from_numpy(np.array(dense.b)))
-    for number, params in enumerate(recurrent):
+    for number, params in enumerate([first, *others]):
         convert.load(rnn, params, number)
         second = getattr(rnn, f"bias_hh_l{number}")
         if model.cell == "lstm":
@@ -189,8 +194,8 @@ def torch(model: Model) -> Trainer:
         return loss.detach()
 
     def named() -> dict[str, np.ndarray]:
-        recurrent = [convert.effective(model.cell, rnn, n) for n in range(model.layers)]
+        first, *others = (convert.effective(model.cell, rnn, n) for n in range(model.layers))
         dense = sj.DenseParams(convert.numpy(out.weight).T, convert.numpy(out.bias))
-        return problem.named((sj.EmbeddingParams(convert.numpy(embed.weight)), *recurrent, dense))
+        return problem.named(((SymbolParams(convert.numpy(embed.weight)), first), *others, dense))
 
     return Trainer(step, named)

@@ -5,6 +5,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from laws import assert_close
 
@@ -28,7 +29,7 @@ def log_softmax(x):
 def test_language_model_is_its_parts():
     """Embedding, two cells, output: composed by hand."""
     symbols = jnp.array([[0, 3], [2, 4], [1, 1]])
-    embedding, (one, two), readout = PARAMS
+    (embedding, one), two, readout = PARAMS
     hs = embedding.w[symbols]
     for cell, p in ((sj.gru(3, 6), one), (sj.gru(6, 6), two)):
         _, hs = sj.unroll(cell, p, cell.initial_state(p, (2,)), hs)
@@ -73,8 +74,8 @@ def test_dropout_between_layers_only_with_a_key():
     assert np.abs(quiet - run(model, params, symbols, key=jax.random.key(1))).max() > 1e-3
     plain = models.language_model(V, 6, layers=2)
     dense = params[2]
-    cells = (params[1][1], params[1][3])
-    assert_close(quiet, run(plain, (params[0], cells, dense), symbols))
+    one, two = params[1][1], params[1][3]
+    assert_close(quiet, run(plain, ((params[0], one), two, dense), symbols))
 
 
 def test_fixed_window_model_by_its_equation():
@@ -130,6 +131,39 @@ def test_log_probability_perplexity_and_ranking():
     np.testing.assert_allclose(decoded.log_probs, again, rtol=1e-10)
 
 
+def test_the_pear_in_the_salad():
+    """C4: what sounds alike is told apart by the words around it, and no probability leaks to what never follows."""
+    apart = ["the apple and pear salad", "a pair of shoes", "the pair of socks", "an apple and pear salad"]
+    vocabulary = sj.tasks.Vocabulary.build([line.split() for line in apart])
+    texts = [vocabulary.encode(line.split(), bos=True, eos=True) for line in apart]
+    symbols, lengths = sj.tasks.pad(texts)
+    batch = sj.Batch(symbols[:-1], symbols[1:], np.arange(len(symbols) - 1)[:, None] < lengths - 1)
+    model, optimizer = models.language_model(len(vocabulary), 12, cell=sj.gru), optax.adam(3e-2)
+    train = sj.train_state(model.init(jax.random.key(0)), optimizer)
+    step = sj.train_step(sj.objective(model, sj.cross_entropy), optimizer)
+    for _ in range(60):
+        train, _, metrics = step(train, model.initial_state(train.params, (4,)), batch)
+    assert models.perplexity(metrics.tally) < 1.6
+    candidates = [f"the apple and {word} salad".split() for word in ("pair", "pear")]
+    encoded = [vocabulary.encode(c, eos=True) for c in candidates]
+    order, scores = models.rank(model, train.params, encoded, first=vocabulary.bos)
+    assert order.tolist() == [1, 0]
+    assert scores[0] - scores[1] > 2
+    read = vocabulary.encode(["the", "apple", "and"], bos=True)
+    table = models.next_symbols(model, train.params, read, 3)
+    assert vocabulary.symbols[table.symbols[0]] == "pear"
+    assert table.probs[0] > 0.9
+
+
+def test_a_symbol_outside_the_vocabulary_has_no_probability():
+    for wrong in (-1, V):
+        symbols = np.array([[2, 2], [wrong, 3], [1, 1]])
+        found = models.log_probability(MODEL, PARAMS, symbols, first=BOS)
+        assert np.isnan(found).tolist() == [True, False]
+        masked = models.log_probability(MODEL, PARAMS, symbols, first=BOS, lengths=[1, 3])
+        assert np.isfinite(masked).all()
+
+
 def test_writing_from_nothing_without_the_unknown():
     """C4: zero state, zero first input, <unk> masked, stop at <eos>; scores are those of the model itself."""
     unk = 2
@@ -142,9 +176,9 @@ def test_writing_from_nothing_without_the_unknown():
     scores = models.log_probability(MODEL, PARAMS, symbols, first=models.NOTHING, lengths=lengths)
     np.testing.assert_allclose(decoded.log_probs, scores, rtol=1e-10)
     first = np.exp(log_softmax(run(MODEL, PARAMS, jnp.array([models.NOTHING])))[0])
-    _, (one, _), _ = PARAMS
+    (_, one), two, _ = PARAMS
     _, h = sj.gru(3, 6).step(one, jnp.zeros(6), jnp.zeros(3))
-    _, h = sj.gru(6, 6).step(PARAMS[1][1], jnp.zeros(6), h)
+    _, h = sj.gru(6, 6).step(two, jnp.zeros(6), h)
     np.testing.assert_allclose(first, jax.nn.softmax(h @ PARAMS[2].w + PARAMS[2].b), rtol=1e-10)
 
 
@@ -246,9 +280,10 @@ def test_outputs_train_and_decode():
         assert not np.asarray(ys)[~np.asarray(MASK)].any()
         decoded = sj.sample(layer, params, state, 0, length=3)
         assert decoded.symbols.shape == (3, 2)
-        if softmax is not None:
-            _, noisy = objective(params, state, batch, jax.random.key(0))
-            assert np.isfinite(noisy.sum)
+        _, noisy = objective(params, state, batch, jax.random.key(0))
+        assert np.isfinite(noisy.sum)
+        for wrong in (-1, N):
+            assert np.isnan(softmax.loss(params[1], HS, TARGETS.at[0, 0].set(wrong), MASK).sum)
 
 
 @pytest.mark.parametrize(
@@ -259,6 +294,9 @@ def test_outputs_train_and_decode():
         (lambda: models.language_model(5, 4, embedding_size=3, tied=True), ValueError, "embedding_size=4 like"),
         (lambda: models.language_model(5, 4, dropout=1.0), ValueError, "deep: expected a rate of at least 0"),
         (lambda: models.rank(MODEL, PARAMS, [[1], []], first=0), ValueError, "rank: expected sequences of at"),
+        (lambda: models.rank(MODEL, PARAMS, [[1], [2, V]], first=0), ValueError, r"known symbols, got \[2, 5\], whose"),
+        (lambda: models.rank(MODEL, PARAMS, [[1], [-1, 2]], first=0), ValueError, r"known symbols, got \[-1, 2\]"),
+        (lambda: models.next_symbols(MODEL, PARAMS, jnp.zeros((0, 2), int), 2), ValueError, r"got shape \(0, 2\)"),
         (lambda: models.next_symbols(MODEL, PARAMS, jnp.array([0]), 6), ValueError, "most the vocabulary's 5"),
         (lambda: models.log_probability(MODEL, PARAMS, jnp.ones(3), first=0), TypeError, "expected integers"),
         (lambda: models.log_probability(MODEL, PARAMS, [[1, 1]], first=0, lengths=[1]), ValueError, "lengths of"),

@@ -80,6 +80,27 @@ def test_receptive_field_is_exactly_what_is_stated():
         np.testing.assert_array_equal(xs_seen, np.arange(field + 4) >= 4)
 
 
+def test_a_streamed_network_equals_the_whole():
+    """C13: three blocks with weight norm, tick by tick, in uneven chunks and at once; then as a writer of symbols."""
+    model = sj.serial(sj.embedding(5, 2), sj.models.temporal_convolution(2, [3, 3, 4], width=3), sj.dense(4, 5))
+    params = perturbed(model.init(jax.random.key(0)), jax.random.key(1))
+    symbols = jax.random.randint(jax.random.key(2), (40, B), 0, 5, jnp.int32)
+    assert sj.models.receptive_field(3, width=3) == 29 < len(symbols)
+    apply = jax.jit(model.apply)
+    end, whole = apply(params, model.initial_state(params, (B,)), symbols)
+    cell = sj.as_cell(model)
+    last, ticks = jax.jit(lambda s, xs: jax.lax.scan(lambda s, x: cell.step(params, s, x), s, xs))(
+        model.initial_state(params, (B,)), symbols
+    )
+    assert_close((last, ticks), (end, whole))
+    middle, first = apply(params, model.initial_state(params, (B,)), symbols[:33])
+    after, rest = apply(params, middle, symbols[33:])
+    assert_close((after, jnp.concatenate([first, rest])), (end, whole))
+    written = sj.sample(model, params, end, symbols[-1], length=6).symbols
+    read = jnp.concatenate([symbols[-1:], written[:-1]])
+    np.testing.assert_array_equal(written, apply(params, end, read)[1].argmax(-1))
+
+
 def test_temporal_block_by_its_equation():
     layer = sj.models.temporal_block(3, 4, width=2, dilation=2)
     params = perturbed(layer.init(jax.random.key(0)), jax.random.key(1))

@@ -69,6 +69,32 @@ def test_a_preset_trains():
     assert losses[-1] < 0.2 * losses[0]
 
 
+def test_the_presets_loss_is_summed_over_time_and_averaged_over_sequences():
+    """One update by hand: θ - 1 · clip(∂ (Σ over all ticks) / 4), at the rate of the first epoch."""
+    preset = models.zaremba("small", 6, updates_per_epoch=50, batch_size=4)
+    model = models.language_model(6, 8, layers=2)
+    params = jax.tree.map(lambda p: 3 * p, model.init(jax.random.key(0)))
+    symbols = jax.random.randint(jax.random.key(1), (21, 4), 0, 6)
+    state = model.initial_state(params, (4,))
+
+    def total(params):
+        log_probs = jax.nn.log_softmax(model.apply(params, state, symbols[:-1])[1])
+        return -jnp.take_along_axis(log_probs, symbols[1:, :, None], -1).sum()
+
+    gradient = jax.tree.map(lambda g: g / 4, jax.grad(total)(params))
+    norm = optax.tree.norm(gradient)
+    assert norm > 5
+    expected = jax.tree.map(lambda p, g: p - 5 * g / norm, params, gradient)
+    step = sj.train_step(
+        sj.objective(model, sj.cross_entropy), preset.optimizer, clip=preset.clip, divide_by=preset.divide_by
+    )
+    batch = sj.Batch(symbols[:-1], symbols[1:])
+    train, _, metrics = step(sj.train_state(params, preset.optimizer), state, batch)
+    assert_close(train.params, expected, rtol=1e-6)
+    np.testing.assert_allclose(metrics.gradient_norm, norm, rtol=1e-10)
+    np.testing.assert_allclose(metrics.loss, total(params) / 4, rtol=1e-10)
+
+
 def quadratic():
     """A linear layer and a batch of eight sequences."""
     layer = sj.dense(3, 2)
@@ -111,6 +137,115 @@ def test_accumulated_gradients_equal_one_large_batch():
     assert_close(one.params, two.params, rtol=1e-6)  # the library accumulates in float32
 
 
+def ragged_parts():
+    """Three batches with 20, 9 and 1 real ticks, and the same as one."""
+    layer, params, xs, ys = quadratic()
+    lengths = np.array([5, 5, 5, 5, 5, 3, 1, 0, 1, 0, 0, 0])
+    xs, ys = (np.asarray(jnp.concatenate([z, z[:, :4] + 1], axis=1)) for z in (xs, ys))
+    whole = sj.Batch(xs, ys, np.arange(5)[:, None] < lengths)
+    parts = [jax.tree.map(lambda x, i=i: x[:, 4 * i : 4 * i + 4], whole) for i in range(3)]
+    return layer, params, whole, jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
+
+
+def test_accumulated_batches_of_ragged_lengths_weigh_what_they_hold():
+    """The gradient of three batches is that of all their ticks in one; the mean of three means is another."""
+    layer, params, whole, parts = ragged_parts()
+    loss = sj.objective(layer, sj.mean_squared_error)
+    taken = {}
+    for name, objective, batch in (("one", loss, whole), ("three", models.accumulated(loss), parts)):
+        step = sj.train_step(objective, optax.sgd(0.1))
+        taken[name] = step(sj.train_state(params, optax.sgd(0.1)), (), batch)
+    one, three = taken["one"], taken["three"]
+    assert_close(one[0].params, three[0].params, rtol=1e-12)
+    assert_close(one[2], three[2], rtol=1e-12)
+    assert three[2].tally.count == 30
+    optimizer = optax.MultiSteps(optax.sgd(0.1), 3)
+    train, step = sj.train_state(params, optimizer), sj.train_step(loss, optimizer)
+    for i in range(3):
+        train, _, _ = step(train, (), jax.tree.map(lambda x, i=i: x[i], parts))
+    assert np.abs(train.params.w - one[0].params.w).max() > 1e-3
+
+
+def test_accumulated_batches_keep_their_states_and_keys_apart():
+    """Each batch goes on from its own state, and draws with its own key."""
+    model = models.language_model(5, 4, cell=sj.gru, dropout=0.5)
+    params = model.init(jax.random.key(0))
+    symbols = jax.random.randint(jax.random.key(1), (3, 7, 2), 0, 5)
+    loss = sj.objective(model, sj.cross_entropy)
+    batch = sj.Batch(symbols[:, :-1], symbols[:, 1:])
+    states = jax.tree.map(lambda *s: jnp.stack(s), *[model.initial_state(params, (2,))] * 3)
+    states = jax.tree.map(lambda s: s + jnp.arange(3.0)[:, None, None], states)
+    ends, tally = models.accumulated(loss)(params, states, batch)
+    alone = [loss(params, *jax.tree.map(lambda x, i=i: x[i], (states, batch))) for i in range(3)]
+    assert_close(ends, jax.tree.map(lambda *s: jnp.stack(s), *[end for end, _ in alone]))
+    np.testing.assert_allclose(tally.sum, sum(t.sum for _, t in alone), rtol=1e-12)
+    same = jax.tree.map(lambda x: jnp.stack([x[0]] * 3), (states, batch))
+    keys = jax.random.split(jax.random.key(2), 3)
+    each = [loss(params, *jax.tree.map(lambda x: x[0], same), key)[1].sum for key in keys]
+    assert len({float(s) for s in each}) == 3
+    _, drawn = models.accumulated(loss)(params, *same, jax.random.key(2))
+    np.testing.assert_allclose(drawn.sum, sum(each), rtol=1e-12)
+
+
+def test_accumulated_batches_need_the_memory_of_one():
+    model = models.language_model(50, 16, cell=sj.gru)
+    params = model.init(jax.random.key(0))
+    loss = sj.objective(model, sj.cross_entropy)
+
+    def scratch(objective, *lead):
+        batch = sj.Batch(*2 * [jnp.zeros((*lead[:-1], 40, lead[-1]), int)])
+        state = jax.tree.map(lambda s: jnp.zeros((*lead, *s.shape)), model.initial_state(params))
+        run = jax.jit(jax.grad(lambda params: objective(params, state, batch)[1].sum))
+        return run.lower(params).compile().memory_analysis().temp_size_in_bytes
+
+    assert scratch(models.accumulated(loss), 8, 16) < 0.3 * scratch(loss, 128)
+
+
+def test_scheduled_sampling_trains():
+    """Rate after rate in one compiled step; with a key and rate 0, and without a key, it is teacher forcing."""
+    model = models.language_model(6, 16, cell=sj.gru)
+    params = model.init(jax.random.key(0))
+    objective, plain = models.scheduled_objective(model, sj.cross_entropy), sj.objective(model, sj.cross_entropy)
+    symbols = jnp.asarray(np.arange(13)[:, None] + np.arange(4)) % 6
+    state = model.initial_state(params, (4,))
+
+    def batch(rate):
+        return sj.Batch((symbols[:-1], jnp.asarray(rate)), symbols[1:])
+
+    exact = plain(params, state, sj.Batch(symbols[:-1], symbols[1:]))
+    assert_close(objective(params, state, batch(1.0)), exact)
+    assert_close(objective(params, state, batch(0.0), jax.random.key(0)), exact)
+    assert abs(objective(params, state, batch(1.0), jax.random.key(0))[1].sum - exact[1].sum) > 1e-3
+    optimizer, schedule = optax.adam(3e-2), models.inverse_sigmoid_decay(20.0)
+    step = sj.train_step(objective, optimizer)
+    train = sj.train_state(params, optimizer, key=jax.random.key(1))
+    for update in range(120):
+        train, _, metrics = step(train, state, batch(0.3 * schedule(update)))
+    assert step._cache_size() == 1
+    assert schedule(119) > 0.85
+    assert metrics.tally.mean < 0.7 * exact[1].mean
+    assert plain(train.params, state, sj.Batch(symbols[:-1], symbols[1:]))[1].mean < 0.3 * exact[1].mean
+
+
+@pytest.mark.parametrize("context", ["every_tick", "attention"])
+def test_scheduled_sampling_of_a_conditional(context):
+    """A writer whose parameters hold one context a sequence."""
+    model = models.encoder_decoder(6, 5, 4, context=context)
+    params = model.init(jax.random.key(0))
+    source = models.Source(jnp.ones((3, 2), int), jnp.array([[1, 1], [1, 1], [1, 0]], bool))
+    written = jnp.array([[0, 0], [3, 2], [4, 4]])
+    scheduled = models.scheduled_objective(model, sj.cross_entropy)
+    forced = models.conditional_objective(model, sj.cross_entropy)
+
+    def run(rate, key):
+        return scheduled(params, (), sj.Batch((source, written, jnp.asarray(rate)), written), key)
+
+    exact = forced(params, (), sj.Batch((source, written), written))
+    assert_close(run(1.0, None), exact)
+    assert_close(run(0.0, jax.random.key(0)), exact)
+    assert abs(run(1.0, jax.random.key(0))[1].sum - exact[1].sum) > 1e-4
+
+
 def test_early_stopping_by_flax():
     """The validation loss of a layer that can't learn stops training after its patience."""
     stop, epochs = EarlyStopping(min_delta=1e-3, patience=2), 0
@@ -123,8 +258,106 @@ def test_early_stopping_by_flax():
     assert stop.best_metric == 2.0
 
 
-def test_nothing_is_compiled_after_the_first_epoch():
-    """Ragged pairs in buckets, through an encoder-decoder: as many compilations as shapes, then none."""
+def texts(rng, count, symbols=9):
+    """Ragged sequences of symbols from 1 upwards: the shorter half of equal length, so that there are two shapes."""
+    return [rng.integers(1, symbols, n).astype(np.int32) for n in [3] * (count // 2) + [6] * (count - count // 2)]
+
+
+def shifted(fields, examples):
+    ((symbols, lengths),) = fields
+    return sj.Batch(symbols[:-1], symbols[1:], np.arange(len(symbols) - 1)[:, None] < lengths - 1)
+
+
+def labelled(fields, examples):
+    ((symbols, lengths),) = fields
+    return sj.Batch(symbols, (examples % 2).astype(np.int32), np.arange(len(symbols))[:, None] < lengths)
+
+
+def tagged(fields, examples):
+    ((symbols, lengths),) = fields
+    words = models.Words(symbols, np.repeat(symbols[..., None], 3, -1))
+    return sj.Batch(words, symbols % 3, np.arange(len(symbols))[:, None] < lengths)
+
+
+def tagged_words(fields, examples):
+    batch = tagged(fields, examples)
+    return batch._replace(xs=batch.xs.ids)
+
+
+def played(fields, examples):
+    ((symbols, lengths),) = fields
+    frames = np.eye(9, dtype=np.float32)[symbols]
+    return sj.Batch(frames[:-1], frames[1:], np.arange(len(symbols) - 1)[:, None] < lengths - 1)
+
+
+def written(fields, examples):
+    batch = shifted(fields, examples)
+    source = models.Source(batch.xs, batch.mask)
+    return sj.Batch((source, batch.xs), batch.targets, batch.mask)
+
+
+def captioned(fields, examples):
+    batch = shifted(fields, examples)
+    return sj.Batch((np.zeros((4, 5, 6), np.float32), batch.xs), batch.targets, batch.mask)
+
+
+def case(model, loss, make):
+    return model, sj.objective(model, loss), make
+
+
+TAGS = models.tagger(9, 3, embedding_size=3, hidden_size=3, characters=9, character_size=2, character_hidden_size=2)
+FEW_TAGS = models.tagger(9, 3, embedding_size=3, hidden_size=3, both_ways=False)
+CONVOLUTIONS = sj.serial(sj.embedding(9, 4), models.temporal_convolution(4, [4, 4], width=2))
+MODELS = {
+    "language_model": lambda: case(models.language_model(9, 4, dropout=0.2), sj.cross_entropy, shifted),
+    "fixed_window_model": lambda: case(models.fixed_window_model(9, 4, window=2), sj.cross_entropy, shifted),
+    "classifier": lambda: case(
+        models.classifier(sj.serial(sj.embedding(9, 4), sj.recurrent(sj.gru(4, 4))), 4, 2),
+        models.one_answer(sj.cross_entropy),
+        labelled,
+    ),
+    "tagger": lambda: case(TAGS, sj.cross_entropy, tagged),
+    "crf_tagger": lambda: (models.crf_tagger(FEW_TAGS, 3), models.crf_objective(FEW_TAGS), tagged_words),
+    "temporal_convolution": lambda: case(sj.serial(CONVOLUTIONS, sj.dense(4, 9)), sj.cross_entropy, shifted),
+    "next_frame_model": lambda: case(models.next_frame_model(9, 4), sj.multi_label_cross_entropy, played),
+    "forecaster": lambda: case(models.forecaster(9, 4), sj.mean_squared_error, played),
+    "encoder_decoder": lambda: conditional(models.encoder_decoder(9, 9, 4, context="attention"), written),
+    "captioner": lambda: conditional(models.captioner(5, 6, 9, 4, channels=(2,)), captioned),
+}
+
+
+def conditional(model, make):
+    return model, models.conditional_objective(model, sj.cross_entropy), make
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_model_is_compiled_after_its_first_epoch(name):
+    """Ragged examples in buckets: as many programs as shapes in the first epoch, none in the next two."""
+    model, objective, make = MODELS[name]()
+    field = texts(np.random.default_rng(0), 14)
+    plan = tasks.buckets(np.array([len(s) for s in field]), 2, size=4)
+    assert len(plan.shapes) == 2
+    params = model.init(jax.random.key(0))
+    state = () if isinstance(model, models.Conditional) else model.initial_state(params, (4,))
+    optimizer = optax.adam(1e-2)
+    step = sj.train_step(objective, optimizer)
+    train = sj.train_state(params, optimizer, key=jax.random.key(1))
+
+    def epoch(train, number):
+        for drawn in tasks.batches([field], plan, 4, seed=0, position=tasks.Position(number, 0), epochs=number + 1):
+            train, _, metrics = step(train, state, make(drawn.fields, drawn.examples))
+        return train, metrics
+
+    train, _ = epoch(train, 0)
+    assert step._cache_size() == 2
+    with no_compiles():
+        for number in (1, 2):
+            train, metrics = epoch(train, number)
+    assert np.isfinite(metrics.loss)
+
+
+def test_pairs_in_buckets_train_an_encoder_decoder():
+    """Every target symbol once an epoch, the loss falls, and nothing is compiled after the first epoch."""
     problem = tasks.addition(3)
     source = tasks.Vocabulary.build([problem.source_symbols])
     target = tasks.Vocabulary.build([problem.target_symbols])
@@ -191,6 +424,10 @@ def test_two_directions_solve_what_one_cannot():
 def test_errors():
     with pytest.raises(ValueError, match="zaremba: expected size to be one of 'small', 'medium', 'large', got 'tiny'"):
         models.zaremba("tiny", 10, updates_per_epoch=5)
+    with pytest.raises(ValueError, match=r"accumulated: expected leaves \[batches, ...\] with as many batches each"):
+        models.accumulated(len)((), jnp.zeros((2, 3)), sj.Batch(jnp.zeros((4, 3)), None))
+    with pytest.raises(TypeError, match="scheduled_objective: expected a Layer or a Conditional, got Cell"):
+        models.scheduled_objective(sj.gru(2, 2), sj.cross_entropy)
     with pytest.raises(ValueError, match="averaging: expected a rate of at least 0 and below 1, got 1"):
         sj.averaging(optax.sgd(1.0), decay=1)
     with pytest.raises(TypeError, match="averaged: expected a AveragingState, got"):

@@ -50,6 +50,11 @@ def test_vocabulary_limits():
             lambda: tasks.Vocabulary.build(["aab"], specials=("<eos>",), limit=2),
             "expected <unk> among the special symbols",
         ),
+        (
+            lambda: tasks.Vocabulary.build(["aab"], limit=4),
+            "expected at least one symbol beside .* got none of 2 in the data with limit=4 and at_least=1",
+        ),
+        (lambda: tasks.Vocabulary.build([""]), "expected at least one symbol beside .* got none of 0"),
     ],
 )
 def test_vocabulary_errors(call, match):
@@ -168,8 +173,21 @@ def test_read_piano_rolls(tmp_path):
     assert [len(r) for r in splits["test"]] == [4, 3]
     assert splits["valid"][0].dtype == np.float32
     bad = rolls_file(tmp_path / "b.mat", traindata=[roll, 2 * long])
-    with pytest.raises(ValueError, match=r"roll 1 of traindata to be .* with values from 2.0 to 2.0"):
+    with pytest.raises(ValueError, match=r"roll 1 of traindata to be .* got shape \(6, 88\) with values such as 2\. "):
         tasks.read_piano_rolls(bad)
+    narrow = rolls_file(tmp_path / "d.mat", traindata=[roll, long[:, :80]])
+    with pytest.raises(ValueError, match=r"as many keys as the first, got shape \(6, 80\)"):
+        tasks.read_piano_rolls(narrow)
+    empty = rolls_file(tmp_path / "e.mat", traindata=[roll, roll[:0]])
+    with pytest.raises(ValueError, match=r"expected roll 1 of traindata .* got shape \(0, "):
+        tasks.read_piano_rolls(empty)
+    none = rolls_file(tmp_path / "f.mat", traindata=[])
+    with pytest.raises(ValueError, match=r"expected rolls in traindata, got none"):
+        tasks.read_piano_rolls(none)
+    scipy_io = pytest.importorskip("scipy.io")
+    scipy_io.savemat(tmp_path / "g.mat", {"traindata": np.eye(3)})
+    with pytest.raises(ValueError, match=r"expected roll 0 of traindata to be \[T, keys\] .* got shape \(\)"):
+        tasks.read_piano_rolls(tmp_path / "g.mat")
     missing = rolls_file(tmp_path / "c.mat", traindata=[roll, long])
     with pytest.raises(ValueError, match=r"expected the key validdata, got \['traindata'\]"):
         tasks.read_piano_rolls(missing)
@@ -204,6 +222,12 @@ def bad_line(number, replacement):
         (bad_line(3, "1\tdo\tdo"), tasks.read_conllu, "line 3: expected 10 columns separated by tabs, got 3"),
         (bad_line(4, CONLLU.split("\n")[4]), tasks.read_conllu, "line 4: expected word number 2, got '3'"),
         (
+            bad_line(2, "1-\tdon't" + "\t_" * 8),
+            tasks.read_conllu,
+            "line 2: expected word number 1, got '1-'. Repair the CoNLL-U file",
+        ),
+        (bad_line(6, "x.1" + "\t_" * 9), tasks.read_conllu, "line 6: expected word number 4, got 'x.1'"),
+        (
             bad_line(3, "1\tdo\tdo\t_" + "\t_" * 6),
             tasks.read_conllu,
             "line 3: expected a word and its upos, got \\('do', '_'\\)",
@@ -213,6 +237,7 @@ def bad_line(number, replacement):
         ("1\n2 3\n", tasks.read_series, "line 2: expected 1 finite numbers, got '2 3'"),
         ("1\nnan\n", tasks.read_series, "line 2: expected 1 finite numbers"),
         (b"PNG!", tasks.read_idx, "expected an IDX file of unsigned bytes, got header 504e4721"),
+        (idx((), range(1)), tasks.read_idx, "expected an IDX file of unsigned bytes, got header 00000800"),
         (idx((2, 2), range(3)), tasks.read_idx, "expected 4 bytes for shape \\(2, 2\\), got 3"),
         ("not matlab" * 20, tasks.read_piano_rolls, "expected a MATLAB file of piano rolls"),
     ],
@@ -292,6 +317,26 @@ def test_buckets_waste_as_little_as_can_be(groups):
     assert plan.waste == pytest.approx(brute_force_waste(lengths, groups))
     assert sorted(np.concatenate(plan.members)) == list(range(11))
     assert all((lengths[m] <= top).all() for m, top in zip(plan.members, plan.shapes))
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_buckets_count_the_columns_that_fill_up_the_last_batch(size):
+    """The stated waste is that of the batches themselves, and no other cut between different lengths has less."""
+    from itertools import combinations
+
+    field = ragged(13, seed=size)
+    lengths = np.array([len(s) for s in field])
+    plan = tasks.buckets(lengths, 3, size=size)
+    made = [drawn.fields[0] for drawn in tasks.batches([field], plan, size, seed=0, epochs=1)]
+    padded = sum(values.size for values, _ in made)
+    assert plan.waste == pytest.approx(1 - lengths.sum() / padded)
+    ordered, totals = sorted(lengths), []
+    between = [i for i in range(1, 13) if ordered[i] != ordered[i - 1]]
+    for groups in (1, 2, 3):
+        for inner in combinations(between, groups - 1):
+            parts = [ordered[a:b] for a, b in zip((0, *inner), (*inner, 13))]
+            totals.append(sum(part[-1] * -(-len(part) // size) * size for part in parts))
+    assert padded == min(totals)
 
 
 def test_buckets_of_pairs():
@@ -421,6 +466,7 @@ def test_split():
         (lambda: tasks.pad([np.ones(3), np.ones(9)], length=5), "at most 5 ticks, got 9 at index 1"),
         (lambda: tasks.buckets(np.array([3, 0])), "expected sequences of at least one tick, got \\[1\\]"),
         (lambda: tasks.buckets(np.array([3, 1]), 0), "buckets: expected shapes to be a whole number"),
+        (lambda: tasks.buckets(np.array([3, 1]), size=0), "buckets: expected size to be a whole number"),
         (lambda: next(tasks.batches([ragged(3)], SHORT, 2, seed=0)), "expected a plan of 1 fields"),
         (lambda: tasks.BatchSource([ragged(3)], SHORT, 2, seed=0), "BatchSource: expected a plan of 1 fields"),
         (lambda: tasks.BatchSource([ragged(2)], SHORT, 2, seed=0, epochs=0), "BatchSource: expected epochs to be"),

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from seqjax import checks, masks
 from seqjax.base import Array, Cell, Layer, PyTree
 from seqjax.decoding.as_cell import as_cell
+from seqjax.decoding.draws import choose, noise, ticks
 from seqjax.decoding.problem import Given, Options, Reader, forced, options, prepare, read, start
 from seqjax.decoding.rules import Rule
 
@@ -136,16 +137,18 @@ def _sample(
     length, eos = fixed.length, fixed.eos
     batch = problem.first.shape
     filler = jnp.asarray(0 if eos is None else eos, jnp.int32)
+    among = top_k or problem.vocabulary_size
+    many = ticks(batch, among, length)
 
     def unfinished(loop: _Loop) -> Array:
         return (loop.tick < length) & ~loop.ended.all()
 
-    def tick(loop: _Loop) -> _Loop:
+    def tick(loop: _Loop, drawn: Array | None) -> _Loop:
         reader, log_probs, allowed = read(model, params, problem, loop.reader, loop.last)
         forced_symbol, is_forced = forced(problem, loop.tick)
         narrowed = jnp.where(allowed, log_probs, -jnp.inf)
-        draw = None if key is None else jax.random.fold_in(key, loop.tick)
-        chosen = _choose(narrowed, draw, temperature, top_k, top_p)
+        here = None if drawn is None else jax.lax.dynamic_index_in_dim(drawn, loop.tick % many, keepdims=False)
+        chosen = choose(narrowed, here, temperature, top_k, top_p)
         symbol = jnp.where(is_forced, forced_symbol, chosen)
         stuck = ~is_forced & ~allowed.any(-1)
         log_prob = jnp.take_along_axis(log_probs, symbol[..., None], -1)[..., 0]
@@ -162,6 +165,15 @@ def _sample(
             jax.lax.dynamic_update_index_in_dim(loop.symbols, symbol, loop.tick, 0),
         )
 
+    def stretch(loop: _Loop) -> _Loop:
+        """The next ticks, their noise drawn together."""
+        stop, drawn = loop.tick + many, None
+        if key is not None:
+            drawn = noise(jax.random.fold_in(key, loop.tick), (many, *batch), among, problem.dtype)
+        return jax.lax.while_loop(
+            lambda loop: unfinished(loop) & (loop.tick < stop), lambda loop: tick(loop, drawn), loop
+        )
+
     begin = _Loop(
         jnp.zeros((), jnp.int32),
         start(problem, state),
@@ -171,24 +183,8 @@ def _sample(
         jnp.zeros(batch, problem.dtype),
         jnp.full((length, *batch), filler),
     )
-    end = jax.lax.while_loop(unfinished, tick, begin)
+    end = jax.lax.while_loop(unfinished, stretch, begin)
     return Decoded(end.symbols, end.lengths, end.log_probs, end.reader.model)
-
-
-def _choose(log_probs: Array, key: Array | None, temperature: Array, top_k: int | None, top_p: Array | None) -> Array:
-    """One symbol ``[*B]``, the likeliest without a key."""
-    if key is None:
-        return jnp.argmax(log_probs, -1).astype(jnp.int32)
-    log_probs = log_probs / jnp.asarray(temperature, log_probs.dtype)
-    if top_k is None and top_p is None:
-        return jax.random.categorical(key, log_probs).astype(jnp.int32)
-    ranked, symbols = jax.lax.top_k(log_probs, top_k or log_probs.shape[-1])
-    if top_p is not None:
-        probs = jax.nn.softmax(ranked)
-        before = jnp.cumsum(probs, -1) - probs
-        ranked = jnp.where(before < jnp.asarray(top_p, probs.dtype), ranked, -jnp.inf)
-    place = jax.random.categorical(key, ranked)
-    return jnp.take_along_axis(symbols, place[..., None], -1)[..., 0].astype(jnp.int32)
 
 
 def _check_options(

@@ -1,5 +1,6 @@
 """Models: small networks for whole tasks, built from cells and layers, and what goes with them."""
 
+from seqjax.models.accumulated import accumulated
 from seqjax.models.body import deep
 from seqjax.models.captioner import captioner
 from seqjax.models.classifier import ClassifierParams, ClassifierState, classifier, one_answer
@@ -9,7 +10,7 @@ from seqjax.models.encoder_decoder import DecoderParams, EncoderDecoderParams, S
 from seqjax.models.frames import draw_keys, forecaster, next_frame_model
 from seqjax.models.language_model import NOTHING, fixed_window_model, language_model, symbols_or_nothing
 from seqjax.models.presets import Preset, zaremba
-from seqjax.models.scheduled_sampling import inverse_sigmoid_decay, scheduled_sampling
+from seqjax.models.scheduled_sampling import inverse_sigmoid_decay, scheduled_objective, scheduled_sampling
 from seqjax.models.scoring import NextSymbols, log_probability, next_symbols, perplexity, rank
 from seqjax.models.softmax import (
     Softmax,
@@ -35,6 +36,7 @@ __all__ = [
     "Softmax",
     "Source",
     "Words",
+    "accumulated",
     "adaptive_softmax",
     "captioner",
     "classifier",
@@ -59,6 +61,7 @@ __all__ = [
     "rank",
     "receptive_field",
     "sampled_softmax",
+    "scheduled_objective",
     "scheduled_sampling",
     "spelled_words",
     "symbols_or_nothing",

@@ -1,5 +1,6 @@
 """Language models: the next symbol from all symbols so far, or from the last few."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -12,7 +13,10 @@ from seqjax.layers.conv import causal_conv
 from seqjax.layers.dense import dense
 from seqjax.layers.embedding import look_up, standard_normal, tied_embedding
 from seqjax.layers.pointwise import pointwise
+from seqjax.layers.recurrent import recurrent
 from seqjax.models.body import MakeCell, deep
+from seqjax.transforms.compose import stack
+from seqjax.transforms.memoryless import memoryless
 
 NOTHING = -1
 
@@ -42,16 +46,24 @@ def symbols_or_nothing(vocabulary_size: int, size: int) -> Layer[SymbolParams, t
       TypeError: inputs that are not integers.
     """
     checks.sizes("symbols_or_nothing", vocabulary_size=vocabulary_size, size=size)
+    init, function = _symbols(vocabulary_size, size)
+    return pointwise(function, init)
+
+
+def _symbols(vocabulary_size: int, size: int) -> tuple[Callable, Callable]:
+    """Parameters and function of `symbols_or_nothing`: one more row, of zeros, is what -1 looks up."""
 
     def init(key: Array) -> SymbolParams:
         return SymbolParams(standard_normal(key, (vocabulary_size, size), jnp.zeros(()).dtype))
 
     def function(params: SymbolParams, xs: Array) -> Array:
         checks.integers("symbols_or_nothing", xs)
-        there = xs != NOTHING
-        return jnp.where(there[..., None], look_up("symbols_or_nothing", params.w, jnp.where(there, xs, 0)), 0)
+        rows = jnp.concatenate([params.w, jnp.zeros_like(params.w[:1])])
+        outside = vocabulary_size + 1
+        places = jnp.where((xs < 0) | (xs >= vocabulary_size), outside, xs)
+        return look_up("symbols_or_nothing", rows, jnp.where(xs == NOTHING, vocabulary_size, places))
 
-    return pointwise(function, init)
+    return init, function
 
 
 def language_model(
@@ -105,7 +117,14 @@ def language_model(
     """
     _two("language_model", vocabulary_size)
     size = hidden_size if embedding_size is None else embedding_size
-    checks.sizes("language_model", hidden_size=hidden_size, embedding_size=size)
+    checks.sizes("language_model", hidden_size=hidden_size, embedding_size=size, layers=layers)
+    if not tied and not dropout:
+        # One recurrence with its embedding: the split engine multiplies rows of the matrix, not every symbol's.
+        init, function = _symbols(vocabulary_size, size)
+        cells = [cell(below, hidden_size) for below in [size] + [hidden_size] * (layers - 1)]
+        cells[0] = stack(memoryless(function, init), cells[0])
+        recurrences = [recurrent(cell, engine=engine, memory=memory) for cell in cells]
+        return serial(*recurrences, dense(hidden_size, vocabulary_size))
     body = deep(size, hidden_size, cell=cell, layers=layers, rate=dropout, engine=engine, memory=memory)
     if not tied:
         return serial(symbols_or_nothing(vocabulary_size, size), body, dense(hidden_size, vocabulary_size))

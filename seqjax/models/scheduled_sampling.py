@@ -1,6 +1,7 @@
 """Training a writer on what it writes itself."""
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -9,6 +10,10 @@ import jax.numpy as jnp
 from seqjax import checks
 from seqjax.base import Array, Cell, Layer, Noise, PyTree
 from seqjax.decoding.as_cell import as_cell
+from seqjax.layers.compose import split
+from seqjax.losses import Tally
+from seqjax.models.conditional import Conditional
+from seqjax.objectives import Batch, Objective
 from seqjax.transforms.noise import example_keys, per_example
 from seqjax.unroll import unroll
 
@@ -74,12 +79,62 @@ def scheduled_sampling(
         Noise(example_keys(key, batch)),
     )
     wrapped = _Params(params, jnp.asarray(rate, logits.dtype))
-    end, ys = unroll(_guessing(model), wrapped, start, symbols, mask=mask)
+    end, ys = unroll(_guessing(model, logits.shape[-1]), wrapped, start, symbols, mask=mask)
     return end.model, ys
 
 
+def scheduled_objective(model: Layer | Conditional, loss: Callable[..., Tally]) -> Objective:
+    """The loss of a writer trained by scheduled sampling, in the form that `seqjax.train_step` takes.
+
+    The batch's inputs carry the rate, as an array, so that a schedule compiles nothing anew: ``(symbols, rate)`` for
+    a language model, ``(condition, symbols, rate)`` for a `Conditional`. Without a key there is no guessing: the loss
+    is that of teacher forcing. The writer's own dropout stays off, a condition's reader has it.
+
+    Args:
+      model: a layer from symbols to logits, or a `Conditional`.
+      loss: ``(ys, targets, mask) -> Tally``, such as `seqjax.cross_entropy`.
+
+    Returns:
+      ``(params, state, batch, key=None) -> (state, Tally)``; the state of a `Conditional` is passed through.
+
+    Raises:
+      TypeError: neither a layer nor a `Conditional`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> model = sj.models.language_model(5, 8)
+      >>> params = model.init(jax.random.key(0))
+      >>> text = jnp.arange(14).reshape(7, 2) % 5
+      >>> rate = sj.models.inverse_sigmoid_decay(100.0)(300)
+      >>> loss = sj.models.scheduled_objective(model, sj.cross_entropy)
+      >>> batch = sj.Batch((text[:-1], rate), text[1:])
+      >>> state, tally = loss(params, model.initial_state(params, (2,)), batch, jax.random.key(1))
+      >>> tally.count.item()
+      12
+    """
+    if not isinstance(model, Layer | Conditional):
+        raise TypeError(
+            f"scheduled_objective: expected a Layer or a Conditional, got {type(model).__name__}. "
+            "Wrap a cell in recurrent(cell)."
+        )
+
+    def run(params: PyTree, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
+        *condition, symbols, rate = batch.xs
+        read_key, guess_key = split(key, 2)
+        writer, start = model.decoder if isinstance(model, Conditional) else model, state
+        if isinstance(model, Conditional):
+            params, start = model.encode(params, *condition, key=read_key)
+        if guess_key is None:
+            end, ys = writer.apply(params, start, symbols, mask=batch.mask)
+        else:
+            end, ys = scheduled_sampling(writer, params, start, symbols, rate=rate, key=guess_key, mask=batch.mask)
+        return state if isinstance(model, Conditional) else end, loss(ys, batch.targets, batch.mask)
+
+    return run
+
+
 @functools.lru_cache
-def _guessing(model: Cell | Layer) -> Cell:
+def _guessing(model: Cell | Layer, vocabulary_size: int) -> Cell:
     cell = as_cell(model)
 
     def step(params: _Params, state: _State, symbol: Array) -> tuple[_State, Array]:
@@ -91,12 +146,9 @@ def _guessing(model: Cell | Layer) -> Cell:
         return _State(inner, logits, jnp.ones_like(state.begun), Noise(keys[..., 0])), logits
 
     def initial_state(params: _Params, batch_shape: tuple[int, ...] = (), *, key: Array | None = None) -> _State:
-        state = cell.initial_state(params.model, batch_shape, key=key)
-        symbol = jnp.zeros(batch_shape, jnp.int32)
-        logits = jax.eval_shape(lambda *args: cell.step(*args)[1], params.model, state, symbol)
         return _State(
-            state,
-            jnp.zeros(logits.shape, logits.dtype),
+            cell.initial_state(params.model, batch_shape, key=key),
+            jnp.zeros((*batch_shape, vocabulary_size), params.rate.dtype),
             jnp.zeros(batch_shape, bool),
             Noise(None if key is None else example_keys(key, batch_shape)),
         )

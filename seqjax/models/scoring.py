@@ -29,7 +29,7 @@ def log_probability(
         log p(w_1 … w_n) = Σ_t log p(w_t | first, w_1 … w_{t-1})
 
     Include ``<eos>`` among the symbols for the probability of the sentence, leave it out for that of all
-    texts that begin so.
+    texts that begin so. A symbol outside the vocabulary gives NaN.
 
     Args:
       model: a language model, symbols to logits.
@@ -59,7 +59,9 @@ def _log_probability(model: Layer, params: PyTree, symbols: Array, first: Array,
     inputs = jnp.concatenate([jnp.full_like(symbols[:1], first), symbols[:-1]])
     _, logits = model.apply(params, model.initial_state(params, symbols.shape[1:]), inputs, mask=mask)
     log_probs = jax.nn.log_softmax(logits)
-    picked = jnp.take_along_axis(log_probs, jnp.maximum(symbols, 0)[..., None], -1)[..., 0]
+    known = (symbols >= 0) & (symbols < log_probs.shape[-1])
+    picked = jnp.take_along_axis(log_probs, jnp.where(known, symbols, 0)[..., None], -1)[..., 0]
+    picked = jnp.where(known, picked, jnp.nan)
     return (picked if mask is None else jnp.where(mask, picked, 0)).sum(0)
 
 
@@ -88,7 +90,7 @@ def rank(
       The order, as indices, and the log-probabilities in that order.
 
     Raises:
-      ValueError: no candidate, or an empty one.
+      ValueError: no candidate, an empty one, or one whose probability is not a number.
     """
     if not len(candidates) or not all(len(c) for c in candidates):
         raise ValueError("rank: expected sequences of at least one symbol, got an empty one. Leave it out.")
@@ -97,6 +99,11 @@ def rank(
     for i, candidate in enumerate(candidates):
         padded[: len(candidate), i] = candidate
     scores = np.asarray(log_probability(model, params, padded, first=first, lengths=lengths))
+    if np.isnan(scores).any():
+        raise ValueError(
+            f"rank: expected sequences of known symbols, got {list(candidates[int(np.isnan(scores).argmax())])}, whose "
+            "probability is NaN. Encode them with the model's vocabulary."
+        )
     order = np.argsort(-scores, kind="stable")
     return order, scores[order]
 
@@ -114,12 +121,17 @@ def next_symbols(model: Layer, params: PyTree, symbols: Array, k: int) -> NextSy
       The k likeliest.
 
     Raises:
-      ValueError: more symbols wanted than there are.
+      ValueError: nothing to read, or more symbols wanted than there are.
       TypeError: symbols that are not integers.
     """
     checks.integers("next_symbols", symbols)
     checks.sizes("next_symbols", k=k)
     symbols = jnp.asarray(symbols)
+    if not symbols.ndim or not len(symbols):
+        raise ValueError(
+            f"next_symbols: expected a text [T, *batch] of at least one symbol, got shape {symbols.shape}. "
+            "Begin it with <bos>."
+        )
     _, logits = model.apply(params, model.initial_state(params, symbols.shape[1:]), symbols)
     if k > logits.shape[-1]:
         raise ValueError(

@@ -1,7 +1,7 @@
 """Outputs over large vocabularies: the softmax in full, in clusters, or trained on samples."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -70,8 +70,10 @@ def adaptive_softmax(size: int, vocabulary_size: int, cutoffs: Sequence[int], *,
         p(w) = head(h)_w                                        w < cutoffs[0]
         p(w) = head(h)_cluster i · softmax(h P_i W_i)_w         cutoffs[i] ≤ w < cutoffs[i+1]
 
-    Symbols must be ordered by frequency, as `Vocabulary.build` does. P_i maps to d / shrink^(i+1) features.
-    The probabilities are exact and sum to 1; without cutoffs it is the full softmax.
+    Symbols must be ordered by frequency, as `Vocabulary.build` does. P_i maps to d / shrink^(i+1) features, so
+    that a tick costs d · (head) + Σ_i d / shrink^(i+1) · (cluster i) products: shapes are fixed, every cluster is
+    computed at every tick, but one after the other in the loss. The probabilities are exact and sum to 1;
+    without cutoffs it is the full softmax.
 
     Args:
       size: d, of h.
@@ -108,18 +110,27 @@ def adaptive_softmax(size: int, vocabulary_size: int, cutoffs: Sequence[int], *,
         drawn = [(a.init(j), b.init(k)) for (a, b), j, k in zip(tails, keys[1::2], keys[2::2])]
         return AdaptiveParams(head.init(keys[0]), tuple(drawn))
 
-    def log_probs(params: AdaptiveParams, hs: Array) -> Array:
+    def parts(params: AdaptiveParams, hs: Array) -> Iterator[Array]:
         first = jax.nn.log_softmax(head.apply(params.head, (), hs)[1])
-        parts = [first[..., : bounds[1]]]
+        yield first[..., : bounds[1]]
         for i, ((narrow, wide), (p, q)) in enumerate(zip(tails, params.tails)):
             within = wide.apply(q, (), narrow.apply(p, (), hs)[1])[1]
-            parts.append(first[..., bounds[1] + i, None] + jax.nn.log_softmax(within))
-        return jnp.concatenate(parts, axis=-1)
+            yield first[..., bounds[1] + i, None] + jax.nn.log_softmax(within)
+
+    def log_probs(params: AdaptiveParams, hs: Array) -> Array:
+        return jnp.concatenate(list(parts(params, hs)), axis=-1)
 
     def loss(
         params: AdaptiveParams, hs: Array, targets: Array, mask: Array | None = None, key: Array | None = None
     ) -> Tally:
-        return _picked(log_probs(params, hs), targets, mask)
+        checks.integers("adaptive_softmax", targets)
+        losses = jnp.full(hs.shape[:-1], jnp.nan, hs.dtype)
+        for part, start in zip(parts(params, hs), bounds):
+            place = targets - start
+            inside = (place >= 0) & (place < part.shape[-1])
+            picked = jnp.take_along_axis(part, jnp.where(inside, place, 0)[..., None], -1)[..., 0]
+            losses = jnp.where(inside, -picked, losses)
+        return tally(losses, mask)
 
     return Softmax(init, log_probs, loss)
 
@@ -198,13 +209,6 @@ def _inclusion(weights: np.ndarray, samples: int) -> np.ndarray:
         rest = np.where(sure, 0, weights)
         probs = np.where(sure, 1, (samples - sure.sum()) * rest / max(rest.sum(), 1e-300))
     return probs
-
-
-def _picked(log_probs: Array, targets: Array, mask: Array | None) -> Tally:
-    checks.integers("softmax", targets)
-    known = (targets >= 0) & (targets < log_probs.shape[-1])
-    picked = jnp.take_along_axis(log_probs, jnp.where(known, targets, 0)[..., None], -1)[..., 0]
-    return tally(jnp.where(known, -picked, jnp.nan), mask)
 
 
 def output_layer(body: Layer, softmax: Softmax) -> Layer:

@@ -82,7 +82,8 @@ def batches(
     """Batches in a random order that depends on ``(seed, epoch)`` alone, from any position on.
 
     Every batch has exactly ``size`` columns and one of the plan's lengths. Where a bucket does not divide
-    evenly, its last batch is filled with sequences of length 0, which masks and losses leave out.
+    evenly, its last batch is filled with sequences of length 0, which masks and losses leave out; a plan made
+    with ``size=`` has them in its ``waste``.
 
     Args:
       fields: one list of sequences a field, aligned by example.

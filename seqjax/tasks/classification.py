@@ -10,8 +10,8 @@ def identical_halves(longest: int = 20, *, symbols: int = 9) -> Problem:
     """Is the second half of the sequence the same as the first?
 
     Lengths are even, from 2 to ``longest``; half of the examples have identical halves. Of the others, half
-    differ from such a sequence in one symbol only, so that no count gives the answer away. Symbols are 1 …
-    ``symbols``; 0 is padding.
+    differ from such a sequence in one symbol only, so that resemblance is not enough: every place must be
+    compared. Symbols are 1 … ``symbols``; 0 is padding.
 
     Args:
       longest: T.

@@ -143,6 +143,9 @@ def curriculum(strategy: str, length: int, nesting: int, progress: Callable[[], 
         mix         each drawn anew from 1 to its target
         combined    one of naive and mix at even odds
 
+    In the paper the naive strategy raises one after the other, each time that learning comes to rest; here progress
+    is the caller's, and both rise together.
+
     Args:
       strategy: one of these names.
       length: the target length.

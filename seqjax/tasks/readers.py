@@ -6,6 +6,7 @@ names begin with an underscore.
 
 import gzip
 import io
+import re
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -152,7 +153,7 @@ def read_conllu(path: str | Path, *, column: str = "upos") -> list[Sentence]:
         fields = line.split("\t")
         if len(fields) != 10:
             raise complain(number, "10 columns separated by tabs", f"{len(fields)}")
-        if "-" in fields[0] or "." in fields[0]:
+        if re.fullmatch(r"\d+[-.]\d+", fields[0]):
             continue
         if fields[0] != str(len(words) + 1):
             raise complain(number, f"word number {len(words) + 1}", repr(fields[0]))
@@ -219,7 +220,7 @@ def read_idx(path: str | Path) -> np.ndarray:
       ValueError: not IDX, not of unsigned bytes, or cut short.
     """
     data = read_bytes(path)
-    if len(data) < 4 or data[:2] != b"\0\0" or data[2] != 8 or len(data) < 4 + 4 * data[3]:
+    if len(data) < 4 or data[:2] != b"\0\0" or data[2] != 8 or not data[3] or len(data) < 4 + 4 * data[3]:
         raise ValueError(
             f"{path}: expected an IDX file of unsigned bytes, got header {data[:4].hex()}. Check the file."
         )
@@ -239,7 +240,7 @@ def read_piano_rolls(path: str | Path) -> dict[str, list[np.ndarray]]:
     Raises:
       FileNotFoundError: there is no such file.
       ImportError: the `scipy` library is absent.
-      ValueError: a missing key, or anything but zeros and ones.
+      ValueError: a missing key, no roll, an empty one, or anything but zeros and ones.
     """
     try:
         import scipy.io
@@ -257,15 +258,18 @@ def read_piano_rolls(path: str | Path) -> dict[str, list[np.ndarray]]:
         if f"{split}data" not in content:
             names = sorted(name for name in content if not name.startswith("_"))
             raise ValueError(f"{path}: expected the key {split}data, got {names}. Check the file.")
-        rolls = [np.asarray(roll, np.float32) for roll in content[f"{split}data"].ravel()]
+        rolls = [np.asarray(roll) for roll in content[f"{split}data"].ravel()]
+        if not rolls:
+            raise ValueError(f"{path}: expected rolls in {split}data, got none. Check the file.")
         for i, roll in enumerate(rolls):
-            if roll.ndim != 2 or roll.shape != (len(roll), rolls[0].shape[1]) or not np.isin(roll, (0, 1)).all():
+            alike = roll.ndim == 2 and roll.size and roll.shape[1] == rolls[0].shape[1]
+            if not alike or not np.isin(roll, (0, 1)).all():
+                found = sorted(map(str, np.unique(roll)))[:3]
                 raise ValueError(
-                    f"{path}: expected roll {i} of {split}data to be [T, {rolls[0].shape[-1]}] of zeros and "
-                    "ones, "
-                    f"got shape {roll.shape} with values from {roll.min()} to {roll.max()}. Check the file."
+                    f"{path}: expected roll {i} of {split}data to be [T, keys] of zeros and ones with as many keys as "
+                    f"the first, got shape {roll.shape} with values such as {', '.join(found)}. Check the file."
                 )
-        splits[split] = rolls
+        splits[split] = [roll.astype(np.float32) for roll in rolls]
     return splits
 
 

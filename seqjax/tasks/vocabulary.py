@@ -68,7 +68,7 @@ class Vocabulary:
           The vocabulary.
 
         Raises:
-          ValueError: no symbol left beside at most one special one, or symbols dropped without ``<unk>``.
+          ValueError: no symbol left beside the special ones, only one in all, or symbols dropped without ``<unk>``.
         """
         counts = Counter(symbol for sequence in sequences for symbol in sequence)
         for special in specials:
@@ -82,6 +82,11 @@ class Vocabulary:
                 f"Vocabulary.build: expected {UNK} among the special symbols where rare ones are dropped, "
                 "got "
                 f"{list(specials)}. Add it or keep all {len(ranked)} symbols."
+            )
+        if not kept:
+            raise ValueError(
+                f"Vocabulary.build: expected at least one symbol beside {list(specials)}, got none of {len(ranked)} in "
+                f"the data with limit={limit} and at_least={at_least}. Give more text, raise one or lower the other."
             )
         return cls([*specials, *kept])
 

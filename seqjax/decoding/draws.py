@@ -1,0 +1,85 @@
+"""Drawing one symbol out of many with little noise, and the noise of many ticks at once."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from seqjax.base import Array
+
+FEW = 512
+"""Up to so many symbols they are drawn in one step, beyond in two."""
+
+MOST_TICKS, MOST_NUMBERS = 64, 2**18
+"""How much noise is drawn at once, at most."""
+
+
+def ticks(batch: tuple[int, ...], size: int, length: int) -> int:
+    """For how many ticks to draw noise at once: drawing costs as much for one as for many, until it fills memory."""
+    return max(1, min(length, MOST_TICKS, MOST_NUMBERS // max(math.prod(batch) * _numbers(size), 1)))
+
+
+def noise(key: Array, shape: tuple[int, ...], size: int, dtype: jnp.dtype) -> Array:
+    """Gumbel noise for draws among ``size`` symbols: ``[*shape, size]``, or about 2 √size where they are many."""
+    return jax.random.gumbel(key, (*shape, _numbers(size)), dtype)
+
+
+def choose(log_probs: Array, noise: Array | None, temperature: Array, top_k: int | None, top_p: Array | None) -> Array:
+    """One symbol ``[*B]`` of ``log_probs [*B, V]``, the likeliest without noise.
+
+    Args:
+      log_probs: up to a constant; -∞ forbids.
+      noise: from `noise`, for ``top_k`` symbols where that is given, else for V.
+      temperature: above 0.
+      top_k: as in `seqjax.sample`.
+      top_p: as in `seqjax.sample`.
+
+    Returns:
+      int32.
+    """
+    if noise is None:
+        return jnp.argmax(log_probs, -1).astype(jnp.int32)
+    log_probs = log_probs / jnp.asarray(temperature, log_probs.dtype)
+    if top_k is None and top_p is None:
+        return draw(log_probs, noise)
+    ranked, symbols = jax.lax.top_k(log_probs, top_k or log_probs.shape[-1])
+    if top_p is not None:
+        probs = jax.nn.softmax(ranked)
+        before = jnp.cumsum(probs, -1) - probs
+        ranked = jnp.where(before < jnp.asarray(top_p, probs.dtype), ranked, -jnp.inf)
+    return _at(symbols, draw(ranked, noise))
+
+
+def draw(log_probs: Array, noise: Array) -> Array:
+    """A place ``[*B]`` in ``log_probs [*B, n]``, drawn with probability ∝ exp(log_probs).
+
+        few     w = argmax_w log p(w) + G_w                       G_w independent Gumbel(0, 1)
+        many    g = argmax_g log Σ_{w ∈ g} p(w) + G_g             first of √n groups of neighbours,
+                w = argmax_{w ∈ g} log p(w) + G_w                 then of the √n symbols in it
+
+    Both follow p exactly, since p(w) = p(g) p(w | g); the second needs 2 √n random numbers instead of n, which
+    for a vocabulary of words is most of the cost of a tick.
+    """
+    size = log_probs.shape[-1]
+    if size <= FEW:
+        return jnp.argmax(log_probs + noise, -1).astype(jnp.int32)
+    groups, width = _split(size)
+    padding = [(0, 0)] * (log_probs.ndim - 1) + [(0, groups * width - size)]
+    grouped = jnp.pad(log_probs, padding, constant_values=-jnp.inf).reshape(*log_probs.shape[:-1], groups, width)
+    group = jnp.argmax(jax.nn.logsumexp(grouped, -1) + noise[..., :groups], -1)
+    within = jnp.take_along_axis(grouped, group[..., None, None], -2)[..., 0, :]
+    return (group * width + jnp.argmax(within + noise[..., groups:], -1)).astype(jnp.int32)
+
+
+def _split(size: int) -> tuple[int, int]:
+    """Groups and their width, as equal as can be, with room for ``size``."""
+    width = math.isqrt(size)
+    return -(-size // width), width
+
+
+def _numbers(size: int) -> int:
+    return size if size <= FEW else sum(_split(size))
+
+
+def _at(symbols: Array, place: Array) -> Array:
+    return jnp.take_along_axis(symbols, place[..., None], -1)[..., 0].astype(jnp.int32)
