@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from seqjax.recipes.run import Run
     except ModuleNotFoundError as error:
         return _say(f"seqjax: expected the libraries of the recipes, got no module {error.name}. {REMEDY}", 2)
+    except KeyboardInterrupt:
+        return _say("seqjax: stopped.", 130)
 
     devices.make()
     recipes = {

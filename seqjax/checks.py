@@ -56,6 +56,17 @@ def instance(who: str, value: Any, kind: type, remedy: str) -> None:
         raise TypeError(f"{who}: expected a {kind.__name__}, got {type(value).__name__}. {remedy}")
 
 
+def parts(who: str, count: int, params: Any, state: Any) -> None:
+    """Params and state have one entry for each of the parts a module is made of."""
+    for name, value in (("params", params), ("state", state)):
+        if not isinstance(value, tuple | list) or len(value) != count:
+            got = len(value) if isinstance(value, tuple | list) else f"a {type(value).__name__}"
+            raise ValueError(
+                f"{who}: expected {name} with an entry for each of the {count} parts, got {got}. "
+                "Make params with init(key) and the state with initial_state(params, batch_shape)."
+            )
+
+
 def features(who: str, xs: Any, size: int) -> None:
     """A chunk's inputs are ``[T, *B, size]``."""
     shape = jnp.shape(xs)

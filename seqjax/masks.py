@@ -1,5 +1,6 @@
 """Masks, lengths and resets, wrapped into a step before any engine sees it."""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -43,18 +44,31 @@ def restart(reset: Array, fresh: PyTree, state: PyTree) -> PyTree:
 
 
 def first_valid(mask: Array, xs: PyTree) -> PyTree:
-    """The input of each sequence's first real tick ``[*B, ...]``; zeros where a sequence has none.
+    """An input that stands in at masked ticks, ``[*B, ...]``: one on which the step is sure to be defined.
 
-    It stands in for the input at masked ticks. Zeros would not do: a step that divides by the norm of its input has
-    no finite derivative there, and zero times infinity is not zero.
+    The input of a sequence's first real tick; where a sequence has none, that of the first sequence that has one;
+    where nothing at all is real, distinct numbers between 0 and 1 (integers: 0). Zeros would not do: a step that
+    divides by the norm of its input has no finite derivative there, and zero times infinity is not zero.
     """
+    real = mask.any(0)
     tick = jnp.argmax(mask, axis=0)
+    lender = real & (jnp.arange(real.size).reshape(real.shape) == jnp.argmax(real))
+    batch = tuple(range(real.ndim))
 
     def leaf(x: Array) -> Array:
         index = tick.reshape((1, *tick.shape) + (1,) * (x.ndim - mask.ndim))
-        return jnp.take_along_axis(x, index, axis=0)[0] if mask.ndim > 1 else x[tick]
+        own = jnp.take_along_axis(x, index, axis=0)[0] if batch else x[tick]
+        if not jnp.issubdtype(x.dtype, jnp.number):
+            return own
+        units = x.shape[mask.ndim :]
+        lent = zero(lender, own).sum(batch, dtype=x.dtype)
+        if jnp.issubdtype(x.dtype, jnp.inexact):
+            size = math.prod(units)
+            spread = (jnp.arange(1, size + 1) / (size + 1)).astype(x.dtype).reshape(units)
+            lent = jnp.where(real.any(), lent, spread)
+        return select(real, own, jnp.broadcast_to(lent, own.shape))
 
-    return jax.lax.stop_gradient(zero(mask.any(0), jax.tree.map(leaf, xs)))
+    return jax.lax.stop_gradient(jax.tree.map(leaf, xs))
 
 
 def wrap(step: Callable, *, masked: bool, resets: bool, reverse: bool) -> Callable:

@@ -24,8 +24,9 @@ def truncated(layer: Layer, loss: Loss, k1: int, k2: int | None = None, *, redra
         k2 < k1     the first k1 - k2 ticks only move the state; the loss is that of the last k2
 
     The state comes in and goes out k1 ticks further on; no gradient crosses from window to window. `windows`
-    cuts the batches that this objective expects. With k2 ≥ T, the gradients of all windows at fixed
-    parameters add up to that of full backpropagation.
+    cuts the batches that this objective expects. Where k2 is at least T, rounded up to a multiple of k1, every window
+    reaches the beginning, and the gradients of all windows at fixed parameters add up to that of full
+    backpropagation.
 
     Args:
       layer: the model.

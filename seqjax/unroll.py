@@ -37,7 +37,8 @@ def unroll(
       state: the state before the first tick, from ``cell.initial_state`` or an earlier call.
       xs: inputs, a tree of ``[T, *B, ...]``; None where the cell takes none (then give ``length``).
       mask: ``[T, *B]`` of bool, True at real ticks. At a masked tick the state is held, the output is zero and the
-        input is never looked at: NaN there harms nothing.
+        input is never looked at: NaN there harms nothing. The step runs there all the same, on the held state and the
+        input of a real tick (`seqjax.masks.first_valid`), and what it returns is thrown away.
       lengths: ``[*B]`` of int, for right-padded sequences, in place of ``mask``.
       reset: ``[T, *B]`` of bool, True at the first tick of a segment (an episode, a document): the state restarts
         from ``cell.initial_state``. In reverse it restarts after processing that tick.
@@ -51,7 +52,8 @@ def unroll(
 
     Raises:
       ValueError: shapes do not agree, or an option is unknown.
-      TypeError: a mask of another type than bool, or a step that changes the state's structure or dtype.
+      TypeError: something else than a cell, a mask of another type than bool, or a step that changes the state's
+        structure or dtype.
 
     Example:
       >>> import jax, jax.numpy as jnp, seqjax as sj
@@ -162,6 +164,7 @@ def prepare(
     length: int | None,
 ) -> tuple[Array | None, Array | None, int]:
     """Checks shapes and types against each other; returns ``(mask, reset, T)``."""
+    checks.instance("unroll", cell, Cell, "A layer runs a whole chunk by itself: layer.apply(params, state, xs).")
     length = _length(xs, length)
     batch = base.batch_shape(cell, params, state)
     if mask is not None and lengths is not None:

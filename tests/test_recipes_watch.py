@@ -40,11 +40,12 @@ def test_a_watched_run_records_the_gradient_and_draws_it(tmp_path, monkeypatch, 
     params = charlm.initial(charlm.language_model(options, kinds), options).train.params
     columns = streams(numbers[: int(0.9 * len(numbers))], 10)[:8, :8]
     cell = sj.stack(sj.lstm(3, 6), sj.lstm(6, 6))
-    inner = params[2], params[4]
+    (embedding, first), second = params[0], params[2]
+    inner = first, second
     state = cell.initial_state(inner, (8,))
 
     def loss(epsilon):
-        _, ys = sj.unroll(sj.perturbed(cell), inner, state, (params[0].w[columns[:-1]], epsilon), engine="scan")
+        _, ys = sj.unroll(sj.perturbed(cell), inner, state, (embedding.w[columns[:-1]], epsilon), engine="scan")
         logits = jax.nn.log_softmax(ys @ params[-1].w + params[-1].b)
         return -jnp.take_along_axis(logits, jnp.asarray(columns[1:])[..., None], -1).sum() / 7
 

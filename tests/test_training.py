@@ -286,20 +286,29 @@ def test_truncated_equals_a_slow_forward_computation(k1, k2):
     assert_close(state[:, 0], np.array(h))
 
 
-@pytest.mark.parametrize("k1", [1, 3])
-def test_windows_that_reach_the_beginning_add_up_to_full_backpropagation(k1):
-    """At fixed parameters, k2 = T: value, count and gradient of the whole, for a whole language model."""
-    objective = sj.truncated(MODEL, sj.cross_entropy, k1, T)
+@pytest.mark.parametrize(("k1", "k2"), [(1, T), (3, 9), (T, T), (10, 10)])
+def test_windows_that_reach_the_beginning_add_up_to_full_backpropagation(k1, k2):
+    """At fixed parameters, the state carried: value, count and gradient of the whole, for a whole language model."""
+    objective = sj.truncated(MODEL, sj.cross_entropy, k1, k2)
+    batch = FULL._replace(mask=MASK.at[:, 2].set(True))
 
     @jax.jit
-    @jax.value_and_grad
-    def gradient(params, window):
-        _, tally = objective(params, start(), window)
-        return tally.sum
+    def gradient(params, state, window):
+        def f(params):
+            after, tally = objective(params, state, window)
+            return tally.sum, (after, tally)
 
-    parts = [gradient(PARAMS, w) for w in sj.windows(FULL, k1, T)]
-    whole = jax.jit(jax.value_and_grad(lambda p: OBJECTIVE(p, start(), FULL)[1].sum))(PARAMS)
-    assert_close(jax.tree.map(lambda *x: sum(x), *parts), whole)
+        return jax.value_and_grad(f, has_aux=True)(params)
+
+    state, parts = start(), []
+    for window in sj.windows(batch, k1, k2):
+        (value, (state, tally)), slope = gradient(PARAMS, state, window)
+        parts.append((value, tally.count, slope))
+    after, whole = OBJECTIVE(PARAMS, start(), batch)
+    slope = jax.jit(jax.grad(lambda p: OBJECTIVE(p, start(), batch)[1].sum))(PARAMS)
+    assert_close(jax.tree.map(lambda *x: sum(x), *parts), (*whole, slope))
+    if k2 == k1:
+        assert_close(state, after)
 
 
 def test_no_gradient_crosses_windows():

@@ -177,6 +177,22 @@ def dropped(noise, rate, index, size):
     return np.asarray(jax.vmap(draw)(noise.value)) / (1 - rate)
 
 
+def test_no_key_no_randomness():
+    """Without a key a randomised cell is the cell itself, or its expectation, and its state holds no noise."""
+    inner = sj.gru(D, H)
+    params = drawn(inner)
+    expected = sj.unroll(inner, params, inner.initial_state(params, (B,)), XS)
+    for make in (sj.variational_dropout, sj.recurrent_dropout):
+        cell = make(inner, 0.5)
+        (last, noise), ys = sj.unroll(cell, params, cell.initial_state(params, (B,)), XS)
+        assert noise == sj.Noise(None)
+        for a, b in zip(expected, (last, ys)):
+            np.testing.assert_array_equal(a, b)
+    start = sj.random_initial_state(inner, 0.5).initial_state(params, (B,))
+    np.testing.assert_array_equal(start, inner.initial_state(params, (B,)))
+    assert sj.zoneout(inner, 0.5).initial_state(params, (B,))[1] == sj.Noise(None)
+
+
 def test_recurrent_dropout_is_one_mask_a_sequence():
     """With h' = h U and U = I: a dropped unit is gone, a kept one grows by 1/(1-rate) each tick."""
     rate, size = 0.3, 1000

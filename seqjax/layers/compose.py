@@ -23,7 +23,7 @@ def serial(*layers: Layer) -> Layer:
       A layer whose params and state are tuples, one entry a layer.
 
     Raises:
-      ValueError: no layer.
+      ValueError: no layer; or params or a state of another number of layers.
       TypeError: something else than a layer.
 
     Example:
@@ -56,6 +56,7 @@ def serial(*layers: Layer) -> Layer:
         reset: Array | None = None,
         key: Array | None = None,
     ) -> tuple[tuple, PyTree]:
+        checks.parts("serial", len(layers), params, state)
         new = []
         for layer, p, s, k in zip(layers, params, state, split(key, len(layers))):
             s, xs = layer.apply(p, s, xs, mask=mask, reset=reset, key=k)

@@ -22,7 +22,7 @@ import numpy as np
 
 import seqjax as sj
 from seqjax.base import PyTree
-from seqjax.recipes import learning, watch
+from seqjax.recipes import devices, learning, watch
 from seqjax.recipes.learning import LearningOptions
 from seqjax.recipes.options import BadInput, File, bad_input, check_not_negative, check_rates, check_sizes
 from seqjax.recipes.run import Run
@@ -90,10 +90,11 @@ def main(options: Options) -> None:
             f"tenths fill {options.batch_size} streams of one window of {options.window}, got {len(text)}. "
             "Give a longer text, or lower --batch-size or --window."
         )
+    devices.share("charlm", options.devices, options.batch_size)  # refused before a folder is made
     bigram = ngram_nats(train, held_back, len(vocabulary), 2)
 
     # Model
-    below, cells, above = parts(options, len(vocabulary))
+    cells, above = parts(options, len(vocabulary))
     model = language_model(options, len(vocabulary))
 
     # Training: windows of the streams in order, the state carried from each to the next.
@@ -134,7 +135,7 @@ def main(options: Options) -> None:
         unit="characters",
         evaluate=evaluate,
         show_evaluation="validation {validation_loss:.4f} {validation_bits:.4f} bits/char",
-        watch=watch.watcher(folder, below, cells, above, options.watch_gradients) if options.watch_gradients else None,
+        watch=watch.watcher(folder, cells, above, options.watch_gradients) if options.watch_gradients else None,
     )
 
     # What came out
@@ -160,25 +161,26 @@ def main(options: Options) -> None:
         f"character; bigram model {bigram:.4f} nats, {sj.bits_per_character(bigram):.4f} bits; "
         f"{outcome.steps} steps in {outcome.seconds:.0f} s"
     )
+    learning.conclude(folder, "nats a character", outcome.numbers, {"bigrams": bigram})
     print(f"run folder {folder.folder}, loss curve {picture}")
     if watch.records(folder):
         print(f"where the gradient went: {watch.draw(folder)}")
 
 
-def parts(options: Options, symbols: int) -> tuple[sj.Layer, list[sj.Cell], sj.Layer]:
-    """Embedding, recurrences, and logits of the next character."""
+def parts(options: Options, symbols: int) -> tuple[list[sj.Cell], sj.Layer]:
+    """Recurrences, the first with the embedding it reads through, and logits of the next character."""
     sizes = [options.embedding_size] + [options.hidden_size] * options.layers
     cells = [CELLS[options.cell](below, size) for below, size in itertools.pairwise(sizes)]
-    return sj.embedding(symbols, options.embedding_size), cells, sj.dense(options.hidden_size, symbols)
+    read = sj.embedding(symbols, options.embedding_size)
+    embedded = sj.memoryless(lambda params, x: read.apply(params, (), x[None])[1][0], read.init)
+    return [sj.stack(embedded, cells[0]), *cells[1:]], sj.dense(options.hidden_size, symbols)
 
 
 def language_model(options: Options, symbols: int) -> sj.Layer:
-    """The parts as one model, with dropout between them."""
-    below, cells, above = parts(options, symbols)
-    layers = [below]
-    for cell in cells:
-        layers += [sj.dropout(options.dropout), sj.recurrent(cell)]
-    return sj.serial(*layers, sj.dropout(options.dropout), above)
+    """The parts as one model, with dropout behind every recurrence."""
+    cells, above = parts(options, symbols)
+    layers = [layer for cell in cells for layer in (sj.recurrent(cell), sj.dropout(options.dropout))]
+    return sj.serial(*layers, above)
 
 
 def initial(model: sj.Layer, options: Options) -> learning.Training:
@@ -192,8 +194,14 @@ def trained(folder: str) -> tuple[sj.Layer, PyTree, Vocabulary]:
     """The model, parameters and vocabulary of a run."""
     made = Run.open("charlm", folder)
     options = made.options(Options)
+    symbols = made.config["facts"].get("vocabulary")
+    if not isinstance(symbols, str):
+        raise BadInput(
+            f"charlm: expected {made.folder / 'config.json'} to hold the vocabulary as one string, got {symbols!r}. "
+            "Put back the file, or start a new run."
+        )
     with bad_input("charlm"):
-        vocabulary = Vocabulary(made.config["facts"].get("vocabulary", ""))
+        vocabulary = Vocabulary(symbols)
     model = language_model(options, len(vocabulary))
     return model, learning.trained(made, initial(model, options)), vocabulary
 
@@ -204,4 +212,15 @@ def encode_prompt(who: str, vocabulary: Vocabulary, prompt: str | None) -> np.nd
         prompt = "\n" if "\n" in vocabulary else vocabulary.symbols[0]
     if not prompt:
         raise BadInput(f"{who}: expected --prompt to hold at least one character, got ''. Leave it out or give one.")
-    return vocabulary.encode(prompt)
+    return encode(f"{who}: expected --prompt", vocabulary, prompt)
+
+
+def encode(expected: str, vocabulary: Vocabulary, text: str) -> np.ndarray:
+    """A text as numbers; bad input at the first character that the training text has not."""
+    place = next((i for i, character in enumerate(text) if character not in vocabulary), None)
+    if place is not None:
+        raise BadInput(
+            f"{expected} in the {len(vocabulary)} characters of the training text, got {text[place]!r} at position "
+            f"{place}. Leave it out, or train on a text that has it."
+        )
+    return vocabulary.encode(text)

@@ -32,7 +32,7 @@ def save(folder: Path, step: int, state: PyTree) -> None:
 
 def last_step(folder: Path) -> int | None:
     """The step of the latest whole checkpoint; None before the first."""
-    return max((int(path.stem) for path in folder.glob("*.json")), default=None)
+    return max((int(path.stem) for path in folder.glob("*.json") if path.stem.isdecimal()), default=None)
 
 
 def restore(folder: Path, step: int, like: PyTree) -> PyTree:
@@ -46,7 +46,7 @@ def restore(folder: Path, step: int, like: PyTree) -> PyTree:
     files, entry = (folder / str(step)).absolute(), folder / f"{step}.json"
     try:
         record = json.loads(entry.read_text("utf-8"))
-        whole = record["digest"] == _digest(files)
+        whole = record["digest"] == _digest(files) and isinstance(record["arrays"], dict)
     except (OSError, ValueError, TypeError, KeyError):
         whole = False
     if not whole:

@@ -49,7 +49,12 @@ def check_sizes(who: str, options: object, *names: str) -> None:
 def check_rates(who: str, options: object, *names: str) -> None:
     """Every named option is a rate in [0, 1)."""
     for name in names:
-        checks.rate(f"{who} {flag(name)}", getattr(options, name))
+        value = getattr(options, name)
+        if not 0 <= value < 1:
+            raise ValueError(
+                f"{who}: expected {flag(name)} of at least 0 and below 1, got {value!r}. "
+                f"Set {flag(name)} 0 to switch it off."
+            )
 
 
 def check_positive(who: str, options: object, *names: str) -> None:

@@ -7,7 +7,7 @@ import platform
 import shlex
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import jax
 
@@ -57,7 +57,7 @@ class Run:
         run = cls.open(recipe, options.resume)
         made, now = run.options(type(options)), dataclasses.asdict(options)
         for name, value in dataclasses.asdict(made).items():
-            if name not in ("steps", *free) and now[name] != value:
+            if name not in ("steps", "resume", *free) and now[name] != value:
                 raise BadInput(
                     f"{recipe}: expected {flag(name)} {value} as in the run to resume, got {now[name]}. "
                     "Start a new run for that."
@@ -143,7 +143,13 @@ class Run:
                 f"{self.folder / 'config.json'}, got a difference in {odd}. "
                 "Use the version of seqjax that made the run."
             )
-        options = kind(**saved)
+        for name, hint in get_type_hints(kind).items():
+            if not _fits(saved[name], hint):
+                raise BadInput(
+                    f"{self.config['recipe']}: expected {name} in {self.folder / 'config.json'} as the run wrote it, "
+                    f"got {saved[name]!r}. Put back the file, or start a new run."
+                )
+        options = kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in saved.items()})
         with bad_input(f"{self.folder / 'config.json'}"):
             options.check(self.config["recipe"])
         return options
@@ -155,15 +161,22 @@ class Run:
 
     def metrics(self) -> list[dict[str, float]]:
         """Every record so far."""
-        path = self.folder / "metrics.jsonl"
-        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        return self.records("metrics.jsonl")
+
+    def records(self, name: str) -> list[dict[str, Any]]:
+        """Every line of a file of JSON lines, each of a step; none where there is no file."""
+        path = self.folder / name
         try:
-            return [json.loads(line) for line in lines]
-        except ValueError as error:
+            lines = path.read_text("utf-8").splitlines() if path.exists() else []
+            found = [json.loads(line) for line in lines]
+        except ValueError:
+            found = [None]
+        if not all(isinstance(record, dict) and isinstance(record.get("step"), int) for record in found):
             raise BadInput(
-                f"{self.config['recipe']}: expected {path} to hold one JSON object a line, got another line. "
-                "Remove or mend it."
-            ) from error
+                f"{self.config['recipe']}: expected {path} to hold one JSON object with a step a line, got another "
+                "line. Remove or mend it."
+            )
+        return found
 
     def forget_after(self, step: int) -> None:
         """Drops the records of later steps, which a run that goes on from ``step`` writes again."""
@@ -198,3 +211,14 @@ class Run:
     @property
     def _checkpoints(self) -> Path:
         return self.folder / "checkpoints"
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value read from JSON is of an option's type."""
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if get_origin(hint) is tuple:
+        return isinstance(value, list) and all(_fits(one, get_args(hint)[0]) for one in value)
+    if get_args(hint):
+        return any(_fits(value, one) for one in get_args(hint))
+    return type(value) is hint or (hint is float and type(value) is int)

@@ -5,7 +5,7 @@ import dataclasses
 import tyro
 
 from seqjax.recipes import charlm
-from seqjax.recipes.options import Folder, bad_input, check_not_negative, check_seed, check_sizes
+from seqjax.recipes.options import Folder, check_not_negative, check_seed, check_sizes
 from seqjax.recipes.text import write
 
 
@@ -34,7 +34,6 @@ class Options:
 def main(options: Options) -> None:
     """``python -m seqjax sample RUN``."""
     model, params, vocabulary = charlm.trained(options.run)
-    with bad_input("sample"):
-        prompt = charlm.encode_prompt("sample", vocabulary, options.prompt)
+    prompt = charlm.encode_prompt("sample", vocabulary, options.prompt)
     written = write(model, params, prompt, length=options.length, temperature=options.temperature, seed=options.seed)
     print("".join(vocabulary.decode([*prompt, *written])))

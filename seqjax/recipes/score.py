@@ -28,7 +28,8 @@ def main(options: Options) -> None:
     """``python -m seqjax score RUN --text FILE``."""
     model, params, vocabulary = charlm.trained(options.run)
     with bad_input("score"):
-        numbers = vocabulary.encode(read_text(options.text))
+        text = read_text(options.text)
+    numbers = charlm.encode(f"score: expected {options.text}", vocabulary, text)
     if len(numbers) < 2:
         raise BadInput(f"score: expected a text of at least 2 characters, got {len(numbers)}. Give a longer one.")
     nats, count = log_loss(scorer(model), model, params, numbers, columns=1, lead=0)

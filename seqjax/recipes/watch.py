@@ -18,7 +18,7 @@ SEQUENCES = 8  # of each batch: their mean is steady enough, and the rest would 
 
 
 def watcher(
-    run: Run, below: sj.Layer, cells: Sequence[sj.Cell], above: sj.Layer, every: int
+    run: Run, cells: Sequence[sj.Cell], above: sj.Layer, every: int
 ) -> Callable[[Training, sj.Batch, int], None]:
     """A function for `learning.learn` that follows the gradient through the first update and every so many.
 
@@ -33,9 +33,8 @@ def watcher(
 
     Args:
       run: whose folder.
-      below: from symbols to the first recurrence, with empty state.
-      cells: the recurrences; parameters and state of the whole model are those of ``serial(below, dropout,
-        recurrent(cell), …, dropout, above)``.
+      cells: the recurrences, the first reads symbols; parameters and state of the whole model are those of
+        ``serial(recurrent(cell), dropout, …, recurrent(cell), dropout, above)``.
       above: from the last recurrence to logits, with empty state.
       every: updates from record to record.
 
@@ -46,12 +45,10 @@ def watcher(
 
     @jax.jit
     def look(params: PyTree, memory: PyTree, symbols: Array, targets: Array) -> sj.gradients.Flow:
-        xs = below.apply(params[0], (), symbols)[1]
-
         def loss(ys: Array) -> Array:
             return sj.cross_entropy(above.apply(params[-1], (), ys)[1], targets).sum / len(symbols)
 
-        return flow(cell, params[2:-2:2], memory[2:-2:2], xs, loss)
+        return flow(cell, params[:-2:2], memory[:-2:2], symbols, loss)
 
     def watch(state: Training, batch: sj.Batch, step: int) -> None:
         if step > 1 and step % every:
@@ -92,8 +89,7 @@ def record(run: Run, line: dict) -> None:
 
 def records(run: Run) -> list[dict]:
     """Every line so far."""
-    path = run.folder / NAME
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    return run.records(NAME)
 
 
 def draw(run: Run) -> Path:

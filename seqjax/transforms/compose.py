@@ -18,7 +18,7 @@ def stack(*cells: Cell) -> Cell:
       A cell whose params and state are tuples, one entry a layer, and whose output is the topmost output.
 
     Raises:
-      ValueError: no cell.
+      ValueError: no cell; or params or a state of another number of cells.
       TypeError: something else than a cell.
 
     Example:
@@ -44,6 +44,7 @@ def stack(*cells: Cell) -> Cell:
         return tuple(cell.initial_state(p, batch_shape, key=k) for cell, p, k in zip(cells, params, keys))
 
     def step(params: tuple, state: tuple, x: PyTree) -> tuple[tuple, PyTree]:
+        checks.parts("stack", len(cells), params, state)
         new = []
         for cell, p, s in zip(cells, params, state):
             s, x = cell.step(p, s, x)
