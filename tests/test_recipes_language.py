@@ -1,8 +1,10 @@
 """The recipes of text and of sequences to tell apart: what they leave, print and draw, resuming, bad input."""
 
 import itertools
+import json
 import os
 import signal
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -87,6 +89,14 @@ def test_a_run_leaves_its_files_and_says_what_it_learned(name, folder, capsys):
     assert [record["step"] for record in records] == [1, 2, 2, 4, 4]
     assert all(np.isfinite(value) for record in records for value in record.values())
     assert run.last_step() == 4
+    if (
+        name == "tag"
+    ):  # two taggers beside each other: what is shown is the loss of one, in the beginning that of a guess
+        assert records[0]["loss"] == pytest.approx(np.log(7), abs=0.6)
+    result = json.loads(Path("run/result.json").read_text())
+    assert result["steps"] == 4
+    assert result["figures"]
+    assert result["floors"]
     for file in files:
         assert (folder / "run" / file).stat().st_size > 500
 
@@ -243,6 +253,24 @@ def test_documentation_is_english(tmp_path):
     assert len(set(lines)) == len(lines)
 
 
+def test_words_beside_characters(folder, capsys):
+    """As the run says itself: characters on the text that it leaves, then both in one table."""
+    assert main(["wordlm", *COMMANDS["wordlm"][0], "--run-dir", "run"]) == 0
+    out = capsys.readouterr().out
+    assert "python -m seqjax charlm --text run/text.txt" in out
+    assert "python -m seqjax wordlm --resume run --characters CHARLM_RUN" in out
+    tiny = ["--steps", "2", "--batch-size", "4", "--window", "8", "--hidden-size", "6", "--embedding-size", "4"]
+    assert main(["charlm", "--text", "run/text.txt", *tiny, "--length", "5", "--run-dir", "characters"]) == 0
+    capsys.readouterr()
+    assert main(["wordlm", "--resume", "run", "--characters", "characters"]) == 0
+    out = capsys.readouterr().out
+    held_back = words.read("wordlm", "text.txt", at="marks", lower=False).held_back
+    rows = dict(line.split(":", 1) for line in out.splitlines() if "bits a character in" in line)
+    assert f"in {sum(len(s) + 1 for s in held_back):,} ticks" in rows["words"]
+    assert f"in {words.characters(held_back):,} ticks" in rows["characters"]
+    assert {"bits_words", "bits_characters"} <= json.loads(Path("run/result.json").read_text())["figures"].keys()
+
+
 # Tags
 
 
@@ -342,6 +370,29 @@ def test_tasks_draw_what_they_say(task):
         assert 0.3 < longer.targets.mean() < 0.7
 
 
+def test_parity_beyond_training_is_asked_of_all_lengths():
+    label, draw = classify_tasks.parity().beyond
+    examples = draw(np.random.default_rng(0))
+    lengths = examples.mask.sum(0)
+    assert label == "41 to 500"
+    assert (lengths.min(), lengths.max()) == pytest.approx((41, 500), rel=0.3)
+    assert lengths.min() > 40
+    assert (examples.targets == (examples.xs * examples.mask).sum(0) % 2).all()
+
+
+def test_a_run_says_how_far_beyond_training_it_holds(folder, capsys, monkeypatch):
+    monkeypatch.setattr(classify_tasks, "HELD_BACK", 8)
+    made = classify_tasks.parity()._replace(lengths=(2,))
+    monkeypatch.setattr(classify_tasks, "parity", lambda: made)
+    command = ["classify", "--task", "parity", "--cell", "tcn", "--hidden-size", "2", "--embedding-size", "2"]
+    assert main([*command, "--steps", "1", "--batch-size", "4", "--run-dir", "run"]) == 0
+    assert "T=41 to 500" in capsys.readouterr().out
+    result = json.loads(Path("run/result.json").read_text())
+    assert result["floors"] == {"chance": 0.5}
+    names = ("tcn", "feed-forward")
+    assert set(result["figures"]) == {*names, *(f"{n}, T={t}" for n in names for t in ("2", "41 to 500"))}
+
+
 def test_the_control_sees_a_few_bits_only():
     task = classify_tasks.parity()
     control = classify.feed_forward(classify.Options(task="parity", hidden_size=3, embedding_size=2), task)
@@ -403,6 +454,10 @@ BAD = {
         ["classify", "--compare", "--cell", "lstm"],
         "classify: expected no --cell with --compare, got both.",
     ),
+    "convolutions": (
+        ["classify", "--cell", "tcn", "--layers", "2"],
+        "classify: expected no --layers with --cell tcn, got both.",
+    ),
     "preset": (
         ["wordlm", "--preset", "small", "--clip", "2"],
         "wordlm: expected no --clip with --preset small, got both.",
@@ -423,6 +478,7 @@ BAD = {
         ["translate", "--data", "pairs.tsv"],
         "translate: expected at least 564 different sentences of at most 20",
     ),
+    "no words": (["translate", "--vocabulary", "4"], "translate: expected --vocabulary above 4"),
     "beam": (["translate", "--beam", "0"], "translate: expected --beam to be a whole number of at least 1"),
     "both orders": (
         ["translate", "--reverse", "--both-ways"],

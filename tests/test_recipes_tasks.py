@@ -17,6 +17,7 @@ from seqjax import tasks
 from seqjax.__main__ import main
 from seqjax.models import encoder_decoder
 from seqjax.recipes import addition, agreement, caption, execute, forecast, learning, memory, music, piano_roll
+from seqjax.recipes.cells import convolutions
 from seqjax.recipes.pairs import Pairs, answerer
 from seqjax.recipes.run import Run
 
@@ -85,6 +86,11 @@ def test_every_recipe_starts_and_leaves_its_files(name, tmp_path, capsys):
     assert said in capsys.readouterr().out
     assert field in finite(folder)[-1]
     assert is_picture(folder / picture)
+    result = json.loads((folder / "result.json").read_text())
+    assert result["steps"] == 2
+    assert result["figures"]
+    assert set(result["floors"])
+    assert np.isfinite([value for value in result["figures"].values() if value is not None]).all()
     run = Run.open(name, folder)
     assert run.last_step() == 2
     assert run.config["options"]["hidden_size"] == 4
@@ -101,6 +107,7 @@ def test_every_memory_task_starts(task, tmp_path, capsys):
     assert told.get(task, "right ") in out
     last = finite(tmp_path / "run")[-1]
     assert ("recalled" in last) == (task == "copy")
+    assert ("strings" in last) == (task == "reber")
     if problem.measure == "accuracy":
         assert 0 <= last["held_back"] <= 1
 
@@ -140,6 +147,62 @@ def test_one_answer_a_sequence_counts_at_its_last_tick():
     ys = np.zeros((3, 2, 8))
     ys[1, 1, 7] = ys[2, 0, 4] = 1
     assert memory.measures(problem, ticks, ys) == {"held_back": 0.5}
+
+
+def test_a_string_is_right_if_no_symbol_is_above_those_that_may_come():
+    """All strings of the embedded Reber grammar against its definition, one forbidden symbol raised at a time."""
+    problem = tasks.embedded_reber(12)
+    ticks = memory.ticks_of(problem.draw(np.random.default_rng(0), 6))
+    ticks = ticks._replace(legal=memory.legal(ticks.batch))
+    ys = np.random.default_rng(1).uniform(size=ticks.legal.shape) + 2 * ticks.legal
+    assert memory.measures(problem, ticks, ys)["strings"] == 1
+    text = "".join("BTPSXVE"[x] for x in ticks.batch.xs[ticks.batch.mask[:, 2], 2])
+    for t, allowed in enumerate(tasks.reber_legal(text)):
+        forbidden = next(k for k, symbol in enumerate("BTPSXVE") if symbol not in allowed)
+        other = ys.copy()
+        other[t, 2, forbidden] = min(ys[t, 2, "BTPSXVE".index(symbol)] for symbol in allowed) + 0.01
+        assert memory.measures(problem, ticks, other)["strings"] == pytest.approx(5 / 6)
+    other = ys.copy()
+    other[len(text) :, 2] = np.arange(7)  # behind the end anything goes
+    assert memory.measures(problem, ticks, other)["strings"] == 1
+
+
+def test_the_latch_has_the_noise_of_1997():
+    xs = memory.TASKS["latch"].make(100).draw(np.random.default_rng(0), 500).xs
+    assert set(xs[0].ravel()) == {-1, 1}
+    assert xs[1:].var() == pytest.approx(0.2, rel=0.05)
+
+
+@pytest.mark.parametrize("ticks", [13, 14])
+def test_convolutions_see_all_of_a_sequence(ticks):
+    layer = convolutions(1, 3, ticks=ticks)
+    params = jax.tree.map(lambda p: np.abs(p) + 0.1, layer.init(jax.random.key(0)))  # nothing cancels, relu lets all by
+    xs = np.ones((ticks, 1))
+
+    def last(xs):
+        return layer.apply(params, layer.initial_state(params), xs)[1][-1].sum()
+
+    assert (np.abs(jax.grad(last)(xs)) > 0).all()
+
+
+def test_when_a_task_was_solved(tmp_path, monkeypatch, capsys):
+    """The first evaluation below the mark, in sequences."""
+    found = iter([0.2, 5e-4, 0.3, 1e-4])
+    monkeypatch.setattr(learning, "EVALUATIONS", 4)
+    monkeypatch.setattr(memory, "EVALUATIONS", 4)
+    measures = memory.measures
+
+    def told(problem, ticks, ys):
+        return measures(problem, ticks, ys) | ({"held_back": next(found)} if len(ys) == 24 else {})
+
+    monkeypatch.setattr(memory, "measures", told)
+    command = ["memory", "--steps", "4", "--batch-size", "4", "--hidden-size", "4", "--length", "24"]
+    assert main([*command, "--run-dir", str(tmp_path / "run")]) == 0
+    assert "solved (0.001) after 8 sequences" in capsys.readouterr().out
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["figures"]["sequences until solved"] == 8
+    assert result["figures"]["held_back"] == 1e-4
+    assert result["floors"] == {"chance": pytest.approx(1 / 6)}
 
 
 def test_copying_is_measured_by_nats_a_tick_and_by_what_is_recalled():
@@ -306,6 +369,7 @@ BAD = {
     "too short": (["memory", "--length", "1"], "memory: adding: expected a length of at least 2 ticks, got 1"),
     "few sums": (["addition", "--digits", "1"], "addition: expected at most half of the 55 sums of --digits 1 in use"),
     "digits": (["addition", "--digits", "10"], "addition: expected --digits of at most 9, got 10"),
+    "long numbers": (["execute", "--length", "40"], "execute: expected --length of at most 9, got 40"),
     "nesting": (["execute", "--nesting", "21"], "execute: program: expected a nesting of at most 20, got 21"),
     "window": (["agreement", "--window", "6"], "agreement: expected --window from 2 to 5, short of the noun, got 6"),
     "reach": (["agreement", "--gap", "-1"], "agreement: expected --gap of at least 0 and finite, got -1"),
@@ -316,6 +380,7 @@ BAD = {
     "order": (["caption", "--shortest", "6"], "caption: expected --shortest of at most --longest, got 6 and 5"),
     "no music": (["music", "--data", "words.txt"], "music: words.txt: expected a MATLAB file of piano rolls, got"),
     "keys": (["music", "--data", "narrow.mat"], "music: expected train pieces of at least two frames of 88 keys, got"),
+    "taps": (["music", "--width", "5"], "music: expected no --width with --model lstm, got both."),
     "temperature": (["music", "--temperature", "0"], "music: expected --temperature above 0 and finite, got 0.0"),
     "no series": (["forecast", "--data", "words.txt"], "forecast: words.txt, line 1: expected numbers, got 'one'"),
     "short series": (["forecast", "--data", "series.txt"], "forecast: expected a series of at least 1505 values"),

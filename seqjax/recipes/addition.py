@@ -69,7 +69,7 @@ def main(options: Options) -> None:
     problem = tasks.addition(options.digits)
     pairs = Pairs.of(problem.source_symbols, problem.target_symbols, sums)
     fields = pairs.encode(train)
-    plan = tasks.buckets(np.array([(len(x), len(y)) for x, y in zip(*fields)]), shapes=1)
+    plan = tasks.buckets(np.array([(len(x), len(y)) for x, y in zip(*fields)]), shapes=1, size=options.batch_size)
     drawn = learning.numbered(fields, plan, options.batch_size, seed=options.seed)
 
     def batch_of(step: int) -> sj.Batch:
@@ -129,6 +129,12 @@ def main(options: Options) -> None:
     print(
         f"\nheld back: {outcome.numbers['exact']:.2%} of sums right (chance {problem.chance:.2%}), "
         f"{outcome.numbers['symbols']:.2%} of digits; {epochs:.0f} epochs in {outcome.seconds:.0f} s"
+    )
+    learning.conclude(
+        folder,
+        "share right",
+        {name: outcome.numbers[name] for name in ("exact", "symbols")},
+        {"chance": problem.chance},
     )
     print(f"run folder {folder.folder}, learning curve {picture}")
 

@@ -116,6 +116,7 @@ def main(options: Options) -> None:
         beside.together({name: sj.objective(model, sj.cross_entropy) for name, model in readers.items()}),
         batch_of,
         clip=beside.clip_each(options.clip),
+        extra=beside.mean_loss(readers),
         work=options.batch_size,
         unit="sentences",
         evaluate=evaluate,
@@ -140,6 +141,7 @@ def main(options: Options) -> None:
     draw(path, gaps, table, means, options.gap)
     results = ", ".join(f"{name} {outcome.numbers['trained_' + name]:.1%}" for name in readers)
     print(f"\ngaps as in training: {results} (chance 50 %); {outcome.steps} steps in {outcome.seconds:.0f} s")
+    learning.conclude(folder, "share of right verbs", outcome.numbers, {"chance": 0.5})
     print(f"run folder {folder.folder}, accuracy against gap {path}")
 
 

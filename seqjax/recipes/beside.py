@@ -1,10 +1,11 @@
 """Several models trained on the same batches, each as if it were alone: comparisons and negative controls.
 
 Their parameters and states are dictionaries by name. The loss that is descended is the sum of theirs, each gradient is
-clipped by itself, and Adam treats every number apart: no model changes another's course.
+clipped by itself, and Adam treats every number apart: no model changes another's course. What is shown is the mean of
+their losses.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,11 @@ def together(objectives: Mapping[str, Objective]) -> Objective:
         return states, sj.Tally(jnp.stack([tally.sum for tally in tallies]).sum(), tallies[0].count)
 
     return run
+
+
+def mean_loss(models: Collection) -> Callable[[Array], dict[str, Array]]:
+    """For the bar and the records: the mean of the losses that `together` adds."""
+    return lambda loss: {"loss": loss / len(models)}
 
 
 def clip_each(threshold: float) -> optax.GradientTransformation:

@@ -119,10 +119,11 @@ def main(options: Options) -> None:
     symbols, right, _ = answer(outcome.params, held_back)
     written = [words.decode(column) for column in symbols.T]
     shown = some(right, SHOWN)
-    print()
-    for b in shown:
+    drawn = at_random(model, outcome.params, held_back.xs[0][:, shown], words, options)
+    print(f"\n{'likeliest word by word':32} {'drawn at random':32}")
+    for b, other in zip(shown, drawn):
         verdict = "right" if right[b] else f"wrong, it shows {' '.join(asked.captions[b])}"
-        print(f"{' '.join(written[b]):32} {verdict}")
+        print(f"{' '.join(written[b]):32} {' '.join(other):32} {verdict}")
     path = folder.folder / "captions.png"
     draw(path, [asked.images[b] for b in shown], [" ".join(written[b]) for b in shown], right[shown])
     picture = learning.draw(
@@ -137,6 +138,9 @@ def main(options: Options) -> None:
     print(
         f"\nheld back: {outcome.numbers['exact']:.2%} of captions right (chance {chance:.3%}), "
         f"{outcome.numbers['symbols']:.2%} of words; {outcome.steps} steps in {outcome.seconds:.0f} s"
+    )
+    learning.conclude(
+        folder, "share right", {name: outcome.numbers[name] for name in ("exact", "symbols")}, {"chance": chance}
     )
     print(f"run folder {folder.folder}, captions {path}, learning curve {picture}")
 
@@ -192,6 +196,16 @@ def columns_first(model: Conditional) -> Conditional:
         return model.encode(params, jnp.moveaxis(columns, 0, -1) + ramp, key=key)
 
     return model._replace(encode=encode)
+
+
+def at_random(
+    model: Conditional, params: PyTree, columns: np.ndarray, words: tasks.Vocabulary, options: Options
+) -> list[list[str]]:
+    """A caption for each picture, every word drawn with the model's own probability."""
+    decoder, state = model.encode(params, jnp.asarray(columns))
+    first, key = jnp.asarray(words.bos), jax.random.fold_in(jax.random.key(options.seed), 2)
+    found = sj.sample(model.decoder, decoder, state, first, length=options.longest + 1, eos=words.eos, key=key)
+    return [words.decode(column) for column in np.asarray(found.symbols).T]
 
 
 def draw(path: Path, images: Sequence[np.ndarray], captions: Sequence[str], right: np.ndarray) -> None:

@@ -24,7 +24,7 @@ from seqjax import models, tasks
 from seqjax.base import Array, PyTree
 from seqjax.objectives import Objective
 from seqjax.recipes import beside, classify_tasks, figure, learning
-from seqjax.recipes.cells import CELLS, CellName
+from seqjax.recipes.cells import CELLS, CellName, convolutions
 from seqjax.recipes.classify_tasks import Task
 from seqjax.recipes.learning import LearningOptions
 from seqjax.recipes.options import File, Folder, bad_input, check_left_out, check_rates, check_sizes
@@ -47,14 +47,15 @@ class Options(LearningOptions):
     """For digits: the labels of the images in --data, in IDX format."""
     permuted: bool = False
     """For digits: one fixed random order of the pixels."""
-    cell: CellName = "gru"
-    """The recurrence."""
+    cell: CellName | Literal["tcn"] = "gru"
+    """The recurrence, or tcn, a temporal convolutional network with as many blocks as it takes to see the longest
+    sequence."""
     compare: bool = False
     """Train elman-relu, pass-through, gru and lstm side by side instead of one --cell."""
     layers: int = 1
     """Recurrent layers."""
     hidden_size: int = 64
-    """Units a layer."""
+    """Units a layer, or channels of each convolution."""
     embedding_size: int = 32
     """Features a symbol."""
     pool: Literal["last", "mean", "max"] = "last"
@@ -72,6 +73,8 @@ class Options(LearningOptions):
         check_rates(who, self, "dropout")
         if self.compare:
             check_left_out(who, self, "--compare", "cell")
+        if self.cell == "tcn":
+            check_left_out(who, self, "--cell tcn", "layers")
         if self.task != "digits":
             check_left_out(who, self, f"--task {self.task}", "permuted")
         if self.data is not None and self.task not in ("surnames", "digits"):
@@ -93,7 +96,7 @@ def main(options: Options) -> None:
 
     # Models
     names = COMPARED if options.compare else (options.cell,)
-    classifiers = {name: classifier(options, task, name) for name in names}
+    classifiers = {name: classifier(options, task, name, len(held_back.xs)) for name in names}
     if options.task == "parity":
         classifiers[CONTROL] = feed_forward(options, task)
     params = beside.parameters({name: c.init for name, c in classifiers.items()}, jax.random.key(options.seed))
@@ -122,6 +125,7 @@ def main(options: Options) -> None:
         beside.together({name: objective(c, CONTROL if name == CONTROL else "all") for name, c in classifiers.items()}),
         batch_of,
         clip=beside.clip_each(options.clip),
+        extra=beside.mean_loss(classifiers),
         work=options.batch_size,
         unit="sequences",
         evaluate=evaluate,
@@ -132,15 +136,22 @@ def main(options: Options) -> None:
     first, *_ = classifiers
     print(f"\n{first}:")
     show(task, classifiers[first], outcome.params[first], task.draw(learning.generator(options), SHOWN))
-    longer = {n: task.at(np.random.default_rng((options.seed, n)), n) for n in task.lengths} if task.at else {}
+    longer = {n: task.at(np.random.default_rng((options.seed, 0, n)), n) for n in task.lengths} if task.at else {}
+    columns = {f"T={n}": examples for n, examples in longer.items()}
+    if task.beyond is not None:
+        columns[f"T={task.beyond[0]}"] = task.beyond[1](learning.generator(options))
     rows = {
-        name: [outcome.numbers[f"accuracy_{name}"]] + [accuracy(c, outcome.params[name], e) for e in longer.values()]
+        name: [outcome.numbers[f"accuracy_{name}"]] + [accuracy(c, outcome.params[name], e) for e in columns.values()]
         for name, c in classifiers.items()
     }
-    print(f"\n{'accuracy':16}{'parameters':>11}{'held back':>11}" + "".join(f"{f'T={n}':>8}" for n in longer))
+    print(
+        f"\n{'accuracy':16}{'parameters':>11}{'held back':>11}"
+        + "".join(f"{label:>{width(label)}}" for label in columns)
+    )
     for name, row in rows.items():
         count = learning.parameter_count(outcome.params[name])
-        print(f"{name:16}{count:11,}{row[0]:11.2%}" + "".join(f"{share:8.1%}" for share in row[1:]))
+        shares = "".join(f"{share:{width(label)}.1%}" for label, share in zip(columns, row[1:]))
+        print(f"{name:16}{count:11,}{row[0]:11.2%}" + shares)
     print(f"{'chance':27}{task.chance:11.2%}")
     print(f"{outcome.steps} steps in {outcome.seconds:.0f} s")
     pictures = [
@@ -156,7 +167,7 @@ def main(options: Options) -> None:
         pictures.append(folder.folder / "lengths.png")
         figure.curves(
             pictures[-1],
-            {name: (list(longer), row[1:]) for name, row in rows.items()},
+            {name: (list(longer), row[1 : 1 + len(longer)]) for name, row in rows.items()},
             levels={"chance": task.chance},
             marks={"longest in training": len(held_back.xs)},
             x_label="length (ticks)",
@@ -167,7 +178,15 @@ def main(options: Options) -> None:
         pictures.append(folder.folder / "confusion.png")
         tables = {name: confusion(c, outcome.params[name], held_back, task) for name, c in classifiers.items()}
         figure.confusion(pictures[-1], tables, task.classes, x_label="class found", y_label="true class")
+    figures = {name: row[0] for name, row in rows.items()}
+    figures |= {f"{name}, {label}": share for name, row in rows.items() for label, share in zip(columns, row[1:])}
+    learning.conclude(folder, "accuracy", figures, {"chance": task.chance})
     print(f"run folder {folder.folder}, figures {' '.join(map(str, pictures))}")
+
+
+def width(label: str) -> int:
+    """Of a column of percentages under that label."""
+    return max(8, len(label) + 2)
 
 
 def task_of(options: Options) -> Task:
@@ -179,10 +198,13 @@ def task_of(options: Options) -> Task:
     return getattr(classify_tasks, options.task.replace("-", "_"))()
 
 
-def classifier(options: Options, task: Task, cell: str) -> sj.Layer:
-    """Recurrent layers, and an answer from what relu leaves of the last output."""
+def classifier(options: Options, task: Task, cell: str, ticks: int) -> sj.Layer:
+    """Recurrent layers, or convolutions over so many ticks, and an answer from what relu leaves of the last output."""
     size, read = first_layer(options, task)
-    body = models.deep(size, options.hidden_size, cell=CELLS[cell], layers=options.layers, rate=options.dropout)
+    if cell == "tcn":
+        body = convolutions(size, options.hidden_size, ticks=ticks, dropout=options.dropout)
+    else:
+        body = models.deep(size, options.hidden_size, cell=CELLS[cell], layers=options.layers, rate=options.dropout)
     body = sj.serial(*read, body, sj.pointwise(lambda params, hs: jax.nn.relu(hs)))
     return models.classifier(body, options.hidden_size, len(task.classes), pool=options.pool)
 

@@ -27,6 +27,7 @@ class Task(NamedTuple):
       shown: sequences to show besides drawn ones, with their answers.
       at: ``(rng, length) -> Examples`` of that length, where lengths matter.
       lengths: to measure at.
+      beyond: all lengths that are longer than any in training, up to the last: how they are called, and the draw.
     """
 
     draw: Callable[[np.random.Generator, int], tasks.Examples]
@@ -39,6 +40,7 @@ class Task(NamedTuple):
     shown: tuple[tuple[Sequence[int], int], ...] = ()
     at: Callable[[np.random.Generator, int], tasks.Examples] | None = None
     lengths: tuple[int, ...] = ()
+    beyond: tuple[str, Callable[[np.random.Generator], tasks.Examples]] | None = None
 
 
 HELD_BACK = 2000
@@ -80,7 +82,11 @@ def parity() -> Task:
     """Up to 40 bits to learn from, up to 500 to measure on."""
     task = generated(tasks.parity(1, 40), ("even", "odd"), lambda xs: "".join(map(str, xs)))
     lengths = (2, 4, 6, 8, 10, 12, 20, 40, 60, 100, 200, 500)
-    return task._replace(at=lambda rng, n: tasks.parity(n, n).draw(rng, 1000), lengths=lengths)
+    return task._replace(
+        at=lambda rng, n: tasks.parity(n, n).draw(rng, 1000),
+        lengths=lengths,
+        beyond=("41 to 500", lambda rng: tasks.parity(41, 500).draw(rng, HELD_BACK)),
+    )
 
 
 def larger_sum() -> Task:

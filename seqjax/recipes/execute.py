@@ -35,7 +35,7 @@ class Options(learning.LearningOptions):
     """Trains an encoder-decoder to execute programs, and shows what it says they print."""
 
     length: int = 2
-    """Digits of the largest numbers in a program."""
+    """Digits of the largest numbers in a program; up to 9."""
     nesting: int = 1
     """Operations in a program."""
     curriculum: Literal["baseline", "naive", "mix", "combined"] = "combined"
@@ -60,6 +60,8 @@ class Options(learning.LearningOptions):
         """Refuses sizes out of range."""
         super().check(who)
         check_sizes(who, self, "length", "nesting", "layers", "hidden_size", "embedding_size")
+        if self.length > 9:
+            raise ValueError(f"{who}: expected --length of at most 9, got {self.length}. Lower it.")
 
 
 def main(options: Options) -> None:
@@ -107,8 +109,8 @@ def main(options: Options) -> None:
     asked = pairs.batch(held_back)
     folder = Run.start("execute", options, {"source_length": pairs.source_length})
     print(
-        f"programs of {options.nesting} operations on numbers of up to {options.length} digits, at most "
-        f"{pairs.source_length} characters; the commonest result is right for {problem.chance:.2%}\n"
+        f"programs of {options.nesting} operation{'s' * (options.nesting > 1)} on numbers of up to {options.length} "
+        f"digits, at most {pairs.source_length} characters; the commonest result is right for {problem.chance:.2%}\n"
         f"model: {options.cell}, {learning.parameter_count(params):,} parameters"
     )
     outcome = learning.learn(
@@ -146,5 +148,11 @@ def main(options: Options) -> None:
     print(
         f"\nheld back: {outcome.numbers['exact']:.2%} of results right (chance {problem.chance:.2%}), "
         f"{outcome.numbers['symbols']:.2%} of characters; {outcome.steps} steps in {outcome.seconds:.0f} s"
+    )
+    learning.conclude(
+        folder,
+        "share right",
+        {name: outcome.numbers[name] for name in ("exact", "symbols")},
+        {"commonest result": problem.chance},
     )
     print(f"run folder {folder.folder}, learning curve {picture}")

@@ -152,6 +152,9 @@ def main(options: Options) -> None:
         f"{first['persistence']:.2e}), {options.horizon} ahead {end[options.cell]:.2e} (linear {end['linear']:.2e}; "
         f"the mean scores 1); {outcome.steps} steps in {outcome.seconds:.0f} s"
     )
+    floors = {f"{name}, {h} ahead": float(errors[name][h - 1]) for name in ("linear", "persistence") for h in ahead}
+    figures = {f"{h} ahead": float(errors[options.cell][h - 1]) for h in ahead}
+    learning.conclude(folder, "standard deviations", figures, floors)
     print(f"run folder {folder.folder}, forecasts {path}")
 
 

@@ -1,6 +1,7 @@
 """What the recipes that train share: options, optimizer, updates in the loop, and the learning curve."""
 
 import dataclasses
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -177,6 +178,22 @@ def learn(
         last = evaluate(params)
         run.log(step=options.steps, **last)
     return Outcome(params, last, options.steps, max(record.get("seconds", 0.0) for record in records))
+
+
+def conclude(run: Run, measure: str, figures: Mapping[str, float | None], floors: Mapping[str, float]) -> None:
+    """Writes what a run came to into its ``result.json``, with what training took, for tables over many runs.
+
+    Args:
+      run: that has ended.
+      measure: what the figures are, with the unit.
+      figures: by name, of everything that was trained; None for what never came.
+      floors: of what learns nothing: chance, counting, persistence.
+    """
+    records = run.metrics()
+    steps, seconds = (max(record.get(name, 0) for record in records) for name in ("step", "seconds"))
+    figures = {name: figure for name, figure in figures.items() if name != "step"}
+    result = {"measure": measure, "figures": figures, "floors": floors, "steps": steps, "seconds": seconds}
+    (run.folder / "result.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def generator(options: LearningOptions, step: int | None = None) -> np.random.Generator:

@@ -24,7 +24,7 @@ import seqjax as sj
 from seqjax import tasks
 from seqjax.base import Array, PyTree
 from seqjax.recipes import learning
-from seqjax.recipes.cells import CELLS, CellName
+from seqjax.recipes.cells import CELLS, CellName, convolutions
 from seqjax.recipes.options import bad_input, check_sizes
 from seqjax.recipes.run import Run
 from seqjax.tasks.reber import SYMBOLS as REBER
@@ -40,10 +40,11 @@ class Options(learning.LearningOptions):
     """adding: values in [0, 1] (Bai et al.); signed-adding: in [-1, 1] (Hochreiter and Schmidhuber)."""
     length: int = 0
     """Ticks to remember over; 0 for the task's own: adding 200, copy, latch and temporal-order 100, others 40."""
-    cell: CellName | Literal["chrono-lstm", "chrono-gru"] = "chrono-lstm"
-    """The recurrence. The gates of a chrono one start with memories of all lengths up to that of the sequences."""
+    cell: CellName | Literal["chrono-lstm", "chrono-gru", "tcn"] = "chrono-lstm"
+    """The recurrence. The gates of a chrono one start with memories of all lengths up to that of the sequences; tcn is
+    a temporal convolutional network with as many blocks as it takes to see all of a sequence."""
     hidden_size: int = 64
-    """Units."""
+    """Units, or channels of each convolution."""
     learning_rate: float = 4e-3
     steps: int = 3000
 
@@ -63,6 +64,8 @@ def main(options: Options) -> None:
     with bad_input("memory"):
         problem = task.make(length)
         held_back = ticks_of(problem.draw(learning.generator(options), HELD_BACK))
+        if options.task == "reber":
+            held_back = held_back._replace(legal=legal(held_back.batch))
         longer = None if task.longer is None else task.longer(length)
         model = model_of(options, problem, held_back.batch.xs)
 
@@ -108,23 +111,26 @@ def main(options: Options) -> None:
         right, given = shown.batch.targets[0][asked, b], outputs[asked, b]
         given = given if problem.measure == "squared error" else given.argmax(-1)
         print(task.tell(shown.batch.xs[real, b], right, given))
+    figures: dict[str, float | None] = dict(outcome.numbers)
     if longer is not None:
         others = ticks_of(longer.draw(learning.generator(options), HELD_BACK))
         numbers = measures(longer, others, np.asarray(answer(outcome.params, others.batch)))
+        figures |= {f"{name}, longer": value for name, value in numbers.items()}
         few, most = others.batch.mask.sum(0).min(), len(others.batch.xs)
         span = f"{most}" if few == most else f"{few} to {most}"
         print(
             f"\nof {span} ticks, longer than any in training: {problem.measure} {numbers['held_back']:.5f} "
             f"(chance {longer.chance:.4f})"
         )
-    solved = task.solved
+    solved, judged = task.solved, "held_back" if held_back.legal is None else "strings"
     enough = (lambda value: value >= solved) if problem.measure == "accuracy" else (lambda value: value < solved)
-    reached = [r["step"] for r in folder.metrics() if "held_back" in r and enough(r["held_back"])]
+    reached = [r["step"] for r in folder.metrics() if judged in r and enough(r[judged])]
     when = f"after {reached[0] * options.batch_size:,} sequences" if reached else "never"
-    recalled = outcome.numbers.get("recalled")
+    more = {"recalled": "of the symbols to repeat", "strings": "of strings with no symbol above those that may come"}
+    told = ("{:.2%}" if problem.measure == "accuracy" else "{:.2e}").format(outcome.numbers["held_back"])
     print(
-        f"held back: {problem.measure} {outcome.numbers['held_back']:.2e}"
-        + ("" if recalled is None else f", {recalled:.1%} of the symbols to repeat")
+        f"held back: {problem.measure} {told}"
+        + "".join(f", {outcome.numbers[name]:.1%} {words}" for name, words in more.items() if name in outcome.numbers)
         + f" (chance {problem.chance:.4f}); solved ({solved:g}) {when}; "
         f"{outcome.steps} steps in {outcome.seconds:.0f} s"
     )
@@ -137,16 +143,21 @@ def main(options: Options) -> None:
         y_label={"cross-entropy": "cross-entropy (nats/tick)"}.get(problem.measure, problem.measure),
         y_scale="linear" if problem.measure == "accuracy" else "log",
     )
+    figures["sequences until solved"] = reached[0] * options.batch_size if reached else None
+    learning.conclude(folder, problem.measure, figures, {"chance": problem.chance})
     print(f"run folder {folder.folder}, learning curve {picture}")
 
 
 def model_of(options: Options, problem: tasks.Problem, xs: np.ndarray) -> sj.Layer:
     """Symbols are embedded, features read as they are; every tick is read out."""
     size = problem.input_size if xs.ndim == 3 else 16
-    make: Callable[..., sj.Cell] = CELLS[options.cell.removeprefix("chrono-")]
-    if options.cell.startswith("chrono-"):
-        make = functools.partial(make, b_init=sj.initializers.chrono(len(xs)))
-    read = sj.recurrent(make(size, options.hidden_size))
+    if options.cell == "tcn":
+        read = convolutions(size, options.hidden_size, ticks=len(xs))
+    else:
+        make: Callable[..., sj.Cell] = CELLS[options.cell.removeprefix("chrono-")]
+        if options.cell.startswith("chrono-"):
+            make = functools.partial(make, b_init=sj.initializers.chrono(len(xs)))
+        read = sj.recurrent(make(size, options.hidden_size))
     answer = sj.dense(options.hidden_size, problem.output_size)
     return sj.serial(read, answer) if xs.ndim == 3 else sj.serial(sj.embedding(problem.input_size, size), read, answer)
 
@@ -157,10 +168,14 @@ def nothing_read(model: sj.Layer, params: PyTree, batch: sj.Batch) -> PyTree:
 
 
 class Ticks(NamedTuple):
-    """Examples with an answer a tick: targets are ``(answers, whether to learn them)``; ``scored [T, B]`` are asked."""
+    """Examples with an answer a tick: targets are ``(answers, whether to learn them)``.
+
+    ``scored [T, B]`` are asked. ``legal [T, B, symbols]`` are those that may come next, where a grammar says so.
+    """
 
     batch: sj.Batch
     scored: np.ndarray
+    legal: np.ndarray | None = None
 
 
 def ticks_of(examples: tasks.Examples) -> Ticks:
@@ -173,15 +188,34 @@ def ticks_of(examples: tasks.Examples) -> Ticks:
     return Ticks(sj.Batch(xs, (targets, learned), mask), scored)
 
 
+def legal(batch: sj.Batch) -> np.ndarray:
+    """Which symbols the embedded Reber grammar allows next: ``[T, B, symbols]``, all of them behind the end."""
+    allowed = np.ones((*batch.xs.shape, len(REBER)), bool)
+    for b, mask in enumerate(batch.mask.T):
+        for t, symbols in enumerate(tasks.reber_legal("".join(REBER[x] for x in batch.xs[mask, b]))):
+            allowed[t, b] = [symbol in symbols for symbol in REBER]
+    return allowed
+
+
 def measures(problem: tasks.Problem, ticks: Ticks, ys: np.ndarray) -> dict[str, float]:
-    """The problem's own measure over what is asked for; of symbols to repeat, the share recalled."""
+    """The problem's own measure over what is asked for.
+
+    With it, of symbols to repeat, the share ``recalled``; of strings of a grammar, the share of ``strings`` in which at
+    every tick those symbols have the highest outputs that may come next: the criterion of 1997.
+    """
+    strings = {}
+    if ticks.legal is not None:
+        least, most = (
+            np.where(ticks.legal == kind, sign * ys, np.inf).min(-1) * sign for kind, sign in ((True, 1), (False, -1))
+        )
+        strings = {"strings": float((least > most).all(0).mean())}
     right = ticks.batch.targets[0][ticks.scored]
     ys = ys[ticks.scored].astype(np.float64)
     if problem.measure == "squared error":
         return {"held_back": float(((ys - right) ** 2).mean())}
     hits = ys.argmax(-1) == right
     if problem.measure == "accuracy":
-        return {"held_back": float(hits.mean())}
+        return {"held_back": float(hits.mean()), **strings}
     log_total = np.log(np.exp(ys - ys.max(-1, keepdims=True)).sum(-1)) + ys.max(-1)
     nats = log_total - np.take_along_axis(ys, right[:, None], -1)[:, 0]
     return {"held_back": float(nats.mean()), "recalled": float(hits[right > 0].mean())}
@@ -224,6 +258,11 @@ def tell_parity(xs: np.ndarray, right: np.ndarray, given: np.ndarray) -> str:
     return f"{''.join(map(str, xs))}: right {words[right[-1]]}, answered {words[given[-1]]}"
 
 
+def latch(length: int) -> tasks.Problem:
+    """With noise of variance 0.2 as in 1997, but only the first tick tells."""
+    return tasks.latch(length, noise=0.2**0.5)
+
+
 class Task(NamedTuple):
     """What can be asked for: its problem by length, its own length, when it counts as solved, a test of longer ones."""
 
@@ -238,7 +277,7 @@ TASKS = {
     "adding": Task(tasks.adding, 200, 1e-3, tell_sum, lambda n: tasks.adding(2 * n)),
     "signed-adding": Task(tasks.signed_adding, 100, 1e-3, tell_sum, lambda n: tasks.signed_adding(2 * n)),
     "copy": Task(tasks.copy_memory, 100, 1e-3, tell_copy, lambda n: tasks.copy_memory(2 * n)),
-    "latch": Task(tasks.latch, 100, 0.999, tell_latch, lambda n: tasks.latch(2 * n)),
+    "latch": Task(latch, 100, 0.999, tell_latch, lambda n: latch(2 * n)),
     "temporal-order": Task(tasks.temporal_order, 100, 0.999, tell_order, lambda n: tasks.temporal_order(2 * n)),
     "reber": Task(tasks.embedded_reber, 40, 0.999, tell_reber, None),
     "parity": Task(

@@ -31,6 +31,7 @@ from seqjax.recipes.options import (
     BadInput,
     File,
     bad_input,
+    check_left_out,
     check_not_negative,
     check_positive,
     check_rates,
@@ -72,6 +73,8 @@ class Options(learning.LearningOptions):
         super().check(who)
         check_sizes(who, self, "hidden_size", "width", "prompt", "length")
         check_not_negative(who, self, "layers")
+        if self.model != "tcn":
+            check_left_out(who, self, f"--model {self.model}", "width")
         check_rates(who, self, "dropout")
         check_positive(who, self, "temperature")
 
@@ -88,7 +91,7 @@ def main(options: Options) -> None:
                     f"music: expected {split} pieces of at least two frames of {KEYS} keys, got {shapes}. "
                     "Check the file."
                 )
-        plan = tasks.buckets(np.array([len(roll) for roll in pieces["train"]]), shapes=2)
+        plan = tasks.buckets(np.array([len(roll) for roll in pieces["train"]]), shapes=2, size=options.batch_size)
         drawn = learning.numbered([pieces["train"]], plan, options.batch_size, seed=options.seed)
         model = network(options)
     held_back = {split: next_frames(tasks.pad(pieces[split])) for split in ("valid", "test")}
@@ -157,6 +160,8 @@ def main(options: Options) -> None:
         f"\ntest {outcome.numbers['test']:.4f} nats a frame, {best['test']:.4f} where validation was lowest (step "
         f"{best['step']}); {to_beat}; {outcome.steps} steps in {outcome.seconds:.0f} s"
     )
+    figures = {"test": best["test"], "validation": best["valid"], "test at the end": outcome.numbers["test"]}
+    learning.conclude(folder, "nats a frame", figures, floors)
     print(
         f"played on from {len(prompt)} frames: {played[len(prompt) :].sum(1).mean():.2f} keys a frame (pieces: "
         f"{np.concatenate(pieces['test']).sum(1).mean():.2f})"

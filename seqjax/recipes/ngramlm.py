@@ -123,6 +123,7 @@ def main(options: Options) -> None:
         lambda step: windows[step % len(windows)],
         goes_on=lambda step: step % len(windows) > 0,
         clip=beside.clip_each(options.clip),
+        extra=beside.mean_loss(learned),
         work=options.batch_size * options.window,
         unit=options.symbols,
         evaluate=evaluate,
@@ -160,6 +161,7 @@ def main(options: Options) -> None:
         x_label=f"{options.symbols} read (millions)",
         y_label=f"cross-entropy (nats/{options.symbols[:-1]}, held back)",
     )
+    learning.conclude(folder, f"nats a {options.symbols[:-1]}", outcome.numbers, counted)
     print(f"run folder {folder.folder}, learning curve {picture}")
 
 

@@ -105,7 +105,7 @@ def main(options: Options) -> None:
     measure = "f1" if "f1" in floor else "accuracy"
     examples = [code.encode(sentence) for sentence in train]
     lengths = np.array([len(example) for example in examples])
-    plan = tasks.buckets(lengths, options.buckets)
+    plan = tasks.buckets(lengths, options.buckets, size=options.batch_size)
     drawn = learning.numbered([examples], plan, options.batch_size, seed=options.seed)
     seen = np.bincount(np.concatenate(examples)[:, 1], minlength=len(code.words))
     forgotten = options.word_dropout / np.maximum(options.word_dropout + seen, 1e-9)
@@ -145,6 +145,7 @@ def main(options: Options) -> None:
         beside.together({name: tagger.objective for name, tagger in taggers.items()}),
         batch_of,
         clip=beside.clip_each(options.clip),
+        extra=beside.mean_loss(taggers),
         work=options.batch_size,
         unit="sentences",
         evaluate=evaluate,
@@ -170,6 +171,9 @@ def main(options: Options) -> None:
     for name in taggers:
         print(f"{label(name)}: {told({kind: outcome.numbers[f'{kind}_{name}'] for kind in floor})}")
     print(f"commonest tag of each word: {told(floor)}; {outcome.steps} steps in {outcome.seconds:.0f} s")
+    learning.conclude(
+        folder, "share right", outcome.numbers, {f"{kind}, commonest tag": x for kind, x in floor.items()}
+    )
     print(f"run folder {folder.folder}, curves {picture}, confusion {table}")
 
 

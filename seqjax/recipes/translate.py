@@ -51,7 +51,7 @@ class Options(LearningOptions):
     longest: int = 20
     """Pairs with more words on either side are left out."""
     vocabulary: int = 10_000
-    """Words known of either language, the most frequent ones."""
+    """Words known of either language, the most frequent ones; the four symbols that are no words included."""
     context: Literal["state", "every-tick", "attention"] = "attention"
     """What the decoder has of the source: the encoder's last state, that at every tick, or a look at every word."""
     reverse: bool = False
@@ -89,6 +89,11 @@ class Options(LearningOptions):
         if self.reverse and self.both_ways:
             raise ValueError(f"{who}: expected --reverse or --both-ways, got both. One of them reads from the end.")
         check_rates(who, self, "dropout")
+        if self.vocabulary <= len(SPECIALS):
+            raise ValueError(
+                f"{who}: expected --vocabulary above {len(SPECIALS)}, the symbols that are no words, got "
+                f"{self.vocabulary}. Raise it."
+            )
 
 
 def main(options: Options) -> None:
@@ -99,7 +104,9 @@ def main(options: Options) -> None:
         source = Vocabulary.build([p.source for p in train], specials=(PAD, UNK), limit=options.vocabulary)
         target = Vocabulary.build([p.target for p in train], specials=SPECIALS, limit=options.vocabulary)
     read, written = [source.encode(p.source) for p in train], [target.encode(p.target, eos=True) for p in train]
-    plan = tasks.buckets(np.array([(len(x), len(y)) for x, y in zip(read, written)]), options.buckets)
+    plan = tasks.buckets(
+        np.array([(len(x), len(y)) for x, y in zip(read, written)]), options.buckets, size=options.batch_size
+    )
     drawn = learning.numbered([read, written], plan, options.batch_size, seed=options.seed)
 
     # Models
@@ -142,6 +149,7 @@ def main(options: Options) -> None:
         beside.together({name: t.objective for name, t in translators.items()}),
         batch_of,
         clip=beside.clip_each(options.clip),
+        extra=beside.mean_loss(translators),
         work=options.batch_size,
         unit="pairs",
         evaluate=evaluate,
@@ -174,6 +182,7 @@ def main(options: Options) -> None:
         weights, said = looked_at(model, words, outcome.params[MAIN], held_back[longest].source, length)
         figure.attention(path, weights, held_back[longest].source, said)
         print(f"where it looks {path}")
+    learning.conclude(folder, "share exact, BLEU", outcome.numbers, {"commonest answer": blind})
     print(f"run folder {folder.folder}, curves {picture}")
 
 

@@ -183,6 +183,13 @@ def main(options: Options) -> None:
         f"validation perplexity {outcome.numbers['validation_perplexity']:.2f}; unigram model {floors['unigram']:.2f}, "
         f"bigram model {floors['bigram']:.2f}; {outcome.steps} steps in {outcome.seconds:.0f} s"
     )
+    figures = outcome.numbers | {f"bits_{name}": bits for name, (bits, _, _) in rows.items()}
+    learning.conclude(folder, "perplexity, bits a character", figures, floors)
+    if options.characters is None:
+        print(
+            f"To compare with characters: python -m seqjax charlm --text {folder.folder / 'text.txt'}, then "
+            f"{folder.resume_command()} --characters CHARLM_RUN"
+        )
     picture = learning.draw(
         folder,
         {"training": "perplexity", "validation": "validation_perplexity"},
