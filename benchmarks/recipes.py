@@ -161,35 +161,13 @@ def run(name: str, protocol: Protocol, seed: int, chosen: argparse.Namespace) ->
     if done.returncode:
         said = done.stderr.strip().splitlines() or [""]
         return {"failed": f"failed with status {done.returncode}: {said[-1]}"}
-    result = came_to(folder)
+    result = json.loads((folder / "result.json").read_text("utf-8"))
     return {"figure": result["figures"][protocol.figure], "wall_s": wall, **result, "run": folder.name}
 
 
 def executed(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """The process when it has ended."""
     return subprocess.run(command, cwd=record.ROOT, capture_output=True, text=True, check=False)
-
-
-def came_to(folder: Path) -> dict[str, Any]:
-    """Measure, figures, floors, updates and seconds of training of a run that has ended."""
-    if (folder / "result.json").exists():
-        return json.loads((folder / "result.json").read_text("utf-8"))
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    rows = record.read(folder / "metrics.jsonl")
-    last = {name: value for row in rows for name, value in row.items()}
-    errors = [row["error"] for row in rows if "error" in row]
-    measure, figures, floors = {
-        "charlm": lambda: ("nats a character", last, {"bigrams": config["facts"]["bigram_loss"]}),
-        "reservoir": lambda: ("squared error", {"median": statistics.median(errors), "worst": max(errors)}, {}),
-        "hmm-tag": lambda: ("accuracy", last, {"commonest tag": last["commonest"]}),
-    }[config["recipe"]]()
-    return {
-        "measure": measure,
-        "figures": figures,
-        "floors": floors,
-        "steps": last["step"],
-        "seconds": last.get("seconds"),
-    }
 
 
 def of(name: str, protocol: Protocol, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -50,9 +50,31 @@ def test_every_small_automaton_on_every_string(states):
     assert wrong_decisions(every_table(states), STRINGS) == 0
 
 
+def wrong_along_the_tree(tables):
+    """As `wrong_decisions` for all strings to length 12, each prefix once: a tick turns h of a prefix into two."""
+    states = tables.shape[1]
+    accepting = jnp.array(list(itertools.product([False, True], repeat=states)))
+    cell = automata.network(2, 2 * states + 1, len(accepting))
+
+    def wrong(table):
+        every = jax.vmap(lambda flags: automata.weights(table, flags, dtype=jnp.float32))(accepting)
+        params = jax.tree.map(lambda p: p[0], every)._replace(w_y=every.w_y[..., 0].T, b_y=every.b_y[:, 0])
+        h, q, count = cell.initial_state(params, (1,)), jnp.zeros(1, jnp.int32), 0
+        for t in range(LENGTH):
+            symbols = jnp.tile(jnp.arange(2, dtype=jnp.int32), 2**t)
+            q = table[jnp.repeat(q, 2), symbols]
+            h, y = cell.step(params, jnp.repeat(h, 2, 0), jax.nn.one_hot(symbols, 2, dtype=jnp.float32))
+            count += ((y > 0.5) != accepting.T[q]).sum()
+        return count
+
+    return int(jax.jit(lambda: jax.lax.map(wrong, tables, batch_size=32))().sum())
+
+
 @pytest.mark.slow
 def test_every_automaton_of_four_states_on_every_string():
-    assert wrong_decisions(every_table(4), STRINGS) == 0
+    """All 65,536 tables, batched as parameters, with all sets of accepting states."""
+    tables = every_table(4)
+    assert wrong_along_the_tree(tables) == 0
 
 
 def test_every_tick_of_every_automaton_of_four_states():
@@ -125,6 +147,7 @@ def test_networks_set_by_hand():
 EXPRESSIONS = [
     "", "a", "ab|ba", "(a|b)*abb", "a{3}", "a{2,}b?", "(ab?){1,3}", "(|a)b", "[ab]c*", "[^a]+", ".b.", "(a*b*)*c",
     "((a|b)(a|b))*", "a{0}b", "a\\+|b", "(b+c)?", "[a-c]{2}a", "[b-]+", "c{0,2}", "[^b-c+]-", "a{2}{2}", "a**",
+    "a*?", "(((a)))b",
 ]  # fmt: skip
 PYTHON = {"a{2}{2}": "a{4}", "a**": "a*"}  # repeated repetition needs a group there
 
@@ -139,6 +162,12 @@ def test_expressions_agree_with_python(pattern):
             states = automata.run(dfa, letters)
             accepted = dfa.accepting[states[-1] if length else dfa.start]
             assert bool(accepted) == bool(python.fullmatch("".join(letters))), letters
+
+
+def test_anchors_are_characters_only_where_they_say_so():
+    dfa = automata.regex(r"\^[a^]\$")
+    assert dfa.alphabet == ("$", "^", "a")
+    assert [bool(dfa.accepting[automata.run(dfa, s)[-1]]) for s in ("^a$", "^^$", "^a", "aa$")] == [1, 1, 0, 0]
 
 
 def test_minimal_automata():
@@ -241,6 +270,24 @@ ERRORS = {
     "counts": (lambda: automata.regex("a{2"), r"expected \{m\}, \{m,\} or \{m,n\} at position 1"),
     "falling counts": (lambda: automata.regex("a{3,2}"), "expected counts that rise, up to 1000 at position 1"),
     "escape": (lambda: automata.regex("a\\"), "expected a character at position 2 .*, got the end. Finish"),
+    "anchor": (lambda: automata.regex("^ab"), r"regex: expected a character at position 0 .* Leave the anchor out"),
+    "class": (
+        lambda: automata.regex("\\d+"),
+        r"regex: expected a mark after \\ at position 1 .*, got 'd'. There",
+    ),
+    "depth": (
+        lambda: automata.regex("(" * 999),
+        "regex: expected at most 100 groups inside each other at position",
+    ),
+    "explosion": (
+        lambda: automata.regex("(a|b)*a(a|b){30}"),
+        "regex: expected an automaton of at most 5,000 states, got more. Repeat less often",
+    ),
+    "repetition": (lambda: automata.regex("a{1000}{1000}"), "regex: expected an automaton of at most 5,000 states"),
+    "columns": (
+        lambda: automata.run(automata.regex("ab"), np.array([0, -1])),
+        "run: expected columns of the table as whole numbers from 0 to 1, got int64 from -1 to 0. Call encode",
+    ),
     "outside": (lambda: automata.regex("abd", "ab"), "regex: expected characters out of 'ab', got 'd'"),
     "no alphabet": (lambda: automata.regex("."), "regex: expected an alphabet of different single characters"),
     "network": (

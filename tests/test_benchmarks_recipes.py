@@ -118,24 +118,6 @@ def test_files_come_from_the_folder_of_data(tmp_path, played, monkeypatch, capsy
     assert str(tmp_path) not in json.dumps(row)
 
 
-def test_what_ran_without_a_result_file_is_read_from_its_records(tmp_path):
-    def left(recipe, facts, *records):
-        folder = tmp_path / recipe
-        folder.mkdir()
-        (folder / "config.json").write_text(json.dumps({"recipe": recipe, "facts": facts}))
-        (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
-        return recipes.came_to(folder)
-
-    losses = {"step": 2, "loss": 3.0, "seconds": 9.0}, {"step": 2, "validation_loss": 2.5}
-    found = left("charlm", {"bigram_loss": 2.7}, *losses)
-    assert (found["figures"]["validation_loss"], found["floors"], found["seconds"]) == (2.5, {"bigrams": 2.7}, 9.0)
-    found = left("reservoir", {}, *({"step": n, "error": error} for n, error in enumerate((3.0, 1.0, 2.0))))
-    assert found["figures"] == {"median": 2.0, "worst": 3.0}
-    found = left("hmm-tag", {}, {"step": 0, "best_path": 0.9, "commonest": 0.8})
-    assert found["figures"]["best_path"] == 0.9
-    assert found["floors"] == {"commonest tag": 0.8}
-
-
 def test_one_run_from_the_command_to_the_table(tmp_path, capsys):
     """Nothing replaced: a process of its own, two updates of the smallest network."""
     assert measured(tmp_path, "latch", "--seeds", "3", "--steps", "2") == 0

@@ -84,6 +84,16 @@ def test_forbidden_transitions():
     assert gradient.transition[0, 1] == 0
 
 
+def test_impossible_taggings():
+    """A tagging that a score of -inf forbids has an infinite loss and no gradient, even where all are forbidden."""
+    scores, tags = SCORES[:, 0], np.zeros(T, int)
+    one = PARAMS._replace(transition=PARAMS.transition.at[0, 0].set(-jnp.inf))
+    for params in (one, PARAMS._replace(transition=jnp.full((N, N), -jnp.inf))):
+        loss, gradient = jax.value_and_grad(lambda p: crf.loss(p, scores, tags))(params)
+        assert loss == np.inf
+        assert not any(np.any(leaf) for leaf in gradient)
+
+
 def test_init_and_errors():
     params = crf.init(jax.random.key(0), 4, dtype=jnp.float32)
     assert [p.shape for p in params] == [(4,), (4, 4), (4,)]

@@ -1,8 +1,12 @@
 """Reservoirs: the equation, the ridge solution, free runs, memory and forgetting, each against NumPy or theory."""
 
+import itertools
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.test_util import check_grads
 
@@ -80,6 +84,49 @@ def test_gradients_stop_at_fixed_weights_only(make, params):
     check_grads(lambda p, x: loss(free, p, x), (params, xs), order=1, modes=["rev"], atol=1e-6, rtol=1e-6)
 
 
+def test_sparse_and_dense_are_the_same_reservoir():
+    params = CELLS["sparse"]().init(jax.random.key(0))
+    same, xs = reservoir.dense(params), RNG.normal(size=(T, B, 2))
+    np.testing.assert_array_equal(same.w_h, recurrent_matrix(params))
+    runs = []
+    for cell, p in ((CELLS["sparse"](), params), (CELLS["dense"](), same)):
+        runs.append(sj.unroll(cell, p, cell.initial_state(p, (B,)), xs)[1])
+    np.testing.assert_allclose(*runs, **TIGHT)
+    np.testing.assert_allclose(reservoir.bounds(same.w_h).radius, 1.1, rtol=1e-9)
+
+
+def test_fine_tuning(make):
+    """From a fitted readout on, steps on all weights halve the error; steps on the readout alone do not lower it."""
+    xs = jax.random.normal(jax.random.key(3), (120, 2))
+    targets = xs[:, :1] * jnp.roll(xs[:, 1:], 1, 0)
+    errors = []
+    for cell in (make(), make(trainable=True)):
+        params = cell.init(jax.random.key(0))
+        fitted = reservoir.fit(cell, params, xs, targets, washout=10)
+
+        def error(both, cell=cell):
+            _, hs = sj.unroll(cell, both[0], cell.initial_state(both[0]), xs)
+            return ((reservoir.read(both[1], hs, xs) - targets)[10:] ** 2).mean()
+
+        np.testing.assert_allclose(error((params, fitted.readout)), fitted.error[0], rtol=1e-6)
+        both, optimiser = (params, fitted.readout), optax.adam(2e-2)
+
+        @jax.jit
+        def train(both, error=error, optimiser=optimiser):
+            def step(carry, _):
+                both, state = carry
+                updates, state = optimiser.update(jax.grad(error)(both), state)
+                return (optax.apply_updates(both, updates), state), None
+
+            return jax.lax.scan(step, (both, optimiser.init(both)), length=200)[0][0]
+
+        with jax.numpy_dtype_promotion("standard"):  # optax counts its steps in integers
+            both = train(both)
+        errors.append(float(error(both) / fitted.error[0]))
+    assert errors[0] > 0.999  # the ridge readout was the best
+    assert errors[1] < 0.5
+
+
 def test_fixed_weights_cost_nothing_in_the_backward_pass():
     """With only the readout to train, the gradient's program holds no product with the recurrent weights but one."""
     cell = sj.echo_state(2, 12)
@@ -121,6 +168,27 @@ def test_ridge_readout(make, params, chunk):
     np.testing.assert_allclose(fitted.state[1], hs[40, 1], **TIGHT)
 
 
+def test_a_stream_without_an_end_in_memory():
+    """Chunks come from a generator, of uneven lengths; while one is read, none before it is alive."""
+    cell = sj.echo_state(1, 12)
+    params = cell.init(jax.random.key(0))
+    xs, targets, alive = RNG.normal(size=(500, 1)), RNG.normal(size=(500, 1)), []
+
+    class Chunk(np.ndarray):
+        pass
+
+    def chunks():
+        for a, b in itertools.pairwise([0, 3, 203, 403, 500]):
+            assert sum(ref() is not None for ref in alive[:-1]) == 0
+            piece = targets[a:b].copy().view(Chunk)
+            alive.append(weakref.ref(piece))
+            yield xs[a:b], piece, None
+
+    streamed = reservoir.fit_stream(cell, params, chunks(), washout=5)
+    whole = reservoir.fit(cell, params, xs, targets, washout=5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8), streamed, whole)
+
+
 def test_readout_keeps_its_digits_where_squaring_loses_them():
     """Features whose normal equations are singular in float64, two chunks of a stream, float32 reservoir."""
     tiny = 1e-9
@@ -151,6 +219,20 @@ def test_free_run(make, params):
     alone = readout._replace(w_h=jnp.array(RNG.normal(size=(12, 2))), w_x=jnp.eye(2), b=jnp.zeros(2))
     run = lambda r: reservoir.free_run(cell, params, r, start[0], jnp.ones(2), 5)[1].sum()
     check_grads(run, (alone,), order=1, modes=["rev"], atol=1e-6, rtol=1e-6)
+
+
+def test_feedback_under_a_teacher_then_alone():
+    """A driven oscillator, y_t = 1.6 y_{t-1} - .8 y_{t-2} + .3 u_t, learned from u and its own past, then free."""
+    u = RNG.uniform(-0.5, 0.5, size=(900, 1))
+    y = np.zeros((900, 1))
+    for t in range(2, 900):
+        y[t] = 1.6 * y[t - 1] - 0.8 * y[t - 2] + 0.3 * u[t]
+    cell = sj.echo_state(2, 60, input_scale=0.2, radius=0.5)
+    params = cell.init(jax.random.key(0))
+    xs = np.concatenate([u[1:], y[:-1]], 1)
+    fitted = reservoir.fit(cell, params, jnp.array(xs[:700]), y[1:701], washout=50)
+    _, ys = reservoir.free_run(cell, params, fitted.readout, fitted.state, y[700], 199, drive=u[701:])
+    assert np.mean((np.asarray(ys) - y[701:]) ** 2) < 1e-3 * y.var()
 
 
 def linear_cell(w_x, w_h):
@@ -276,6 +358,22 @@ ERRORS = {
             CELL, CELL.init(jax.random.key(0)), np.ones((9, 1)), np.ones((9, 1)), washout=0, ridge=0.0
         ),
         "fit: expected more ridge or more data, got features that depend on each other in 9 rows",
+    ),
+    "not finite": (
+        lambda: reservoir.fit(
+            CELL, CELL.init(jax.random.key(0)), np.ones((9, 1)), np.array([[1.0]] * 8 + [[np.nan]]), washout=0, chunk=4
+        ),
+        "fit: expected finite states, inputs and targets, got NaN or infinity in the 1 ticks from tick 8 on. Mask",
+    ),
+    "stream": (
+        lambda: reservoir.fit_stream(
+            CELL, CELL.init(jax.random.key(0)), [(np.ones((9, 1)), np.ones((4, 1)), None)], washout=0
+        ),
+        r"fit: expected targets \[9, k\] like the inputs, got shape \(4, 1\)",
+    ),
+    "bounds": (
+        lambda: reservoir.bounds(sj.sparse_echo_state(1, 50).init(jax.random.key(0)).w_h),
+        r"bounds: expected square weights \[h, h\], got shape \(10, 50\). Of a sparse reservoir pass dense",
     ),
     "drive": (
         lambda: reservoir.free_run(CELL, (), None, jnp.zeros(5), jnp.zeros(1), 3, drive=np.ones((2, 1))),

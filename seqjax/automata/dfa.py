@@ -127,8 +127,17 @@ def run(dfa: DFA, string: Sequence[Hashable] | np.ndarray) -> np.ndarray:
 
     Returns:
       States, shaped like the columns.
+
+    Raises:
+      ValueError: a symbol that is not in the alphabet, or an array that does not hold columns.
     """
     columns = string if isinstance(string, np.ndarray) else encode(dfa, string)
+    symbols = len(dfa.alphabet)
+    if columns.size and not (columns.dtype.kind in "iu" and 0 <= columns.min() <= columns.max() < symbols):
+        raise ValueError(
+            f"run: expected columns of the table as whole numbers from 0 to {symbols - 1}, got {columns.dtype} from "
+            f"{columns.min()} to {columns.max()}. Call encode to turn symbols into columns."
+        )
     state = np.full(columns.shape[1:], dfa.start, np.int32)
     states = np.empty(columns.shape, np.int32)
     for t, column in enumerate(columns):
@@ -147,8 +156,9 @@ def minimise(dfa: DFA) -> DFA:
     """
     block = dfa.accepting.astype(np.int64)
     while True:
-        signature = np.column_stack([block, block[dfa.transition]])
-        refined = np.unique(signature, axis=0, return_inverse=True)[1].ravel()
+        refined = block
+        for successor in dfa.transition.T:
+            refined = np.unique(refined * len(block) + block[successor], return_inverse=True)[1]
         if refined.max() == block.max():
             break
         block = refined

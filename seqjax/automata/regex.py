@@ -7,6 +7,8 @@ from typing import NamedTuple
 from seqjax.automata.dfa import DFA, minimise, table
 
 MOST = 1000  # the largest count of a repetition
+LARGEST = 5000  # states
+DEEPEST = 100  # groups inside each other
 
 
 def regex(pattern: str, alphabet: Sequence[str] | None = None) -> DFA:
@@ -15,7 +17,7 @@ def regex(pattern: str, alphabet: Sequence[str] | None = None) -> DFA:
     The notation: characters, ``.`` (any symbol), ``[abc]``, ``[a-z]``, ``[^abc]``, grouping ``( )``, alternatives
     ``|``, repetition ``*``, ``+``, ``?``, ``{m}``, ``{m,}``, ``{m,n}``, and ``\`` before a character that would
     otherwise mean something. An empty alternative matches the empty string. There are no anchors (the whole string is
-    always matched), no classes such as ``\d``, no lazy repetition, back-references or look-around.
+    always matched), no classes such as ``\d``, no back-references or look-around.
 
     Args:
       pattern: the expression.
@@ -25,7 +27,8 @@ def regex(pattern: str, alphabet: Sequence[str] | None = None) -> DFA:
       The automaton.
 
     Raises:
-      ValueError: the expression is not valid, with the position, or names a character outside the alphabet.
+      ValueError: the expression is not valid, with the position, names a character outside the alphabet, or takes more
+        than 5,000 states.
 
     Example:
       >>> from seqjax import automata
@@ -80,7 +83,7 @@ class _Parser:
     """Recursive descent from a pattern to a tree."""
 
     def __init__(self, pattern: str):
-        self.pattern, self.at = pattern, 0
+        self.pattern, self.at, self.depth = pattern, 0, 0
         self.named: set[str] = set()
 
     def parse(self) -> object:
@@ -128,17 +131,23 @@ class _Parser:
         return least, most
 
     def atom(self) -> object:
-        if self.skip("("):
+        if self.depth < DEEPEST and self.skip("("):
+            self.depth += 1
             tree = self.either()
+            self.depth -= 1
             if not self.skip(")"):
                 raise self.error("')'", "Close the group.")
             return tree
+        if self.pattern[self.at] == "(":
+            raise self.error(f"at most {DEEPEST} groups inside each other", "Leave out what groups nothing.")
         if self.skip("."):
             return _Symbols(frozenset(), complement=True)
         if self.skip("["):
             return self.character_class()
         if self.pattern[self.at] in "*+?{":
             raise self.error("something to repeat", "Write \\ before it for the character.")
+        if self.pattern[self.at] in "^$":
+            raise self.error("a character", "Leave the anchor out, or write \\ before it for the character.")
         if self.pattern[self.at] in "]}":
             raise self.error("a character", "Write \\ before it for the character.")
         return _Symbols(frozenset(self.character()))
@@ -161,7 +170,9 @@ class _Parser:
         return _Symbols(frozenset(named), complement)
 
     def character(self) -> str:
-        self.skip("\\")
+        escaped = self.skip("\\")
+        if escaped and self.pattern[self.at : self.at + 1].isalnum():
+            raise self.error("a mark after \\", "There are no classes such as \\d: write [0-9].")
         if self.at == len(self.pattern):
             raise self.error("a character", "Finish the pattern.")
         self.at += 1
@@ -188,6 +199,7 @@ class _Steps:
         self.reading: list[list[tuple[frozenset[str], int]]] = []
 
     def state(self) -> int:
+        _check_size(len(self.free) // 20)  # a deterministic automaton can be as much smaller
         self.free.append([])
         self.reading.append([])
         return len(self.free) - 1
@@ -243,8 +255,16 @@ def _subsets(steps: _Steps, start: int, end: int, symbols: tuple[str, ...]) -> D
             reached = {target for q in subset for named, target in steps.reading[q] if symbol in named}
             after = steps.closure(reached)
             if after not in numbers:
+                _check_size(len(numbers))
                 numbers[after] = len(numbers)
                 queue.append(after)
             row.append(numbers[after])
         rows.append(row)
     return table(rows, [number for subset, number in numbers.items() if end in subset], alphabet=symbols)
+
+
+def _check_size(states: int) -> None:
+    if states >= LARGEST:
+        raise ValueError(
+            f"regex: expected an automaton of at most {LARGEST:,} states, got more. Repeat less often, or nest less."
+        )

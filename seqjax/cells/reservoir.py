@@ -147,18 +147,13 @@ def sparse_echo_state(
             f"sparse_echo_state: expected at most {hidden_size} connections a unit, got {connections}. "
             "Use echo_state for a dense reservoir."
         )
-    distances = tuple(np.random.default_rng(0).choice(hidden_size, connections, replace=False).tolist())
+    distances = _distances(connections, hidden_size)
 
     def init(key: Array) -> SparseEchoStateParams:
         w_x, b, w_h_key = _drawn("sparse_echo_state", key, input_size, hidden_size, input_scale, bias_scale, dtype)
         w_h = np.asarray(jax.random.uniform(w_h_key, (connections, hidden_size), minval=-1, maxval=1), np.float64)
-        dense = np.zeros((hidden_size, hidden_size))
-        units = np.arange(hidden_size)
-        for distance, row in zip(distances, w_h):
-            dense[(units - distance) % hidden_size, units] = row
-        return SparseEchoStateParams(
-            w_x, jnp.asarray(w_h * (radius / np.abs(np.linalg.eigvals(dense)).max()), b.dtype), b
-        )
+        largest = np.abs(np.linalg.eigvals(_matrix(w_h))).max()
+        return SparseEchoStateParams(w_x, jnp.asarray(w_h * (radius / largest), b.dtype), b)
 
     def drive(params: SparseEchoStateParams, h: Array, x: Array) -> Array:
         h = recurrent_input(h)
@@ -166,6 +161,25 @@ def sparse_echo_state(
         return dot(x, params.w_x) + reads + params.b.astype(h.dtype)
 
     return _leaky("sparse_echo_state", init, drive, input_size, hidden_size, leak, trainable)
+
+
+def dense(params: SparseEchoStateParams) -> EchoStateParams:
+    """The same reservoir as parameters of `echo_state`, its weights written out as U ``[h, h]``."""
+    return EchoStateParams(params.w_x, jnp.asarray(_matrix(np.asarray(params.w_h))), params.b)
+
+
+def _distances(connections: int, hidden_size: int) -> tuple[int, ...]:
+    """Around the ring, c of them, the same for every reservoir of a size."""
+    return tuple(np.random.default_rng(0).choice(hidden_size, connections, replace=False).tolist())
+
+
+def _matrix(w_h: np.ndarray) -> np.ndarray:
+    """U ``[h, h]`` from rows over distances ``[c, h]``."""
+    connections, hidden_size = w_h.shape
+    units, u = np.arange(hidden_size), np.zeros((hidden_size, hidden_size), w_h.dtype)
+    for distance, row in zip(_distances(connections, hidden_size), w_h):
+        u[(units - distance) % hidden_size, units] = row
+    return u
 
 
 def _leaky(

@@ -16,7 +16,6 @@ from seqjax.hmm.inference import (
     backward,
     expected_counts,
     forward,
-    log_joint,
     posterior,
 )
 from seqjax.hmm.learning import Fit, fit
@@ -31,7 +30,7 @@ from seqjax.hmm.models import (
     random,
     random_gaussian,
 )
-from seqjax.hmm.paths import Path, backtrack, sample, sample_paths, top_paths, viterbi
+from seqjax.hmm.paths import Path, backtrack, log_joint, sample, sample_paths, top_paths, viterbi
 
 __all__ = [
     "HMM",

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.base import Array, Cell, PyTree
-from seqjax.hmm.inference import Model
 from seqjax.hmm.messages import divided, max_product, maximum, sum_product
 from seqjax.hmm.models import check_shapes
+from seqjax.hmm.observations import Model
 
 
 def cell(model: Model) -> Cell[Model, Array]:

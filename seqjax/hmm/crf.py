@@ -26,10 +26,10 @@ import jax.numpy as jnp
 
 from seqjax import checks
 from seqjax.base import Array
-from seqjax.hmm.inference import forward, log_joint, posterior
+from seqjax.hmm.inference import forward, posterior
 from seqjax.hmm.messages import preceded
 from seqjax.hmm.models import Chain
-from seqjax.hmm.paths import Path, top_paths, viterbi
+from seqjax.hmm.paths import Path, log_joint, top_paths, viterbi
 
 
 class CRFParams(NamedTuple):
@@ -67,9 +67,10 @@ def log_score(params: CRFParams, scores: Array, tags: Array, *, mask: Array | No
 
 
 def loss(params: CRFParams, scores: Array, tags: Array, *, mask: Array | None = None, engine: str = "scan") -> Array:
-    """-ln p(z | x) ``[*B]``, in nats a sequence."""
+    """-ln p(z | x) ``[*B]``, in nats a sequence; infinite, with a gradient of zero, where a score of -inf forbids z."""
     partition = log_partition(params, scores, mask=mask, engine=engine)
-    return partition - log_score(params, scores, tags, mask=mask)
+    score = log_score(params, scores, tags, mask=mask)
+    return jnp.where(score == -jnp.inf, jnp.inf, partition - score)
 
 
 def marginals(params: CRFParams, scores: Array, *, mask: Array | None = None, engine: str = "scan") -> Array:

@@ -1,33 +1,16 @@
 """Belief propagation: what observations say about hidden states."""
 
 import functools
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from seqjax import checks, masks
+from seqjax import masks
 from seqjax.base import Array, PyTree
 from seqjax.hmm import messages
 from seqjax.hmm.messages import divided, finite, logsumexp
-from seqjax.hmm.models import check_shapes
-
-ENGINES = ("scan", "associative")
-
-
-class Model(Protocol):
-    """What inference asks of a model."""
-
-    @property
-    def log_initial(self) -> Array:
-        """``[N]``."""
-
-    @property
-    def log_transition(self) -> Array:
-        """``[N, N]``."""
-
-    def evidence(self, xs: PyTree) -> Array:
-        """ln p(x | z), ``[*B, N]`` for one tick's observations."""
+from seqjax.hmm.observations import Model, observed, prepare
 
 
 class Forward(NamedTuple):
@@ -165,57 +148,6 @@ def expected_counts(model: Model, xs: PyTree, *, mask: Array | None = None, engi
     return _expected_counts(model, observed("expected_counts", model, xs, mask), mask, engine)
 
 
-def log_joint(model: Model, states: Array, xs: PyTree, *, mask: Array | None = None) -> Array:
-    """ln p(z_1 … z_T, x_1 … x_T) of a path.
-
-    Args:
-      model: the model.
-      states: the path ``[T, *B]`` of int.
-      xs: observations, as in `forward`.
-      mask: ``[T, *B]``, True at real ticks.
-
-    Returns:
-      ``[*B]``, NaN where a real tick's state is none of the model's.
-
-    Raises:
-      TypeError: states that are not integers.
-      ValueError: states of another shape than the observations, or what `forward` raises.
-    """
-    return _log_joint(model, states, observed("log_joint", model, xs, mask), mask)
-
-
-def observed(who: str, model: Model, xs: PyTree, mask: Array | None) -> PyTree:
-    """The observations as arrays, their values checked where they are known before the computation is traced."""
-    xs = jnp.asarray(xs) if isinstance(xs, list) else jax.tree.map(jnp.asarray, xs)
-    if hasattr(model, "check_observations"):
-        model.check_observations(who, xs, mask)
-    return xs
-
-
-def prepare(
-    who: str, model: Model, xs: PyTree, mask: Array | None, engine: str = "scan"
-) -> tuple[PyTree, Array, Array | None]:
-    """Checks shapes and types; returns ``(xs, evidence, mask)``, observations at masked ticks made harmless."""
-    checks.choice(who, "engine", engine, ENGINES)
-    check_shapes(model)
-    shape = jax.eval_shape(model.evidence, xs).shape
-    if len(shape) < 2 or shape[0] == 0 or shape[-1] != model.log_initial.shape[0]:
-        raise ValueError(
-            f"{who}: expected observations of at least one tick, time leading, with evidence [T, *batch, "
-            f"{model.log_initial.shape[0]}], got evidence of shape {shape}. Put time first."
-        )
-    if mask is not None:
-        if mask.dtype != jnp.bool_:
-            raise TypeError(f"{who}: expected mask of bool, got {mask.dtype}. Compare with 0 or cast it to bool.")
-        if mask.shape != shape[:-1]:
-            raise ValueError(
-                f"{who}: expected mask of shape {shape[:-1]} like the observations, got {mask.shape}. "
-                "Time first, then the batch axes."
-            )
-        xs = masks.select(mask, xs, masks.first_valid(mask, xs))
-    return xs, model.evidence(xs), mask
-
-
 def incoming(
     model: Model, evidence: Array, mask: Array | None, engine: str, *, best: bool = False, reverse: bool = False
 ) -> Array:
@@ -242,17 +174,6 @@ def filtered(p: Array, evidence: Array, mask: Array | None) -> Forward:
     impossible = log_likelihood == -jnp.inf
     log_likelihood = jnp.where(impossible, -jnp.inf, log_likelihood)  # no gradient where impossible
     return Forward(log_filtered if mask is None else masks.zero(mask, log_filtered), log_likelihood)
-
-
-def path_score(model: Model, states: Array, evidence: Array, mask: Array | None) -> Array:
-    """The score of a path: initial, transitions between real ticks, evidence at real ticks."""
-    seen = jnp.take_along_axis(evidence, states[..., None], -1)[..., 0]
-    if mask is None:
-        steps = model.log_transition[states[:-1], states[1:]].sum(0)
-        return model.log_initial[states[0]] + steps + seen.sum(0)
-    steps = model.log_transition[messages.before(states, mask), states]
-    moves = jnp.where(messages.preceded(states.shape, mask), steps, model.log_initial[states])
-    return jnp.where(mask, moves + seen, 0).sum(0)
 
 
 @functools.partial(jax.jit, static_argnames="engine")
@@ -314,19 +235,3 @@ def _pair_counts(left: Array, right: Array, log_a: Array, engine: str) -> Array:
 
     n = log_a.shape[0]
     return jax.lax.scan(step, jnp.zeros((n, n), left.dtype), (left, right))[0]
-
-
-@jax.jit
-def _log_joint(model: Model, states: Array, xs: PyTree, mask: Array | None) -> Array:
-    _, evidence, mask = prepare("log_joint", model, xs, mask)
-    states = jnp.asarray(states)
-    checks.integers("log_joint", states)
-    if states.shape != evidence.shape[:-1]:
-        raise ValueError(
-            f"log_joint: expected states of shape {evidence.shape[:-1]} like the observations, "
-            f"got {states.shape}. Give one state a tick."
-        )
-    known = (states >= 0) & (states < evidence.shape[-1])
-    score = path_score(model, jnp.where(known, states, 0), evidence, mask)
-    real = known if mask is None else known | ~mask
-    return jnp.where(real.all(0), score, jnp.nan)

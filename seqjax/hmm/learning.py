@@ -8,8 +8,9 @@ import jax.numpy as jnp
 
 from seqjax import checks
 from seqjax.base import Array, PyTree
-from seqjax.hmm.inference import Model, expected_counts, forward, observed, prepare
+from seqjax.hmm.inference import expected_counts, forward
 from seqjax.hmm.models import check, log_frequencies
+from seqjax.hmm.observations import Model, observed, prepare
 
 
 class Fit(NamedTuple):

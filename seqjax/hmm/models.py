@@ -115,7 +115,8 @@ class GaussianHMM(NamedTuple):
       mean: ``[N, d]``.
       log_scale: ``[N, d]``, logarithms of standard deviations.
 
-    Observations are ``[T, *B, d]``; NaN marks a missing component, which carries no evidence.
+    Observations are ``[T, *B, d]``; NaN marks a missing component, which carries no evidence. An infinite one is
+    impossible.
     """
 
     log_initial: Array
@@ -126,10 +127,10 @@ class GaussianHMM(NamedTuple):
     def evidence(self, xs: Array) -> Array:
         """ln p(x | z), ``[*B, N]`` for ``x [*B, d]``."""
         checks.inputs("GaussianHMM", xs, jnp.shape(xs)[:-1], self.mean.shape[1])
-        known = ~jnp.isnan(xs)[..., None, :]
-        xs = jnp.where(known, xs[..., None, :].astype(self.mean.dtype), self.mean)
-        z = (xs - self.mean) * jnp.exp(-self.log_scale)
-        return jnp.where(known, -0.5 * z**2 - self.log_scale - 0.5 * math.log(2 * math.pi), 0).sum(-1)
+        xs = xs[..., None, :].astype(self.mean.dtype)
+        z = (jnp.where(jnp.isfinite(xs), xs, self.mean) - self.mean) * jnp.exp(-self.log_scale)
+        density = -0.5 * z**2 - self.log_scale - 0.5 * math.log(2 * math.pi)
+        return jnp.where(jnp.isnan(xs), 0, jnp.where(jnp.isinf(xs), -jnp.inf, density)).sum(-1)
 
     def emit(self, key: Array, states: Array) -> Array:
         """Vectors drawn in the states given, ``[..., d]``."""
@@ -142,7 +143,7 @@ class GaussianHMM(NamedTuple):
         No standard deviation falls below a thousandth of the data's: a state that sits on one observation would
         otherwise shrink until its density is infinite.
         """
-        known = ~jnp.isnan(xs)
+        known = jnp.isfinite(xs)  # an infinite observation has no weight
         xs = jnp.where(known, xs, 0).astype(weights.dtype)
         axes = tuple(range(xs.ndim - 1))
         present = known.astype(weights.dtype) * weights.sum(-1, keepdims=True)

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 
 from seqjax import checks, masks
 from seqjax.base import Array, PyTree
-from seqjax.hmm.inference import Model, filtered, incoming, observed, path_score, prepare
-from seqjax.hmm.messages import BLOCK, divided, in_blocks, maximum, out_of_blocks
+from seqjax.hmm.inference import filtered, incoming
+from seqjax.hmm.messages import BLOCK, before, divided, in_blocks, maximum, out_of_blocks, preceded
+from seqjax.hmm.observations import Model, observed, prepare
 
 
 class Path(NamedTuple):
@@ -65,6 +66,25 @@ def top_paths(model: Model, xs: PyTree, k: int, *, mask: Array | None = None) ->
     """
     checks.sizes("top_paths", k=k)
     return _top_paths(model, observed("top_paths", model, xs, mask), mask, k)
+
+
+def log_joint(model: Model, states: Array, xs: PyTree, *, mask: Array | None = None) -> Array:
+    """ln p(z_1 … z_T, x_1 … x_T) of a path.
+
+    Args:
+      model: the model.
+      states: the path ``[T, *B]`` of int.
+      xs: observations, as in `forward`.
+      mask: ``[T, *B]``, True at real ticks.
+
+    Returns:
+      ``[*B]``, NaN where a real tick's state is none of the model's.
+
+    Raises:
+      TypeError: states that are not integers.
+      ValueError: states of another shape than the observations, or what `forward` raises.
+    """
+    return _log_joint(model, states, observed("log_joint", model, xs, mask), mask)
 
 
 def sample_paths(model: Model, key: Array, xs: PyTree, *, mask: Array | None = None, engine: str = "scan") -> Array:
@@ -159,6 +179,17 @@ def backtrack(scores: Array, log_transition: Array, *, mask: Array | None = None
     return states if mask is None else masks.zero(mask, states)
 
 
+def path_score(model: Model, states: Array, evidence: Array, mask: Array | None) -> Array:
+    """The score of a path: initial, transitions between real ticks, evidence at real ticks."""
+    seen = jnp.take_along_axis(evidence, states[..., None], -1)[..., 0]
+    if mask is None:
+        steps = model.log_transition[states[:-1], states[1:]].sum(0)
+        return model.log_initial[states[0]] + steps + seen.sum(0)
+    steps = model.log_transition[before(states, mask), states]
+    moves = jnp.where(preceded(states.shape, mask), steps, model.log_initial[states])
+    return jnp.where(mask, moves + seen, 0).sum(0)
+
+
 def first_best(scores: Array) -> Array:
     """argmax over the last axis; two plain reductions, which a CPU runs faster than `jax.numpy.argmax`."""
     n = scores.shape[-1]
@@ -214,3 +245,19 @@ def _top_paths(model: Model, xs: PyTree, mask: Array | None, k: int) -> Path:
     log_prob = jnp.where(score == -jnp.inf, -jnp.inf, log_prob)
     states = jnp.where(score == -jnp.inf, -1, states)
     return Path(masks.zero(real, states).astype(jnp.int32), log_prob)
+
+
+@jax.jit
+def _log_joint(model: Model, states: Array, xs: PyTree, mask: Array | None) -> Array:
+    _, evidence, mask = prepare("log_joint", model, xs, mask)
+    states = jnp.asarray(states)
+    checks.integers("log_joint", states)
+    if states.shape != evidence.shape[:-1]:
+        raise ValueError(
+            f"log_joint: expected states of shape {evidence.shape[:-1]} like the observations, "
+            f"got {states.shape}. Give one state a tick."
+        )
+    known = (states >= 0) & (states < evidence.shape[-1])
+    score = path_score(model, jnp.where(known, states, 0), evidence, mask)
+    real = known if mask is None else known | ~mask
+    return jnp.where(real.all(0), score, jnp.nan)

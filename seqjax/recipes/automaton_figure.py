@@ -10,6 +10,8 @@ from seqjax.recipes.figure import COLOURS
 
 SHAPES = "osD^vP*X<>"
 RADIUS = 0.17
+FEW = 8  # states with room for large letters
+SIDES = {-1: "right", 0: "center", 1: "left"}
 
 
 def draw(path: Path, dfa: DFA, points: np.ndarray, labels: np.ndarray) -> None:
@@ -26,8 +28,8 @@ def draw(path: Path, dfa: DFA, points: np.ndarray, labels: np.ndarray) -> None:
     figure = Figure(figsize=(7.2, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     graph(left, dfa)
-    left.set_title("automaton", fontsize="medium")
-    right.set_title("states of the network", fontsize="medium")
+    left.set_title("automaton (double circle: accepts)", fontsize="medium")
+    right.set_title("states of the network, one point a string", fontsize="medium")
     centred = points - points.mean(0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
     flat = centred @ axes[:2].T if len(axes) > 1 else np.pad(centred, [(0, 0), (0, 1)])
@@ -35,10 +37,19 @@ def draw(path: Path, dfa: DFA, points: np.ndarray, labels: np.ndarray) -> None:
         chosen = flat[labels == q]
         colour, shape = colours(q)
         right.scatter(*chosen.T, s=16, c=colour, marker=shape, linewidths=0, alpha=0.7, label=f"{q}")
+    right.axis("equal")
     right.set_xlabel("first principal component")
     right.set_ylabel("second principal component")
     right.spines[["top", "right"]].set_visible(False)
-    right.legend(title="state", frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    right.legend(
+        title="automaton's\nstate",
+        title_fontsize="small",
+        frameon=False,
+        fontsize="small",
+        loc="center left",
+        bbox_to_anchor=(1, 0.5),
+        ncols=1 + (len(dfa.accepting) - 1) // 12,
+    )
     figure.savefig(path, dpi=200)
 
 
@@ -49,50 +60,44 @@ def colours(q: int) -> tuple[str, str]:
 
 
 def graph(axes: Any, dfa: DFA) -> None:
-    """The states on a circle, one arrow from state to state, named by the symbols that lead along it."""
+    """The states on a circle, one arrow from state to state, its symbols on it."""
     from matplotlib.patches import Circle, FancyArrowPatch
+    from matplotlib.path import Path as BezierPath
 
     count = len(dfa.accepting)
     size = max(1.0, count * RADIUS * 0.7) * (count > 1)
     angles = np.pi - 2 * np.pi * np.arange(count) / count
     places = size * np.stack([np.cos(angles), np.sin(angles)], -1)
+    letters, along_arrow = ("small", 0.5) if count <= FEW else ("x-small", 0.3)  # apart where many arrows cross
     circles = [Circle(place, RADIUS, facecolor="white", edgecolor=colours(q)[0]) for q, place in enumerate(places)]
     for q, (place, circle) in enumerate(zip(places, circles)):
         circle.set_linewidth(1.6)
         axes.add_patch(circle)
         if dfa.accepting[q]:
             axes.add_patch(Circle(place, 0.8 * RADIUS, fill=False, edgecolor=colours(q)[0], linewidth=1.0))
-        axes.annotate(str(q), place, ha="center", va="center", fontsize="small")
+        axes.annotate(str(q), place, ha="center", va="center", fontsize=letters)
     arrow: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 9, "color": "0.25", "linewidth": 0.9}
     names: dict[tuple[int, int], list[str]] = {}
     for q, a in np.ndindex(dfa.transition.shape):
         names.setdefault((q, int(dfa.transition[q, a])), []).append(str(dfa.alphabet[a]))
     for (q, p), symbols in names.items():
-        outwards = places[q] / size if size else np.array([0.0, 1.0])
         if q == p:
-            sideways = np.array([-outwards[1], outwards[0]])
-            ends = [places[q] + RADIUS * (0.85 * outwards + s * 0.53 * sideways) for s in (1, -1)]
-            loop = FancyArrowPatch(*ends, connectionstyle="arc3,rad=-1.6", shrinkA=0, shrinkB=0, **arrow)
-            axes.add_patch(loop)
-            label = places[q] + outwards * RADIUS * 2.75
+            outwards = angles[q] if size else np.pi / 2
+            rays = np.array([[np.cos(a), np.sin(a)] for a in outwards + np.array([0.55, 0.75, 0, -0.75, -0.55])])
+            loop = places[q] + RADIUS * np.array([[1.0], [3.2], [2.6], [3.2], [1.1]]) * rays
+            curve = BezierPath(loop[[0, 1, 3, 4]], [BezierPath.MOVETO] + [BezierPath.CURVE4] * 3)
+            axes.add_patch(FancyArrowPatch(path=curve, **arrow))
+            label, side = loop[2], round(float(np.cos(outwards)))
         else:
-            bend = 0.18
+            bend = 0.2
+            ends: dict[str, Any] = {"patchA": circles[q], "patchB": circles[p], "shrinkA": 1, "shrinkB": 1}
+            style = f"arc3,rad={bend}"
+            axes.add_patch(FancyArrowPatch(places[q], places[p], connectionstyle=style, **ends, **arrow))
             along = places[p] - places[q]
-            axes.add_patch(
-                FancyArrowPatch(
-                    places[q],
-                    places[p],
-                    connectionstyle=f"arc3,rad={bend}",
-                    patchA=circles[q],
-                    patchB=circles[p],
-                    shrinkA=1,
-                    shrinkB=1,
-                    **arrow,
-                )
-            )
-            beside = np.array([along[1], -along[0]])
-            label = places[q] + along / 2 + beside * (bend / 2 + 0.12 / np.linalg.norm(along))
-        axes.annotate(",".join(symbols), label, ha="center", va="center", fontsize="small")
+            aside = bend * np.array([along[1], -along[0]])
+            label, side = places[q] + along_arrow * (along + 2 * (1 - along_arrow) * aside), 0
+        gap = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+        axes.annotate(",".join(symbols), label, ha=SIDES[side], va="center", fontsize=letters, bbox=gap)
     start = places[dfa.start]
     angle = angles[dfa.start] + 0.3 * np.pi  # beside a loop of the start state, which points outwards
     entry = start + 4.2 * RADIUS * np.array([np.cos(angle), np.sin(angle)])

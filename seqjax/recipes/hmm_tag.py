@@ -23,7 +23,7 @@ import numpy as np
 import seqjax as sj
 from seqjax import hmm, masks, tasks
 from seqjax.base import Array
-from seqjax.recipes import hmm_tag_figure
+from seqjax.recipes import hmm_tag_figure, learning
 from seqjax.recipes.options import BadInput, File, Folder, bad_input, check_positive, check_sizes
 from seqjax.recipes.run import Run
 
@@ -72,6 +72,7 @@ def main(options: Options) -> None:
     if held_back is not None:
         report = evaluate(tagger, held_back)
         folder.log(step=0, **report)
+        learning.conclude(folder, "accuracy", report, {"commonest tag": report["commonest"]})
         print(
             f"{len(held_back):,} sentences held back: {report['best_path']:.2%} of tags right on the best path, "
             f"{report['posterior']:.2%} tag by tag; {report['unknown']:.2%} of unknown words, which are "

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from seqjax import hmm
 from seqjax.recipes.figure import COLOURS
 
+ROOMY = 4  # words beside each other that leave room for a legend of one line
 ALL, RARE = 5, 0.01  # of more tags than ALL, those that are nowhere more probable than RARE are left out
 
 
@@ -29,23 +31,23 @@ def draw(path: Path, model: hmm.HMM, tags: Sequence[str], words: Sequence[str], 
     few = len(tags) <= ALL
     shown: list[int] = np.flatnonzero((marginals.max(0) >= RARE) | np.isin(np.arange(len(tags)), best) | few).tolist()
     row = {tag: i for i, tag in enumerate(shown)}
-    figure = Figure(figsize=(1.6 + 1.1 * len(words), 1.2 + 0.5 * len(shown)), layout="constrained")
+    figure = Figure(figsize=(1.4 + 1.0 * len(words), 1.1 + 0.48 * len(shown)), layout="constrained")
     axes = figure.add_subplot()
+    step: dict[str, Any] = {"color": "0.72", "zorder": 1, "solid_capstyle": "butt"}
     for t, pairs in enumerate(pair_marginals(model, xs)):
         for i in shown:
             for j in shown:
                 if few or pairs[i, j] >= RARE:
-                    ends = [t, t + 1], [row[i], row[j]]
-                    axes.plot(*ends, color="0.7", linewidth=0.6 + 4 * pairs[i, j], zorder=1, solid_capstyle="butt")
+                    axes.plot([t, t + 1], [row[i], row[j]], linewidth=0.5 + 5 * pairs[i, j], **step)
     on_path = [row[int(tag)] for tag in best]
-    axes.plot(on_path, color=COLOURS[1], linewidth=1.6, linestyle="--", zorder=2, label="most probable path")
+    axes.plot(on_path, color=COLOURS[1], linewidth=1.6, linestyle="--", zorder=2)
     ticks, rows = np.indices((len(words), len(shown)))
-    axes.scatter(ticks, rows, s=6 + 260 * marginals[:, shown], color=COLOURS[0], zorder=3, linewidths=0)
+    axes.scatter(ticks, rows, s=6 + 220 * marginals[:, shown], color=COLOURS[0], zorder=3, linewidths=0)
     for t, i in np.argwhere(marginals[:, shown] > 0.05):
         axes.annotate(
             f"{marginals[t, shown[i]]:.2f}",
             (t, i),
-            xytext=(0, 10),
+            xytext=(0, 9),
             textcoords="offset points",
             ha="center",
             va="bottom",
@@ -55,12 +57,16 @@ def draw(path: Path, model: hmm.HMM, tags: Sequence[str], words: Sequence[str], 
         )
     axes.set_xticks(range(len(words)), words)
     axes.set_yticks(range(len(shown)), [tags[i] for i in shown])
-    axes.set_xlim(-0.5, len(words) - 0.5)
-    axes.set_ylim(len(shown) - 0.5, -0.75)
-    axes.set_xlabel("words; disc and line: probability given all of them")
+    axes.set_xlim(-0.35, len(words) - 0.65)
+    axes.set_ylim(len(shown) - 0.6, -0.6)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.legend(frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1, 1))
+    axes.plot([], [], "o", color=COLOURS[0], markersize=7, label="p(tag | sentence)")
+    axes.plot([], [], linewidth=4, label="p(tag, next tag | sentence)", **step)
+    axes.plot([], [], color=COLOURS[1], linewidth=1.6, linestyle="--", label="most probable path")
+    names = axes.get_legend_handles_labels()
+    columns = 3 if len(words) >= ROOMY else 1
+    figure.legend(*names, frameon=False, fontsize="x-small", ncols=columns, loc="outside upper center")
     figure.savefig(path, dpi=200)
 
 

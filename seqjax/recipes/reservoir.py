@@ -22,6 +22,7 @@ import numpy as np
 
 import seqjax as sj
 from seqjax import reservoir, tasks
+from seqjax.recipes import learning
 from seqjax.recipes.figure import COLOURS
 from seqjax.recipes.options import (
     BadInput,
@@ -119,7 +120,9 @@ def main(options: Options) -> None:
         )
     path = folder.folder / "free_run.png"
     draw(path, truth, runs[int(np.argsort(errors)[len(errors) // 2])])
-    print(f"median {np.median(errors):.1e}; guessing the mean {truth.var():.1e}")
+    figures, guess = {"median": float(np.median(errors)), "worst": max(errors)}, float(truth.var())
+    learning.conclude(folder, "squared error", figures, {"guessing the mean": guess})
+    print(f"median {figures['median']:.1e}; guessing the mean {guess:.1e}")
     print(f"run folder {folder.folder}, free run {path}")
 
 
@@ -135,8 +138,9 @@ def reservoir_of(options: Options) -> sj.Cell:
 def draw(path: Path, truth: np.ndarray, run: np.ndarray) -> None:
     """The series and the free run, and how far apart they are."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
-    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     above, below = figure.subplots(2, sharex=True, height_ratios=(3, 2))
     above.plot(truth, color="black", linewidth=1.6, label="series")
     above.plot(run, color=COLOURS[1], linewidth=1.2, linestyle="--", label="reservoir on its own")
@@ -145,6 +149,9 @@ def draw(path: Path, truth: np.ndarray, run: np.ndarray) -> None:
     above.set_ylabel("value")
     above.legend(frameon=False, fontsize="small", ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
     below.semilogy(np.abs(run - truth), color=COLOURS[0], linewidth=0.9)
+    below.axhline(truth.std(), color="black", linewidth=1.0, linestyle=":", label="standard deviation of the series")
+    below.yaxis.set_major_locator(LogLocator(numticks=6))
+    below.legend(frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
     below.set_ylabel("absolute error")
     below.set_xlabel("ticks since the teacher left")
     for axes in (above, below):

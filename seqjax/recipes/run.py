@@ -1,4 +1,4 @@
-"""The folder of a run: ``config.json``, ``metrics.jsonl``, ``checkpoints/``, and figures beside them."""
+"""The folder of a run: ``config.json``, ``metrics.jsonl``, ``checkpoints/``, ``result.json`` and figures."""
 
 import dataclasses
 import datetime

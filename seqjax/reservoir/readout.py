@@ -1,10 +1,4 @@
-"""What surrounds a reservoir: ridge readouts, free runs, memory capacity, and whether it forgets its past.
-
-Feedback is an input. While the readout is fitted, the teacher stands in for it (teacher forcing); in a free run the
-network's own output takes its place:
-
-    h_t = cell(h_{t-1}, [u_t, y_{t-1}])        y_t = h_t V + x_t R + c
-"""
+"""Ridge readouts of reservoirs, and free runs on their own output."""
 
 import functools
 from collections.abc import Iterable, Iterator
@@ -17,7 +11,6 @@ import numpy as np
 from seqjax import checks
 from seqjax.base import Array, Cell, PyTree
 from seqjax.products import dot
-from seqjax.transforms.trajectory import with_states
 from seqjax.unroll import unroll
 
 
@@ -35,19 +28,6 @@ class Fit(NamedTuple):
     readout: Readout
     state: PyTree
     error: np.ndarray
-
-
-class Forgetting(NamedTuple):
-    """How two trajectories of a cell under one input come together.
-
-    Attributes:
-      distance: ``[T, *B]``, relative to the distance they started at.
-      rate: ``[*B]``, nats a tick, the mean change of ln distance while it could be measured. Below zero the cell
-        forgets: the echo-state property holds on this input.
-    """
-
-    distance: Array
-    rate: Array
 
 
 def read(readout: Readout, h: Array, x: Array) -> Array:
@@ -86,7 +66,8 @@ def fit(
       The readout, the last state, and the error.
 
     Raises:
-      ValueError: shapes do not agree, or nothing is left after the washout.
+      ValueError: shapes do not agree, data that are not finite, nothing left after the washout, or features that
+        depend on each other without a ridge.
 
     Example:
       A readout that recalls the input of two ticks ago:
@@ -104,12 +85,8 @@ def fit(
       https://doi.org/10.1007/978-3-642-35289-8_36
     """
     checks.sizes("fit", chunk=chunk)
-    length, batch = jnp.shape(xs)[0], jnp.shape(xs)[1:-1]
-    if jnp.shape(targets)[:-1] != (length, *batch):
-        raise ValueError(
-            f"fit: expected targets [{', '.join(map(str, (length, *batch)))}, k] like the inputs, "
-            f"got shape {jnp.shape(targets)}. Give one target a tick, features last."
-        )
+    _check_targets(xs, targets)
+    length = jnp.shape(xs)[0]
 
     def chunks() -> Iterator[tuple[Array, Array | np.ndarray, Array | None]]:
         for t in range(0, length, chunk):
@@ -146,7 +123,7 @@ def fit_stream(
       The readout, the last state, and the error.
 
     Raises:
-      ValueError: nothing is left after the washout.
+      ValueError: as in `fit`.
     """
     if washout < 0 or not ridge >= 0:
         raise ValueError(
@@ -156,6 +133,7 @@ def fit_stream(
     rows, ticks, sizes = 0, 0, (0, 0)
     dtype: Any = None
     for xs, targets, mask in chunks:
+        _check_targets(xs, targets)
         xs, wanted = jnp.asarray(xs), np.asarray(targets, np.float64)
         if state is None:
             state = cell.initial_state(params, xs.shape[1:-1])
@@ -165,6 +143,11 @@ def fit_stream(
         ticks += len(hs)
         parts = [np.asarray(part, np.float64)[real] for part in (hs, xs, np.ones((*hs.shape[:-1], 1)), wanted)]
         block = np.concatenate(parts, -1)
+        if not np.isfinite(block).all():
+            raise ValueError(
+                f"fit: expected finite states, inputs and targets, got NaN or infinity in the {len(hs)} ticks from "
+                f"tick {ticks - len(hs)} on. Mask what is missing."
+            )
         if triangle is None:
             sizes, dtype = (hs.shape[-1], xs.shape[-1]), hs.dtype
             triangle = np.zeros((0, block.shape[1]))
@@ -176,6 +159,15 @@ def fit_stream(
             "Give more data or shorten the washout."
         )
     return Fit(*_solve(triangle, sizes, rows, ridge, dtype, state))
+
+
+def _check_targets(xs: Array, targets: Array | np.ndarray) -> None:
+    ticks = jnp.shape(xs)[:-1]
+    if jnp.shape(targets)[:-1] != ticks:
+        raise ValueError(
+            f"fit: expected targets [{', '.join(map(str, ticks))}, k] like the inputs, "
+            f"got shape {jnp.shape(targets)}. Give one target a tick, features last."
+        )
 
 
 def _solve(
@@ -236,123 +228,3 @@ def _free_run(
 
     (state, _), ys = jax.lax.scan(step, (state, y), drive, length=length)
     return state, ys
-
-
-def memory_capacity(
-    cell: Cell,
-    params: PyTree,
-    key: Array,
-    *,
-    delays: int,
-    length: int = 4000,
-    washout: int = 200,
-    ridge: float = 1e-8,
-) -> np.ndarray:
-    """How much of its input a reservoir remembers, delay by delay.
-
-        MC_k = r²(u_{t-k}, y_k)        u ~ U(-1, 1), y_k the best linear readout of u_{t-k}
-
-    Readouts are fitted on the first half of a random input and judged on the second. The sum over all delays is at
-    most the number of units; a linear reservoir reaches it.
-
-    Args:
-      cell: the reservoir, of one input.
-      params: its parameters.
-      key: one JAX key, for the input.
-      delays: the longest delay K.
-      length: ticks of each half.
-      washout: ticks left out at the beginning, at least K.
-      ridge: the penalty.
-
-    Returns:
-      ``[delays]``, each in [0, 1], for k = 1 … K.
-
-    Raises:
-      ValueError: a washout shorter than the delays.
-
-    References:
-      Jaeger (2002), Short term memory in echo state networks. GMD report 152.
-    """
-    checks.sizes("memory_capacity", delays=delays, length=length)
-    if washout < delays:
-        raise ValueError(
-            f"memory_capacity: expected a washout of at least {delays} ticks, the longest delay, got {washout}. "
-            "Raise washout."
-        )
-    us = jax.random.uniform(key, (washout + 2 * length,), minval=-1, maxval=1)
-    past = np.stack([np.roll(np.asarray(us), k) for k in range(1, delays + 1)], -1)
-    half = washout + length
-    fitted = fit(cell, params, us[:half, None], past[:half], washout=washout, ridge=ridge)
-    _, hs = unroll(cell, params, fitted.state, us[half:, None])
-    ys, truth = np.asarray(read(fitted.readout, hs, us[half:, None]), np.float64), past[half:]
-    ys, truth = ys - ys.mean(0), truth - truth.mean(0)
-    spread = (ys**2).sum(0) * (truth**2).sum(0)
-    return (ys * truth).sum(0) ** 2 / np.where(spread > 0, spread, 1)
-
-
-def forgetting(
-    cell: Cell, params: PyTree, xs: Array, key: Array, *, scale: float = 1.0, floor: float = 1e-4
-) -> Forgetting:
-    """Runs a cell twice on the same input from different states: with the echo-state property they meet.
-
-    Args:
-      cell: any cell.
-      params: its parameters.
-      xs: inputs ``[T, *B, d]``.
-      key: one JAX key, for the states.
-      scale: standard deviation of the two states about the initial one.
-      floor: the relative distance at which measuring stops, above the rounding of the state's type.
-
-    Returns:
-      The distance over time and the rate at which it falls.
-
-    References:
-      Jaeger (2001), The "echo state" approach to analysing and training recurrent neural networks.
-      Yildiz, Jaeger and Kiebel (2012), Re-visiting the echo state property.
-      https://doi.org/10.1016/j.neunet.2012.07.005
-    """
-    xs = jnp.asarray(xs)
-    batch = xs.shape[1:-1]
-    state = cell.initial_state(params, (2, *batch))
-    leaves, tree = jax.tree.flatten(state)
-    keys = jax.random.split(key, len(leaves))
-    moved = [s + scale * jax.random.normal(k, s.shape, s.dtype) for k, s in zip(keys, leaves)]
-    state = tree.unflatten(moved)
-    pair = jnp.broadcast_to(xs[:, None], (len(xs), 2, *xs.shape[1:]))
-    _, (_, states) = unroll(_with_states(cell), params, state, pair)
-
-    def apart(state: PyTree, axis: int) -> Array:
-        gaps = [jnp.diff(s, axis=axis).squeeze(axis) for s in jax.tree.leaves(state)]
-        axes = [tuple(range(axis + len(batch), gap.ndim)) for gap in gaps]
-        return jnp.sqrt(sum((gap**2).sum(a) for gap, a in zip(gaps, axes)))
-
-    distance = apart(states, 1) / apart(state, 0)
-    ended = jnp.cumsum(distance < floor, axis=0) > 0
-    ticks = jnp.minimum((~ended).sum(0) + 1, len(distance))
-    last = jnp.take_along_axis(distance, ticks[None] - 1, 0)[0]
-    return Forgetting(distance, jnp.log(jnp.maximum(last, jnp.finfo(last.dtype).tiny)) / ticks.astype(last.dtype))
-
-
-class Bounds(NamedTuple):
-    """``norm`` below 1: the past is forgotten on every input. ``radius`` of 1 or more: not on zero input."""
-
-    norm: float
-    radius: float
-
-
-def bounds(w_h: Array, leak: float = 1.0) -> Bounds:
-    """Largest singular value and spectral radius of (1-a) I + a U, for `seqjax.echo_state`.
-
-    A norm below 1 suffices for the echo-state property, since tanh never expands. A radius of 1 or more refutes it
-    for zero input without bias. Between the two, `forgetting` measures.
-
-    Args:
-      w_h: U ``[h, h]``.
-      leak: a.
-    """
-    w = np.asarray(w_h, np.float64)
-    w = (1 - leak) * np.eye(len(w)) + leak * w
-    return Bounds(float(np.linalg.norm(w, 2)), float(np.abs(np.linalg.eigvals(w)).max()))
-
-
-_with_states = functools.cache(with_states)  # one cell a cell, so that a second call compiles nothing
