@@ -149,7 +149,8 @@ class Run:
                     f"{self.config['recipe']}: expected {name} in {self.folder / 'config.json'} as the run wrote it, "
                     f"got {saved[name]!r}. Put back the file, or start a new run."
                 )
-        options = kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in saved.items()})
+        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in saved.items()}
+        options = kind(**given)
         with bad_input(f"{self.folder / 'config.json'}"):
             options.check(self.config["recipe"])
         return options
