@@ -13,7 +13,6 @@
 # %%
 # %matplotlib inline
 import jax
-import numpy as np
 import optax
 
 import seqjax as sj
@@ -21,40 +20,43 @@ from seqjax import gradients
 from seqjax.gradients import figures
 
 # %% [markdown]
-# The tanh network, the GRU and the LSTM have four units each and the same number of updates. The LSTM starts with its
-# forget gate wide open (a bias of 5: $\sigma(5) = 0.993$), the GRU with its copying gate as open.
+# The first network is a single unit, $h_t = \tanh(w h_{t-1} + u x_t + b)$, as in 1994; the others have four units each.
+# All get the same number of updates. The gates of the GRU and the LSTM start with memories of all lengths up to two
+# hundred ticks: the bias of a forget gate is $\ln(\tau - 1)$ with $\tau$ drawn between 2 and 200.
 
 # %%
+slow_gates = sj.initializers.chrono(200.0)
 cells = {
-    "tanh": sj.elman(1, 4),
-    "GRU": sj.gru(1, 4, b_init=sj.initializers.chrono(200.0)),
-    "LSTM": sj.lstm(1, 4, b_init=sj.initializers.forget_bias(5.0)),
+    "one tanh unit": (sj.elman(1, 1), 1),
+    "tanh": (sj.elman(1, 4), 4),
+    "GRU": (sj.gru(1, 4, b_init=slow_gates), 4),
+    "LSTM": (sj.lstm(1, 4, b_init=slow_gates), 4),
 }
-lengths = [5, 15, 30, 60]
+lengths = [5, 20, 60]
 adam = optax.adam(0.02)
 
 
-def probability(cell, length):
+def probability(cell, size, length):
     return float(
         gradients.latch_probability(
-            cell, 4, jax.random.key(0), length, optimizer=adam, runs=32, steps=250, batch=8, noise=0.5
+            cell, size, jax.random.key(0), length, optimizer=adam, runs=32, steps=300, batch=8, noise=0.2
         )
     )
 
 
-probabilities = {name: [probability(cell, length) for length in lengths] for name, cell in cells.items()}
+probabilities = {name: [probability(*cell, length) for length in lengths] for name, cell in cells.items()}
 figures.latch(lengths, probabilities)
 
 # %% [markdown]
-# **Figure 1.** *The share of 32 runs that learn the latch in 250 updates.* Five ticks are easy for all. The longer the
-# bit has to be kept, the fewer tanh networks find out how. The gated cells, whose states start out as memories, fall
-# off far more slowly: at sixty ticks three times as many of them learn it.
+# **Figure 1.** *The share of 32 runs that learn the latch in 300 updates.* Five ticks are easy for all. The longer the
+# bit has to be kept, the fewer tanh networks find out how: at sixty ticks one single unit in eight, and half of the
+# networks of four. For the gated cells, whose states start out as memories, sixty ticks are no harder than five.
 
 # %%
 for name, line in probabilities.items():
-    print(f"{name:5s}", "  ".join(f"T = {t}: {p:.2f}" for t, p in zip(lengths, line)))
-tanh, lstm = np.array(probabilities["tanh"]), np.array(probabilities["LSTM"])
-assert tanh[0] > 0.9
-assert tanh[-1] < 0.4
-assert lstm[-1] > tanh[-1] + 0.3
-assert probabilities["GRU"][-1] > tanh[-1] + 0.3
+    print(f"{name:13s}", "  ".join(f"T = {t}: {p:.2f}" for t, p in zip(lengths, line)))
+unit, tanh, gru, lstm = probabilities.values()
+assert min(unit[0], tanh[0], gru[0], lstm[0]) > 0.8
+assert unit[-1] < 0.3
+assert tanh[-1] < 0.7
+assert min(gru[-1], lstm[-1]) > 0.85

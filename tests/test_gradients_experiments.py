@@ -1,5 +1,6 @@
 """The experiments that learn, and figures: against loops by hand, perfect and absent memories, their own data."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -158,6 +159,55 @@ def test_a_remedy_is_tried_on_the_loss_and_gradients_of_a_loop():
     np.testing.assert_allclose(clipped.loss[0] - clipped.loss[1], 1e-4 * 1e-3 * norm, rtol=1e-2)
 
 
+@pytest.mark.parametrize("classes", [True, False])
+def test_recall_reads_each_sequence_to_its_end_and_learns_by_the_step_it_is_told(classes):
+    cell, rng = sj.elman(2, 3), np.random.default_rng(0)
+    lengths = np.array([3, 1, 2, 3])
+    mask = np.arange(3)[:, None] < lengths
+    xs = np.where(mask[..., None], rng.normal(size=(3, 4, 2)), np.nan)
+    targets = np.array([0, 1, 1, 0], np.int32) if classes else rng.normal(size=(4, 2))
+    asked = gradients.Questions(*map(jnp.asarray, (xs, targets, mask)))
+    own, other = jax.random.split(KEY)
+    params = cell.init(own), sj.dense(3, 2).init(other)
+
+    def answers(params):
+        hs = elman_by_hand(params[0], np.nan_to_num(xs))
+        return hs[lengths - 1, np.arange(4)] @ params[1].w + params[1].b
+
+    def loss(z):
+        if classes:
+            return jnp.mean(jax.nn.logsumexp(z, -1) - z[jnp.arange(4), targets.astype(int)])
+        return jnp.mean((z - targets) ** 2)
+
+    def outputs(params):
+        h, hs = jnp.zeros((4, 3)), []
+        for x in np.nan_to_num(xs):
+            h = jnp.tanh(x @ params[0].w_x + h @ params[0].w_h + params[0].b)
+            hs.append(h)
+        # Of padding, outputs are zero: structural damping does not see it.
+        hs = jnp.where(mask[..., None], jnp.stack(hs), 0)
+        return hs[lengths - 1, jnp.arange(4)] @ params[1].w + params[1].b, hs
+
+    options = {"output_size": 3, "answers": 2, "updates": 1}
+    still = gradients.train_recall(cell, KEY, asked, asked, **options, optimizer=optax.sgd(0.0))
+    z = answers(params)
+    np.testing.assert_allclose(still.loss, [loss(z)], rtol=1e-9)
+    expected = (np.asarray(z).argmax(1) == targets).mean() if classes else ((z - targets) ** 2).mean()
+    np.testing.assert_allclose(still.score, expected, rtol=1e-9)
+
+    if not classes:
+        return
+    state = gradients.hessian_free(params, damping=0.7)
+    new, _, info = jax.jit(
+        lambda: gradients.hessian_free_step(outputs, loss, params, state, structural=0.2, iterations=4)
+    )()
+    found = gradients.train_recall(
+        cell, KEY, asked, asked, **options, damping=0.7, structural=0.2, iterations=4, engine="scan"
+    )
+    assert info.accepted
+    chex.assert_trees_all_close(found.params, new, rtol=1e-6, atol=1e-9)
+
+
 def test_remedies_are_what_they_are_called():
     found = gradients.remedies(2, 6, reservoir_size=9)
     first, *others = found
@@ -177,6 +227,9 @@ def test_remedies_are_what_they_are_called():
 def test_experiment_errors():
     remedy = gradients.Remedy(sj.elman(2, 3), 3)
     xs, targets = jnp.zeros((4, 5, 3, 2)), jnp.zeros((4, 2, 1))
+    asked = gradients.Questions(xs[0], targets[0])
+    with pytest.raises(ValueError, match="train_recall: expected training targets of shape \\(3,\\) like the inputs"):
+        gradients.train_recall(sj.elman(2, 3), KEY, asked, asked, output_size=3, answers=1, updates=1)
     with pytest.raises(ValueError, match="try_remedy: expected training targets of shape \\(4, 3\\) like inputs"):
         gradients.try_remedy(remedy, KEY, (xs, targets), (xs[0], targets[0]), optax.sgd(0.1))
     with pytest.raises(ValueError, match="try_remedy: expected test targets of shape \\(3,\\) like inputs"):
@@ -240,6 +293,10 @@ def test_learning_curves_and_norms_are_averaged():
     assert panel.get_title(loc="left") == "better: 0.5000"
     assert figures.table(trials).splitlines()[2] == "| plain | 0.5000 | 1 | 1.0e-03 | 1.0e-01 |"
 
+    run = gradients.Recall((), jnp.array([1.0, 0.1, 0.01]), jnp.array(1.0))
+    panel = figures.recall({"order": {"Hessian-free": (run, 40)}}).axes[0]
+    np.testing.assert_allclose(panel.lines[0].get_xydata(), [[0, 1], [40, 0.1], [80, 0.01]])
+
     run = gradients.Norms(jnp.array([[1.0, 3.0], [2.0, 6.0]]), jnp.array([[1.0, 2.0], [3.0, 5.0]]), jnp.zeros(1))
     left, right = figures.norms({"β = 0": run}, 1).axes
     np.testing.assert_allclose(lines(left)[0][1], [2, 4])
@@ -264,16 +321,19 @@ def test_planes_show_what_they_are_given():
     points = [line.get_xydata()[0] for line in figure.axes[0].lines]
     np.testing.assert_allclose(points, 0.9575 * np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]]), atol=1e-3)
 
-    w, b = jnp.linspace(4, 5, 5), jnp.linspace(-3, -2, 4)
-    surface = gradients.cliff_loss(gradients.Point(*jnp.meshgrid(w, b)), length=5)
+    grid = gradients.Point(*jnp.meshgrid(jnp.linspace(4, 5, 5), jnp.linspace(-3, -2, 4)))
+    surface = gradients.cliff_loss(grid, length=5)
     out = gradients.Point(jnp.array([4.5, 4.6, 40.0]), jnp.array([-2.5, -2.4, 3.0]))
-    plane = figures.cliff(w, b, surface, {"plain": (out, jnp.zeros(3))}).axes[1]
+    plane = figures.cliff(grid, surface, {"plain": (out, jnp.zeros(3))}).axes[1]
+    np.testing.assert_allclose([plane.get_xlim(), plane.get_ylim()], [(4, 5), (-3, -2)])
     np.testing.assert_allclose(lines(plane)[0][1], [-2.5, -2.4])  # the rest is an arrow
     assert len(plane.texts) == 1
 
     values = {"f": np.array([[0.1, 0.9], [0.2, 0.8], [0.3, 0.7]]), "c": np.array([[-1.0], [0.0], [1.0]])}
     upper, lower = figures.gates(values, ["The", "cats", "were"], {"f": [1, 0]}).axes[:2]
     np.testing.assert_array_equal(upper.images[0].get_array(), values["f"].T[::-1])
-    assert [tick.get_text() for tick in upper.get_xticklabels()] == ["The", "cats", "were"]
+    assert [tick.get_text() for tick in lower.get_xticklabels()] == ["The", "cats", "were"]
     assert [tick.get_text() for tick in upper.get_yticklabels()] == ["1", "0"]
     assert lower.images[0].get_clim() == (-1, 1)
+    with pytest.raises(ValueError, match="gates: expected 'f' of shape \\(2,\\) like the symbols, got \\(3,\\)"):
+        figures.gates(values, ["The", "cats"])

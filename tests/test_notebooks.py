@@ -29,6 +29,23 @@ def test_a_copy_is_executed_and_clean(source):
     )
 
 
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_a_copy_holds_its_source(source):
+    cells, lines = [], []
+    for line in source.read_text("utf-8").splitlines():
+        if line.startswith("# %%"):
+            lines = []
+            cells.append((line == "# %% [markdown]", lines))
+        else:
+            lines.append(line)
+    expected = [
+        "\n".join(re.sub(r"^# ?", "", line) if markdown or line.startswith("# %matplotlib") else line for line in lines)
+        for markdown, lines in cells
+    ]
+    copies = ["".join(cell["source"]) for cell in json.loads(source.with_suffix(".ipynb").read_text("utf-8"))["cells"]]
+    assert [copy.strip() for copy in copies] == [text.strip() for text in expected]
+
+
 def test_there_is_no_copy_without_a_source():
     assert {path.stem for path in FOLDER.glob("*.ipynb")} == {path.stem for path in SOURCES}
-    assert len(SOURCES) >= 12
+    assert len(SOURCES) >= 13

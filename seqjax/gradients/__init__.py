@@ -3,8 +3,8 @@
 `flow` answers for any cell on a real batch; `lyapunov_exponents`, `step_jacobians`, `sensitivity` and
 `untied_gradients` look closer. `clip_state_gradient` bounds gradients inside time, `hessian_free_step` learns by
 curvature. `elman_bptt`, `linear_bptt` and `lstm_bptt` are the chain rule by hand. Scalar chains, random products,
-iterated maps and the cliff show the same in one or two numbers; `train_latch`, `try_remedy` and `norms_beyond` are
-experiments that learn. `figures` draws them all.
+iterated maps and the cliff show the same in one or two numbers; `train_latch`, `train_recall`, `try_remedy` and
+`norms_beyond` are experiments that learn. `figures` draws them all.
 """
 
 from seqjax.gradients import figures
@@ -26,6 +26,7 @@ from seqjax.gradients.jacobians import lyapunov_exponents, step_jacobians
 from seqjax.gradients.latch import Latch, latch_probability, train_latch
 from seqjax.gradients.maps import Attractors, Basins, attractors, basins, bifurcation, logistic_map, map_cell, period
 from seqjax.gradients.norms import Norms, norms_beyond
+from seqjax.gradients.recall import Questions, Recall, train_recall
 from seqjax.gradients.remedies import Remedy, Trial, remedies, try_remedy
 from seqjax.gradients.saturation import Saturation, with_gates, with_saturation
 from seqjax.gradients.sensitivity import sensitivity, untied_gradients, weight_gradient_norms
@@ -42,7 +43,9 @@ __all__ = [
     "Latch",
     "Norms",
     "Point",
+    "Questions",
     "RandomProducts",
+    "Recall",
     "Remedy",
     "Saturation",
     "Trial",
@@ -75,6 +78,7 @@ __all__ = [
     "sensitivity",
     "step_jacobians",
     "train_latch",
+    "train_recall",
     "try_remedy",
     "untied_gradients",
     "watch_state_gradient",

@@ -142,8 +142,15 @@ def clip_statistics(sizes: Array, threshold: float, mask: Array | None = None) -
 
     Returns:
       A `ClipStatistics`; zeros where no tick is real.
+
+    Raises:
+      ValueError: a threshold that is not above 0, or a mask of another shape.
     """
+    if not threshold > 0:
+        raise ValueError(f"clip_statistics: expected a threshold above 0, got {threshold!r}. Raise it.")
     mask = checks.ticks("clip_statistics", "mask", mask, sizes)
+    if mask is not None:
+        checks.shapes("clip_statistics", "mask", mask.shape, "the sizes", sizes.shape)
     real = jnp.ones(sizes.shape, bool) if mask is None else mask
     count = jnp.maximum(real.sum(), 1).astype(sizes.dtype)
     kept = jnp.where(real, sizes, 0)

@@ -85,7 +85,8 @@ def flow(
       A `Flow`.
 
     Raises:
-      ValueError: more probes than the state has floats, a tick out of range, or shapes that do not agree.
+      ValueError: more probes than the state has floats, a tick out of range, a loss that is not a scalar, or shapes
+        that do not agree.
 
     Example:
       A unit that halves its state: gradients fall by 2 a tick.
@@ -136,7 +137,9 @@ def _flow(
     run = functools.partial(unroll, mask=mask, reset=reset, length=length, engine=engine, memory=memory)
 
     def loss_of(z: Array) -> Array:
-        return loss(run(_watched(cell, _norms), params, state, (xs, z))[1])
+        value = loss(run(_watched(cell, _norms), params, state, (xs, z))[1])
+        checks.shapes("flow", "loss(ys)", jnp.shape(value), "a scalar, the sum or mean over the batch", ())
+        return value
 
     def last(z: Array) -> list:
         return backward.floats(run(_watched(cell, _logs), params, state, (xs, z))[0])

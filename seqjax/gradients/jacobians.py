@@ -2,10 +2,12 @@
 
 import functools
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from seqjax import base, checks
@@ -78,12 +80,16 @@ def _step_jacobians(
         return jnp.zeros((0, *batch, size, size), dtype)
     # Of the run as the engines see it: with a mask in the middle, the state that is held and not the zero output.
     step, parts, inputs = problem(cell, params, xs, mask, reset, reverse=False)
-    _, states = jax.lax.scan(lambda s, x: (step(parts, s, x)[0],) * 2, state, inputs, length=length)
-    index = jnp.array(ticks)
+    index, row = np.unique(ticks, return_inverse=True)
+    place = np.full(length, len(index))  # nowhere, for the state of a tick that is not asked for
+    place[index] = np.arange(len(index))
 
-    def before(first: Array, after: Array) -> Array:
-        chosen = after[jnp.maximum(index - 1, 0)]
-        return jnp.where((index == 0).reshape((-1,) + (1,) * first.ndim), first, chosen)
+    def run(carry: tuple[PyTree, PyTree], now: tuple[PyTree, Array]) -> tuple[tuple[PyTree, PyTree], None]:
+        (s, kept), (x, i) = carry, now
+        return (step(parts, s, x)[0], jax.tree.map(lambda k, leaf: k.at[i].set(leaf, mode="drop"), kept, s)), None
+
+    kept = jax.tree.map(lambda leaf: jnp.zeros((len(index), *leaf.shape), leaf.dtype), state)
+    (_, starts), _ = jax.lax.scan(run, (state, kept), (inputs, jnp.asarray(place)), length=length)
 
     def jacobian(s: PyTree, x: PyTree) -> Array:
         start, restore = ravel_pytree(backward.floats(s))
@@ -96,14 +102,13 @@ def _step_jacobians(
 
     for _ in batch:
         jacobian = jax.vmap(jacobian)
-    starts = jax.tree.map(before, state, states)
     at = jax.tree.map(lambda x: x[index], xs)
     found = jax.lax.map(lambda pair: jacobian(*pair), (starts, at))
     if mask is not None:
         found = jnp.where(mask[index][..., None, None], found, jnp.eye(size, dtype=dtype))
     if reset is not None:
         found = jnp.where(reset[index][..., None, None], jnp.zeros((), dtype), found)
-    return found
+    return found[row]
 
 
 def lyapunov_exponents(
@@ -203,6 +208,6 @@ def _lyapunov_exponents(
 
 
 def _tick(tick: int, length: int) -> int:
-    if not 0 <= tick < length:
+    if not isinstance(tick, Integral) or not 0 <= tick < length:
         raise ValueError(f"step_jacobians: expected ticks from 0 to {length - 1}, got {tick!r}. Choose others.")
     return int(tick)

@@ -123,7 +123,7 @@ def weight_gradient_norms(
     """‖∂L/∂θ_t‖₂ for every tick and every example: the gradient by distance.
 
     Its mean over examples against T - t shows how far back learning sees, its variance how noisily. The copies'
-    gradients are never stored, only their norms.
+    gradients are never stored, only their norms, and about 2 √T states.
 
     Args:
       cell: any cell.
@@ -160,7 +160,7 @@ def weight_gradient_norms(
     def one(state: PyTree, xs: PyTree, targets: PyTree, mask: Array | None) -> Array:
         def of(z: Array) -> Array:
             # Only the plain scan forms a weight's gradient tick by tick.
-            return loss(unroll(watched, params, state, (xs, z), mask=mask, engine="scan")[1], targets)
+            return loss(unroll(watched, params, state, (xs, z), mask=mask, engine="scan", memory="sqrt")[1], targets)
 
         return jax.grad(of)(zeros)
 

@@ -6,7 +6,7 @@ Every function takes the arrays of an experiment and returns a `matplotlib.figur
 
 from seqjax.colours import COLOURS
 from seqjax.gradients.figures.canvas import legend, letters, panels
-from seqjax.gradients.figures.learning import latch, norms, remedies, table
+from seqjax.gradients.figures.learning import latch, norms, recall, remedies, table
 from seqjax.gradients.figures.planes import basins, bifurcation, cliff, gates
 from seqjax.gradients.figures.time import chains, depth, distance, flow, products, training
 
@@ -26,6 +26,7 @@ __all__ = [
     "norms",
     "panels",
     "products",
+    "recall",
     "remedies",
     "table",
     "training",

@@ -8,6 +8,7 @@ import numpy as np
 from seqjax.colours import COLOURS
 from seqjax.gradients.figures.canvas import MARKERS, STYLES, legend, letters, panels
 from seqjax.gradients.norms import Norms
+from seqjax.gradients.recall import Recall
 from seqjax.gradients.remedies import Trial
 
 
@@ -67,6 +68,30 @@ def remedies(trials: Mapping[str, Trial], chance: float, *, smooth: int = 20) ->
     legend(axes[0, 0], loc="upper right", ncols=2)
     figure.supxlabel("updates", fontsize="medium")
     figure.supylabel("squared error", fontsize="medium")
+    return figure
+
+
+def recall(problems: Mapping[str, Mapping[str, tuple[Recall, int]]]) -> Any:
+    """The training loss of several methods against what it cost, a panel a problem.
+
+    Args:
+      problems: ``problem -> method -> (Recall, gradients an update)``.
+
+    Returns:
+      A figure.
+    """
+    figure, axes = panels(1, len(problems), height=2.9, width=1.0 + 2.8 * len(problems))
+    for panel, (problem, methods) in zip(axes[0], problems.items()):
+        for (name, (run, cost)), colour, style in zip(methods.items(), COLOURS, STYLES):
+            loss = np.asarray(run.loss)
+            panel.plot(cost * np.arange(len(loss)), loss, color=colour, linestyle=style, label=name)
+        panel.set(yscale="log", xlabel="gradients and products")
+        panel.set_title(problem, fontsize="medium")
+        panel.margins(x=0)
+    axes[0, 0].set_ylabel("training loss")
+    if len(problems) > 1:
+        letters(axes)
+    legend(axes[0, 0])
     return figure
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from seqjax import checks
 from seqjax.base import Array
 from seqjax.colours import COLOURS
 from seqjax.gradients.cliff import Point
@@ -68,6 +69,8 @@ def basins(
         basin.plot(*point, "o", color=colour, markeredgecolor="black", markersize=8, clip_on=False, zorder=3)
     basin.set_title("basins and attractors", fontsize="medium")
     basin.set(xlabel="unit 1", ylabel="unit 2", xlim=box["extent"][:2], ylim=box["extent"][2:])
+    for panel in axes[0]:
+        panel.locator_params(nbins=3)
     for panel, (length, report) in zip(axes[0, 1:], found.items()):
         tens = np.asarray(report.log_gradient) / np.log(10)
         limit = np.abs(tens).max()
@@ -78,12 +81,12 @@ def basins(
     return figure
 
 
-def cliff(w: Array, b: Array, losses: Array, paths: Mapping[str, tuple[Point, Array]]) -> Any:
+def cliff(grid: Point, losses: Array, paths: Mapping[str, tuple[Point, Array]]) -> Any:
     """The loss over recurrent weight and bias as a surface, and paths of gradient descent on its map.
 
     Args:
-      w: ``[M]``.
-      b: ``[N]``.
+      grid: w and b ``[N, M]``, as of ``meshgrid``. It may be bent: a wall looks best where a line of the grid runs
+        along it.
       losses: ``[N, M]``, as of `seqjax.gradients.cliff_loss`.
       paths: ``name -> (Point of [S], losses [S])``, as of `seqjax.gradients.cliff_descent`.
 
@@ -95,17 +98,18 @@ def cliff(w: Array, b: Array, losses: Array, paths: Mapping[str, tuple[Point, Ar
     figure = Figure(figsize=(WIDTH + 1.2, 3.4), dpi=DPI, layout="constrained")
     surface = figure.add_subplot(1, 2, 1, projection="3d")
     plane = figure.add_subplot(1, 2, 2)
-    ws, bs = np.meshgrid(w, b)
+    ws, bs = map(np.asarray, grid)
     heights = np.asarray(losses)
     surface.plot_surface(ws, bs, heights, cmap="cividis", rcount=200, ccount=200, linewidth=0, antialiased=False)
     surface.view_init(elev=35, azim=15)
     surface.set(xlabel="$w$", ylabel="$b$")
     surface.set_title("loss", fontsize="medium", y=0.96)
     surface.set_box_aspect((1, 1, 0.7), zoom=0.88)
-    surface.locator_params(nbins=4)
+    surface.locator_params(nbins=3)
+    surface.tick_params(labelsize="small")
     image = plane.contourf(ws, bs, heights, levels=24, cmap="cividis")
     figure.colorbar(image, ax=plane, label="loss")
-    left, right, low, high = float(w[0]), float(w[-1]), float(b[0]), float(b[-1])
+    left, right, low, high = (float(f(v)) for v in (ws, bs) for f in (np.min, np.max))
     for (name, (path, _)), colour, marker in zip(paths.items(), (COLOURS[1], "white"), ("s", "o")):
         x, y = np.asarray(path.w), np.asarray(path.b)
         inside = (left <= x) & (x <= right) & (low <= y) & (y <= high)
@@ -130,7 +134,7 @@ def cliff(w: Array, b: Array, losses: Array, paths: Mapping[str, tuple[Point, Ar
 
 
 def gates(values: Mapping[str, Array], symbols: Sequence[str], units: Mapping[str, Sequence[int]] | None = None) -> Any:
-    """Gates over a sentence, a row a unit and a column a symbol.
+    """Gates over a sentence, a row a unit and a column a symbol; the symbols stand under the last gate.
 
     Args:
       values: ``gate -> [T, h]``, between 0 and 1, or between -1 and 1 where any is below 0.
@@ -139,13 +143,23 @@ def gates(values: Mapping[str, Array], symbols: Sequence[str], units: Mapping[st
 
     Returns:
       A figure.
+
+    Raises:
+      ValueError: a gate of another number of ticks than symbols.
     """
+    for name, value in values.items():
+        checks.shapes("gates", f"{name!r}", np.shape(value)[:1], "the symbols", (len(symbols),))
     chosen = {name: list((units or {}).get(name, range(np.shape(value)[1]))) for name, value in values.items()}
     turn = 45 if max(map(len, symbols)) > 2 else 0
-    heights = [max(1.0, 0.11 * len(rows)) for rows in chosen.values()]
+    heights = [max(1.0, 0.125 * len(rows)) for rows in chosen.values()]
     width = max(WIDTH, 0.14 * len(symbols) + 1.4)
     figure, axes = panels(
-        len(values), 1, height=sum(heights) + 0.5 + 0.3 * len(values), width=width, height_ratios=heights
+        len(values),
+        1,
+        height=sum(heights) + 0.6 + 0.25 * len(values),
+        width=width,
+        height_ratios=heights,
+        sharex=True,
     )
     for panel, (name, value), rows in zip(axes[:, 0], values.items(), chosen.values()):
         shown = np.asarray(value)[:, rows].T
@@ -154,7 +168,7 @@ def gates(values: Mapping[str, Array], symbols: Sequence[str], units: Mapping[st
             shown, aspect="auto", interpolation="nearest", cmap="PuOr_r" if signed else "cividis", vmin=-signed, vmax=1
         )
         panel.set_xticks(range(len(symbols)), symbols, fontsize="small", rotation=turn)
-        panel.set_yticks(range(len(rows)), [str(row) for row in rows], fontsize=6)
+        panel.set_yticks(range(len(rows)), [str(row) for row in rows], fontsize=7)
         panel.set(ylabel="unit")
         panel.tick_params(length=0)
         panel.spines[:].set_visible(False)

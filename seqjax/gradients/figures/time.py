@@ -13,10 +13,10 @@ from seqjax.gradients.flow import Flow
 
 
 def chains(factors: Mapping[str, Array]) -> Any:
-    """dh_t/dh_0 of linear chains against t, on a logarithmic scale.
+    """The size of dh_t/dh_0 of linear chains against t, on a logarithmic scale.
 
     Args:
-      factors: ``name -> [T + 1]``, as of `seqjax.gradients.scalar_chain`.
+      factors: ``name -> [T + 1]``, as of `seqjax.gradients.scalar_chain`, or norms of matrices.
 
     Returns:
       A figure.
@@ -26,7 +26,7 @@ def chains(factors: Mapping[str, Array]) -> Any:
     for (name, factor), colour, style in zip(factors.items(), COLOURS, STYLES):
         panel.plot(np.abs(factor), color=colour, linestyle=style, linewidth=1.6)
         panel.annotate(f" {name}", (len(factor) - 1, abs(float(factor[-1]))), color=colour, va="center")
-    panel.set(yscale="log", xlabel="ticks t", ylabel="$|dh_t / dh_0|$", xlim=(0, None))
+    panel.set(yscale="log", xlabel="ticks t", ylabel=r"$\|dh_t / dh_0\|$", xlim=(0, None))
     panel.margins(x=0)
     return figure
 
@@ -94,9 +94,7 @@ def flow(reports: Mapping[str, Flow]) -> Any:
             panel.fill_between(range(len(middle)), low, high, color=colour, alpha=0.2, linewidth=0)
             panel.plot(middle, color=colour, linestyle=style, label=name)
     axes[0, 1].axhline(np.exp(-1), color="0.5", linewidth=0.8)
-    axes[0, 1].annotate(
-        "1/e ", (1, np.exp(-1)), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="0.3"
-    )
+    axes[0, 1].annotate(" 1/e", (1, np.exp(-1)), xycoords=("axes fraction", "data"), va="center", color="0.3")
     for panel, label in zip(axes[0], (r"$\|dL / ds_t\|$", r"stretch $\|ds_T / ds_t\|_F / \sqrt{n}$")):
         panel.set(yscale="log", xlabel="distance T - t (ticks)", ylabel=label)
         panel.margins(x=0)
@@ -156,11 +154,9 @@ def training(
         axes[0, 0].plot(g[::-1], color=colours(float(norm(step))), linewidth=1.0)
         axes[0, 1].plot(np.exp(s[::-1]), color=colours(float(norm(step))), linewidth=1.0)
     axes[0, 1].axhline(np.exp(-1), color="0.5", linewidth=0.8)
-    axes[0, 1].annotate(
-        "1/e ", (1, np.exp(-1)), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="0.3"
-    )
+    axes[0, 1].annotate(" 1/e", (1, np.exp(-1)), xycoords=("axes fraction", "data"), va="center", color="0.3")
     for panel, label in zip(axes[0], (r"$\|dL / ds_t\|$", r"stretch $\|ds_T / ds_t\|_F / \sqrt{n}$")):
-        panel.set(xlabel="distance from the window's end (ticks)", ylabel=label)
+        panel.set(xlabel="ticks from the window's end", ylabel=label)
         panel.margins(x=0)
     axes[0, 0].set_ylim(0, None)
     axes[0, 1].set_yscale("log")
@@ -171,7 +167,7 @@ def training(
     for (name, fraction), colour, style in zip(saturation.items(), COLOURS, STYLES):
         axes[1, 1].plot(steps, fraction, color=colour, linestyle=style, label=name)
     axes[1, 1].set(xlabel="update", ylabel="saturated units (fraction)", ylim=(0, None))
-    legend(axes[1, 1], loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    legend(axes[1, 1], loc="center left", bbox_to_anchor=(1, 0.5))
     letters(axes)
     return figure
 
