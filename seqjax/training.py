@@ -166,9 +166,9 @@ def train_step(
 
     def spread(train: TrainState, state: PyTree, batch: Batch) -> tuple[TrainState, PyTree, Metrics]:
         _divisible(mesh.size, state, batch)
-        shardings = [NamedSharding(mesh, spec) for spec in (whole, examples, ticks)]
-        return jitted(*jax.device_put((train, state, batch), tuple(shardings)))
+        return jitted(*map(_placed, (train, state, batch), shardings))
 
+    shardings = [NamedSharding(mesh, spec) for spec in (whole, examples, ticks)]
     return spread
 
 
@@ -231,6 +231,12 @@ def _mesh(devices: int | Sequence[jax.Device] | None) -> Mesh | None:
             )
         devices = available[:devices]
     return Mesh(np.array(devices), ("batch",))
+
+
+def _placed(tree: PyTree, sharding: NamedSharding) -> PyTree:
+    """The tree's leaves where they belong. From the second step on they are, and to ask is cheaper than to move."""
+    there = all(getattr(leaf, "sharding", None) == sharding for leaf in jax.tree.leaves(tree))
+    return tree if there else jax.device_put(tree, sharding)
 
 
 def _divisible(parts: int, state: PyTree, batch: Batch) -> None:
