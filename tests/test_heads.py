@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from laws import assert_close, at, loss, state_of
+from lowering import for_cuda, lowers
 from reference import cells as reference
 from scipy.linalg import block_diag
 from zoo import perturbed
@@ -115,6 +116,7 @@ def test_heads_are_programs_of_the_kernel(name):
         assert_close(both("pallas"), both("scan"))
 
 
+@lowers
 @pytest.mark.parametrize("compute_dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("name", MAKERS)
 def test_lowers_for_cuda(name, compute_dtype):
@@ -122,9 +124,7 @@ def test_lowers_for_cuda(name, compute_dtype):
     params = cell.init(jax.random.key(0))
     state = cell.initial_state(params, (16,))
     xs = jnp.zeros((8, 16, 8), jnp.float32)
-    with pallas.target("cuda"):
-        f = jax.jit(jax.grad(lambda p: (sj.unroll(cell, p, state, xs, engine="pallas")[1] ** 2).sum()))
-        lowered = f.trace(params).lower(lowering_platforms=("cuda",)).as_text()
+    lowered = for_cuda(lambda p: (sj.unroll(cell, p, state, xs, engine="pallas")[1] ** 2).sum(), params)
     assert lowered.count("__gpu$xla.gpu.triton") == 2
     assert lowered.count("grid_x = 2 ") == 2
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from lowering import for_cuda, lowers
 from steps import STEPS, normal
 
 import seqjax as sj
@@ -18,10 +19,6 @@ REFUSED = {
     "readout_cond": "cond along time",
     "convolution": "conv_general_dilated along time",
 }
-
-
-# Newer JAX calls Pallas on Triton deprecated; it still compiles, which is what is asked here.
-lowering = pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated:DeprecationWarning")
 
 
 @pytest.fixture(autouse=True)
@@ -199,7 +196,7 @@ MAKERS = {
 }
 
 
-@lowering
+@lowers
 @pytest.mark.parametrize("compute_dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("name", MAKERS)
 def test_lowers_for_cuda(name, compute_dtype):
@@ -212,7 +209,7 @@ def test_lowers_for_cuda(name, compute_dtype):
     assert kernels(lambda p: (sj.unroll(cell, p, state, xs, **options)[1] ** 2).sum(), params) == 2
 
 
-@lowering
+@lowers
 def test_a_users_step_lowers_for_cuda():
     params = {name: jnp.zeros(shape, jnp.float32) for name, shape in (("w", (8, 128)), ("u", (32, 128)), ("b", (128,)))}
     state = (jnp.zeros((16, 32), jnp.float32),) * 2
@@ -223,11 +220,7 @@ def test_a_users_step_lowers_for_cuda():
 
 def kernels(f, params):
     """How many Triton kernels the gradient of ``f`` lowers to."""
-    device = jax.sharding.AbstractDevice(device_kind="NVIDIA H100 80GB HBM3", num_cores=None, platform="gpu")
-    mesh = jax.sharding.AbstractMesh((), (), abstract_device=device)
-    with pallas.target("cuda"), jax.sharding.use_abstract_mesh(mesh):
-        lowered = jax.jit(jax.grad(f)).trace(params).lower(lowering_platforms=("cuda",))
-    return lowered.as_text().count("__gpu$xla.gpu.triton")
+    return for_cuda(f, params).count("__gpu$xla.gpu.triton")
 
 
 def test_without_a_gpu_the_error_says_what_to_do():

@@ -13,6 +13,11 @@ import seqjax as sj
 from seqjax.engines import jaxprs
 
 
+def quick(names, *chosen):
+    """The names, of which only the chosen ones run every time: each costs some ten compilations."""
+    return [name if name in chosen else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 def cell_of(step):
     return sj.Cell(lambda key: None, lambda params, batch_shape=(), *, key=None: None, step)
 
@@ -75,7 +80,7 @@ def test_equals_scan(name):
         close(value_and_gradient(f, engine="split", memory=memory)(moving), expected)
 
 
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", quick(STEPS, "lstm", "masked", "delay", "swapped", "stacked", "zoneout", "gru_before"))
 def test_equals_scan_in_reverse(name):
     f, moving = problem(name)
     expected = value_and_gradient(f, engine="scan", reverse=True)(moving)
@@ -124,7 +129,7 @@ TRANSFORMED = [
 
 
 @pytest.mark.parametrize("memory", ["all", "carries", 4])
-@pytest.mark.parametrize("name", TRANSFORMED)
+@pytest.mark.parametrize("name", quick(TRANSFORMED, "lstm", "masked"))
 def test_transformations(name, memory):
     """Forward mode, Hessian-vector products both ways, gradient of a gradient, vmap inside and outside of grad."""
     f, moving = problem(name, 7)
@@ -164,7 +169,7 @@ def mesh(explicit):
 
 
 @pytest.mark.parametrize("memory", ["all", "carries", 4])
-@pytest.mark.parametrize("name", ["lstm", "gru_after", "stacked", "loss_in_step"])
+@pytest.mark.parametrize("name", quick(["lstm", "gru_after", "stacked", "loss_in_step"], "stacked"))
 def test_shard_map_and_explicit_sharding(name, memory):
     """A batch over two devices equals the batch on one, gradients of replicated parameters included."""
     step, params, state, xs = STEPS[name]
