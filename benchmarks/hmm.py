@@ -208,7 +208,13 @@ def measure(
         except ImportError as error:
             missing[name] = f"{error.name} is not installed"
             continue
-        (found, answer), first[name] = once(call)
+        try:
+            (found, answer), first[name] = once(call)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            missing[name] = "needs more memory than there is"
+            continue
         errors[name] = off(row, found, answer)
         if not errors[name] < FAR:
             raise SystemExit(f"{name} disagrees at {row}: its result is off by {errors[name]:.1e}")

@@ -29,7 +29,8 @@ class Model(Protocol):
 
 def observed(who: str, model: Model, xs: PyTree, mask: Array | None) -> PyTree:
     """The observations as arrays, their values checked where they are known before the computation is traced."""
-    xs = jnp.asarray(xs) if isinstance(xs, list) else jax.tree.map(jnp.asarray, xs)
+    if not isinstance(xs, jax.Array):  # to pass an array through asarray costs as much as to filter a hundred ticks
+        xs = jnp.asarray(xs) if isinstance(xs, list) else jax.tree.map(jnp.asarray, xs)
     if hasattr(model, "check_observations"):
         model.check_observations(who, xs, mask)
     return xs
