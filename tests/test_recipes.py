@@ -387,7 +387,7 @@ def edit(copy, change):
         (lambda copy: edit(copy, lambda c: c.pop("options")), "got another kind of config.json."),
         (
             lambda copy: edit(copy, lambda c: c["options"].update(hidden_size=9)),
-            "of this model with .train.params[2].w_x float64[4,36], got float64[4,32].",
+            "of this model with .train.params[0][1].w_x float64[4,36], got float64[4,32].",
         ),
         (
             lambda copy: edit(copy, lambda c: c["options"].update(hidden_size="x")),
@@ -412,7 +412,7 @@ def edit(copy, change):
         ),
         (
             lambda copy: edit(copy, lambda c: c["facts"].update(vocabulary="abcd")),
-            "of this model with .train.params[0].w float64[4,4], got float64[3,4].",
+            "of this model with .train.params[0][0].w float64[4,4], got float64[3,4].",
         ),
     ],
 )
