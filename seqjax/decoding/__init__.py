@@ -1,5 +1,4 @@
-"""Decoding for any recurrent model, in one compiled loop: greedy, sampled, beam search, under rules, in "
-"ensembles."""
+"""Decoding for any recurrent model, in one compiled loop: greedy, sampled, beam search, under rules, in ensembles."""
 
 from seqjax.decoding.as_cell import as_cell, ensemble
 from seqjax.decoding.beam import Hypotheses, beam_search

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from seqjax import checks
 from seqjax.base import Array, Cell, Layer, PyTree
 from seqjax.decoding.problem import Given, Options, Reader, forced, options, prepare, read, start
+from seqjax.decoding.ranking import largest
 from seqjax.decoding.rules import Rule
 
 
@@ -127,8 +128,7 @@ def _search(
     if width > problem.vocabulary_size:
         raise ValueError(
             f"beam_search: expected a width of at most the vocabulary's {problem.vocabulary_size} symbols, "
-            "got "
-            f"{width}. Narrow the beam."
+            f"got {width}. Narrow the beam."
         )
     length, eos, dtype = fixed.length, fixed.eos, problem.dtype
     batch = problem.first.shape
@@ -157,7 +157,7 @@ def _search(
             finished = _best(finished, _hypotheses(written, n, ended, penalty(n)), width)
             totals = totals.at[..., eos].set(-jnp.inf)
         flat = jnp.moveaxis(totals, 0, -2).reshape(*batch, width * vocabulary_size)
-        alive, place = jax.lax.top_k(flat, width)
+        alive, place = largest(flat, width)
         alive, place = jnp.moveaxis(alive, -1, 0), jnp.moveaxis(place, -1, 0)
         parent, symbol = place // vocabulary_size, (place % vocabulary_size).astype(jnp.int32)
         reader = jax.tree.map(lambda leaf: _pick(leaf, parent), reader)
@@ -183,8 +183,7 @@ def _search(
 
 
 def _pick(leaf: Array, parent: Array, last_axis: int | None = None) -> Array:
-    """``leaf [K, *B, ...]`` in the order ``parent [K, *B]``; the last axis goes to ``last_axis`` "
-    "afterwards."""
+    """``leaf [K, *B, ...]`` in the order ``parent [K, *B]``; the last axis goes to ``last_axis`` afterwards."""
     grid = jnp.ix_(*(jnp.arange(n) for n in parent.shape))[1:] if parent.ndim > 1 else ()
     picked = leaf[(parent, *grid)]
     return picked if last_axis is None else jnp.moveaxis(picked, -1, last_axis)

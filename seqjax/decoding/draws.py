@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.base import Array
+from seqjax.decoding.ranking import largest
 
 FEW = 512
 """Up to so many symbols they are drawn in one step, beyond in two."""
@@ -42,7 +43,7 @@ def choose(log_probs: Array, noise: Array | None, temperature: Array, top_k: int
     log_probs = log_probs / jnp.asarray(temperature, log_probs.dtype)
     if top_k is None and top_p is None:
         return draw(log_probs, noise)
-    ranked, symbols = jax.lax.top_k(log_probs, top_k or log_probs.shape[-1])
+    ranked, symbols = largest(log_probs, top_k or log_probs.shape[-1])
     if top_p is not None:
         probs = jax.nn.softmax(ranked)
         before = jnp.cumsum(probs, -1) - probs

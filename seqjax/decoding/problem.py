@@ -1,5 +1,4 @@
-"""What sampling and beam search share: the checks of their arguments, and one tick of the model with its "
-"rules."""
+"""What sampling and beam search share: the checks of their arguments, and one tick of the model with its rules."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -35,8 +34,7 @@ class Given(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """After checking: ``first [*B]``, ``prefix [P, *B]``, ``prefix_lengths [*B]``, ``mask [*B]``, all "
-    "rules."""
+    """After checking: ``first [*B]``, ``prefix [P, *B]``, ``prefix_lengths [*B]``, ``mask [*B]``, all rules."""
 
     first: Array
     prefix: Array

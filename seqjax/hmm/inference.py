@@ -10,7 +10,7 @@ from seqjax import masks
 from seqjax.base import Array, PyTree
 from seqjax.hmm import messages
 from seqjax.hmm.messages import divided, finite, logsumexp
-from seqjax.hmm.observations import Model, observed, prepare
+from seqjax.hmm.observations import Model, inferred, prepare
 
 
 class Forward(NamedTuple):
@@ -96,7 +96,7 @@ def forward(model: Model, xs: PyTree, *, mask: Array | None = None, engine: str 
       Särkkä and García-Fernández (2021), Temporal parallelization of Bayesian smoothers.
       https://arxiv.org/abs/1905.13002
     """
-    return _forward(model, observed("forward", model, xs, mask), mask, engine)
+    return inferred("forward", _forward, model, xs, mask, engine)
 
 
 def backward(model: Model, xs: PyTree, *, mask: Array | None = None, engine: str = "scan") -> Backward:
@@ -113,7 +113,7 @@ def backward(model: Model, xs: PyTree, *, mask: Array | None = None, engine: str
     Returns:
       The messages and their scale, zero at masked ticks.
     """
-    return _backward(model, observed("backward", model, xs, mask), mask, engine)
+    return inferred("backward", _backward, model, xs, mask, engine)
 
 
 def posterior(model: Model, xs: PyTree, *, mask: Array | None = None, engine: str = "scan") -> Posterior:
@@ -128,7 +128,7 @@ def posterior(model: Model, xs: PyTree, *, mask: Array | None = None, engine: st
     Returns:
       Posterior log-probabilities, zero at masked ticks, and the log-likelihood.
     """
-    return _posterior(model, observed("posterior", model, xs, mask), mask, engine)
+    return inferred("posterior", _posterior, model, xs, mask, engine)
 
 
 def expected_counts(model: Model, xs: PyTree, *, mask: Array | None = None, engine: str = "scan") -> Counts:
@@ -145,7 +145,7 @@ def expected_counts(model: Model, xs: PyTree, *, mask: Array | None = None, engi
     Returns:
       The counts, summed over sequences; a sequence that is impossible counts nothing.
     """
-    return _expected_counts(model, observed("expected_counts", model, xs, mask), mask, engine)
+    return inferred("expected_counts", _expected_counts, model, xs, mask, engine)
 
 
 def incoming(

@@ -10,7 +10,7 @@ from seqjax import checks
 from seqjax.base import Array, PyTree
 from seqjax.hmm.inference import expected_counts, forward
 from seqjax.hmm.models import check, log_frequencies
-from seqjax.hmm.observations import Model, observed, prepare
+from seqjax.hmm.observations import Model, inferred, prepare
 
 
 class Fit(NamedTuple):
@@ -62,7 +62,7 @@ def fit(model: Model, xs: PyTree, *, mask: Array | None = None, steps: int = 100
             "train by gradient on forward(normalise(model), xs).log_likelihood."
         )
     check(model)
-    return _fit(model, observed("fit", model, xs, mask), mask, steps, engine)
+    return inferred("fit", _fit, model, xs, mask, steps, engine)
 
 
 @functools.partial(jax.jit, static_argnames=("steps", "engine"))

@@ -66,12 +66,10 @@ class HMM(NamedTuple):
     def evidence(self, xs: Array) -> Array:
         """ln P(x | z), ``[*B, N]`` for ``x [*B]``; 0 where x is `MISSING`, NaN where it is no symbol."""
         checks.integers("HMM", xs)
-        states, symbols = self.log_emission.shape
-        rows = [self.log_emission.T, jnp.zeros((1, states)), jnp.full((1, states), jnp.nan)]  # known, missing, wrong
-        table = jnp.concatenate([row.astype(self.log_emission.dtype) for row in rows])
-        known = (xs >= 0) & (xs < symbols)
-        row = jnp.where(known, xs, jnp.where(xs == MISSING, symbols, symbols + 1))
-        return jnp.take(table, row, axis=0, mode="clip")
+        known = (xs >= 0) & (xs < self.log_emission.shape[1])
+        seen = jnp.take(self.log_emission.T, xs, axis=0, mode="clip")
+        unseen = jnp.where(xs == MISSING, 0, jnp.nan).astype(seen.dtype)
+        return jnp.where(known[..., None], seen, unseen[..., None])
 
     def check_observations(self, who: str, xs: Array, mask: Array | None) -> None:
         """Symbols are in range, as far as values are known at trace time."""

@@ -1,6 +1,7 @@
 """What inference asks of a model, of observations and of masks, checked before anything is computed."""
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -27,13 +28,14 @@ class Model(Protocol):
         """ln p(x | z), ``[*B, N]`` for one tick's observations."""
 
 
-def observed(who: str, model: Model, xs: PyTree, mask: Array | None) -> PyTree:
-    """The observations as arrays, their values checked where they are known before the computation is traced."""
+def inferred(who: str, program: Callable, model: Model, xs: PyTree, mask: Array | None, *options: Any) -> Any:
+    """``program(model, xs, mask, *options)``; observations whose values are known are checked while it runs."""
     if not isinstance(xs, jax.Array):  # to pass an array through asarray costs as much as to filter a hundred ticks
         xs = jnp.asarray(xs) if isinstance(xs, list) else jax.tree.map(jnp.asarray, xs)
+    found = program(model, xs, mask, *options)
     if hasattr(model, "check_observations"):
         model.check_observations(who, xs, mask)
-    return xs
+    return found
 
 
 def prepare(
@@ -42,6 +44,8 @@ def prepare(
     """Checks shapes and types; returns ``(xs, evidence, mask)``, observations at masked ticks made harmless."""
     checks.choice(who, "engine", engine, ENGINES)
     check_shapes(model)
+    if hasattr(model, "check_observations"):
+        model.check_observations(who, xs, mask)
     shape = jax.eval_shape(model.evidence, xs).shape
     if len(shape) < 2 or shape[0] == 0 or shape[-1] != model.log_initial.shape[0]:
         raise ValueError(

@@ -10,7 +10,7 @@ from seqjax import checks, masks
 from seqjax.base import Array, PyTree
 from seqjax.hmm.inference import filtered, incoming
 from seqjax.hmm.messages import BLOCK, before, divided, in_blocks, maximum, out_of_blocks, preceded
-from seqjax.hmm.observations import Model, observed, prepare
+from seqjax.hmm.observations import Model, inferred, prepare
 
 
 class Path(NamedTuple):
@@ -39,7 +39,7 @@ def viterbi(model: Model, xs: PyTree, *, mask: Array | None = None, engine: str 
       Viterbi (1967), Error bounds for convolutional codes and an asymptotically optimum decoding algorithm.
       https://doi.org/10.1109/TIT.1967.1054010
     """
-    return _viterbi(model, observed("viterbi", model, xs, mask), mask, engine)
+    return inferred("viterbi", _viterbi, model, xs, mask, engine)
 
 
 def top_paths(model: Model, xs: PyTree, k: int, *, mask: Array | None = None) -> Path:
@@ -65,7 +65,7 @@ def top_paths(model: Model, xs: PyTree, k: int, *, mask: Array | None = None) ->
       https://doi.org/10.1109/26.277844
     """
     checks.sizes("top_paths", k=k)
-    return _top_paths(model, observed("top_paths", model, xs, mask), mask, k)
+    return inferred("top_paths", _top_paths, model, xs, mask, k)
 
 
 def log_joint(model: Model, states: Array, xs: PyTree, *, mask: Array | None = None) -> Array:
@@ -84,7 +84,7 @@ def log_joint(model: Model, states: Array, xs: PyTree, *, mask: Array | None = N
       TypeError: states that are not integers.
       ValueError: states of another shape than the observations, or what `forward` raises.
     """
-    return _log_joint(model, states, observed("log_joint", model, xs, mask), mask)
+    return inferred("log_joint", _log_joint, model, xs, mask, states)
 
 
 def sample_paths(model: Model, key: Array, xs: PyTree, *, mask: Array | None = None, engine: str = "scan") -> Array:
@@ -100,7 +100,7 @@ def sample_paths(model: Model, key: Array, xs: PyTree, *, mask: Array | None = N
     Returns:
       States ``[T, *B]``, zero at masked ticks.
     """
-    return _sample_paths(model, key, observed("sample_paths", model, xs, mask), mask, engine)
+    return inferred("sample_paths", _sample_paths, model, xs, mask, key, engine)
 
 
 @functools.partial(jax.jit, static_argnames=("length", "batch_shape"))
@@ -194,7 +194,7 @@ def first_best(scores: Array) -> Array:
     """argmax over the last axis; two plain reductions, which a CPU runs faster than `jax.numpy.argmax`."""
     n = scores.shape[-1]
     best = scores == scores.max(-1, keepdims=True)
-    return jnp.minimum(jnp.where(best, jnp.arange(n, dtype=jnp.int32), n).min(-1), n - 1)
+    return jnp.where(best, jnp.arange(n, dtype=jnp.int32), n - 1).min(-1)
 
 
 @functools.partial(jax.jit, static_argnames="engine")
@@ -206,7 +206,7 @@ def _viterbi(model: Model, xs: PyTree, mask: Array | None, engine: str) -> Path:
 
 
 @functools.partial(jax.jit, static_argnames="engine")
-def _sample_paths(model: Model, key: Array, xs: PyTree, mask: Array | None, engine: str) -> Array:
+def _sample_paths(model: Model, xs: PyTree, mask: Array | None, key: Array, engine: str) -> Array:
     _, evidence, mask = prepare("sample_paths", model, xs, mask, engine)
     scores = filtered(incoming(model, evidence, mask, engine), evidence, mask).log_filtered
     noise = jax.random.gumbel(key, scores.shape, scores.dtype)
@@ -248,7 +248,7 @@ def _top_paths(model: Model, xs: PyTree, mask: Array | None, k: int) -> Path:
 
 
 @jax.jit
-def _log_joint(model: Model, states: Array, xs: PyTree, mask: Array | None) -> Array:
+def _log_joint(model: Model, xs: PyTree, mask: Array | None, states: Array) -> Array:
     _, evidence, mask = prepare("log_joint", model, xs, mask)
     states = jnp.asarray(states)
     checks.integers("log_joint", states)
