@@ -34,8 +34,7 @@ class Row(NamedTuple):
 
 
 class Writer(NamedTuple):
-    """``greedy() -> symbols [L, B]``, or ``() -> [L]`` of the best sequence in beam search; ``run()`` is "
-    "timed."""
+    """``greedy() -> symbols [L, B]``, or ``() -> [L]`` of the best sequence in beam search; ``run()`` is timed."""
 
     check: Callable[[], np.ndarray]
     run: Callable[[], Any]

@@ -106,8 +106,7 @@ def causal_conv(
     def chunk(
         params: ConvParams, state: ConvState, xs: Array, mask: Array | None, reset: Array | None
     ) -> tuple[ConvState, Array]:
-        """``xs [T, N, d]``: real ticks moved together, one product a tap over all of them, results moved "
-        "back."""
+        """``xs [T, N, d]``: real ticks moved together, one product a tap over all of them, results moved back."""
         length, count = xs.shape[:2]
         segments = jnp.zeros((length, count), jnp.int32) if reset is None else jnp.cumsum(reset, 0, jnp.int32)
         last_segment = segments[-1]

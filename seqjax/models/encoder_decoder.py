@@ -211,8 +211,7 @@ def hand_over(
     memory: Memory | None,
     key: Array | None,
 ) -> tuple[DecoderParams, PyTree]:
-    """The decoder's parameters with the context inside, and the state it starts from; None for its own "
-    "initial one."""
+    """The decoder's parameters with the context inside, and the state it starts from; None for its own initial one."""
     params = params._replace(summary=summary)
     if memory is not None:
         params = params._replace(cell=params.cell._replace(memory=memory))

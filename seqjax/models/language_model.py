@@ -19,6 +19,7 @@ from seqjax.transforms.compose import stack
 from seqjax.transforms.memoryless import memoryless
 
 NOTHING = -1
+FEW = 1024  # symbols up to which another row in front of a look-up costs nothing beside a tick
 
 
 class SymbolParams(NamedTuple):
@@ -51,13 +52,21 @@ def symbols_or_nothing(vocabulary_size: int, size: int) -> Layer[SymbolParams, t
 
 
 def _symbols(vocabulary_size: int, size: int) -> tuple[Callable, Callable]:
-    """Parameters and function of `symbols_or_nothing`: one more row, of zeros, is what -1 looks up."""
+    """Parameters and function of `symbols_or_nothing`.
+
+    One more row, of zeros, is what -1 looks up: so it stays a look-up, which the split engine multiplies by the next
+    weights in advance. A matrix of many rows is not copied for that.
+    """
 
     def init(key: Array) -> SymbolParams:
         return SymbolParams(standard_normal(key, (vocabulary_size, size), jnp.zeros(()).dtype))
 
     def function(params: SymbolParams, xs: Array) -> Array:
         checks.integers("symbols_or_nothing", xs)
+        if vocabulary_size > FEW:
+            nothing = xs == NOTHING
+            ys = look_up("symbols_or_nothing", params.w, jnp.where(nothing, 0, xs))
+            return jnp.where(nothing[..., None], jnp.zeros((), ys.dtype), ys)
         rows = jnp.concatenate([params.w, jnp.zeros_like(params.w[:1])])
         outside = vocabulary_size + 1
         places = jnp.where((xs < 0) | (xs >= vocabulary_size), outside, xs)

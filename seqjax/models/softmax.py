@@ -57,8 +57,7 @@ def full_softmax(size: int, vocabulary_size: int) -> Softmax:
 
 
 class AdaptiveParams(NamedTuple):
-    """The head, over frequent symbols and one entry a cluster; for each cluster a projection and its "
-    "symbols."""
+    """The head, over frequent symbols and one entry a cluster; for each cluster a projection and its symbols."""
 
     head: DenseParams
     tails: tuple[tuple[DenseParams, DenseParams], ...]

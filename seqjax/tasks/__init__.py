@@ -1,5 +1,4 @@
-"""Data: generated tasks with known answers, readers of files, vocabularies and batches. NumPy only, no "
-"JAX."""
+"""Data: generated tasks with known answers, readers of files, vocabularies and batches. NumPy only, no JAX."""
 
 from seqjax.tasks import applications, frames
 from seqjax.tasks.batches import (

@@ -1,5 +1,4 @@
-"""One small generated task for each application recurrent networks are named for: speech, genes, clips, "
-"opinions."""
+"""One small generated task for each application recurrent networks are named for: speech, genes, clips, opinions."""
 
 from typing import NamedTuple
 

@@ -25,8 +25,7 @@ class Position(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """One batch: the position after it, a `Padded` a field, and which examples it holds, -1 where it is "
-    "filled up."""
+    """One batch: the position after it, a `Padded` a field, and which examples it holds, -1 where it is filled up."""
 
     position: Position
     fields: tuple[Padded, ...]

@@ -1,5 +1,4 @@
-"""Sequences to classify by a rule: identical halves, parity, which sum is larger, and pictures read pixel "
-"by pixel."""
+"""Sequences to classify by a rule: identical halves, parity, which sum is larger, and pictures read pixel by pixel."""
 
 import numpy as np
 

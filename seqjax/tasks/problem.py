@@ -1,5 +1,4 @@
-"""What a generated task is: examples drawn from a generator of random numbers, and what blind guessing "
-"scores."""
+"""What a generated task is: examples drawn from a generator of random numbers, and what blind guessing scores."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple

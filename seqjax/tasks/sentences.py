@@ -1,5 +1,4 @@
-"""Generated English sentences with known tags: entities whose kind shows later, and verbs that agree over "
-"a distance."""
+"""Generated English sentences with known tags: entities whose kind shows later, verbs that agree over a distance."""
 
 import itertools
 from typing import NamedTuple
