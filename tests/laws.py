@@ -48,6 +48,11 @@ def at(tree, *index):
     return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
+def each(tree, b):
+    """One example of a tree with time in front of the batch."""
+    return jax.tree.map(lambda leaf: leaf[:, b], tree)
+
+
 def plain(tree):
     """Keys as their data, so that trees of numbers can be compared."""
 
@@ -68,6 +73,20 @@ def floats(tree):
 def loss(result):
     """A scalar in which every number of the result has a weight of its own."""
     return sum((x * jnp.cos(jnp.arange(x.size, dtype=x.dtype).reshape(x.shape))).sum() for x in floats(result))
+
+
+def valued(f, argnums=0):
+    """``f -> result`` as ``(result, gradient of loss(result))``."""
+
+    def scalar(*args):
+        result = f(*args)
+        return loss(result), result
+
+    def both(*args):
+        (_, result), gradient = jax.value_and_grad(scalar, argnums, has_aux=True, allow_int=True)(*args)
+        return result, gradient
+
+    return both
 
 
 def poison(mask, xs):

@@ -12,6 +12,7 @@ from laws import no_compiles
 
 import seqjax as sj
 from seqjax.decoding import draws
+from seqjax.decoding.ranking import largest
 
 V, H, EOS = 6, 5, 1
 
@@ -350,6 +351,20 @@ def big_scores(first, sequences):
     _, ys = BIG.apply(BIG_PARAMS, BIG.initial_state(BIG_PARAMS, (len(sequences),)), jnp.asarray(inputs))
     log_probs = np.take_along_axis(log_softmax(ys), padded[..., None], -1)[..., 0]
     return (log_probs * (np.arange(length)[:, None] < [len(s) for s in sequences])).sum(0)
+
+
+@pytest.mark.parametrize("k", [1, 3, 8])
+@pytest.mark.parametrize("n", [5000, 64 * 100])
+def test_the_largest_are_those_of_top_k(n, k):
+    """Order and places, with ties, forbidden symbols and fewer allowed than wanted."""
+    rng = np.random.default_rng(0)
+    rows = [rng.normal(size=n), rng.integers(0, 4, n).astype(float), np.full(n, -np.inf), np.full(n, -np.inf)]
+    rows[3][[n - 1, 70]] = 1.0
+    x = jnp.array(np.stack(rows).reshape(2, 2, n))
+    values, places = jax.jit(largest, static_argnums=1)(x, k)
+    expected = jax.lax.top_k(x, k)
+    np.testing.assert_array_equal(values, expected[0])
+    np.testing.assert_array_equal(places, expected[1])
 
 
 def brute_force(first, length, alpha, legal):

@@ -1,5 +1,7 @@
 """Laws that every cell obeys."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ from laws import (
     T,
     assert_close,
     at,
+    each,
     floats,
     loss,
     no_compiles,
@@ -20,6 +23,7 @@ from laws import (
     poison,
     restarted,
     state_of,
+    valued,
 )
 from zoo import CELLS, perturbed
 
@@ -39,7 +43,7 @@ def cell(case):
 
 @pytest.fixture(scope="module")
 def params(cell):
-    return perturbed(cell.init(jax.random.key(1)), jax.random.key(2))
+    return jax.jit(lambda key: perturbed(cell.init(key), jax.random.key(2)))(jax.random.key(1))
 
 
 @pytest.fixture(scope="module")
@@ -47,100 +51,126 @@ def xs(case):
     return case.draw(jax.random.key(3), (T, B))
 
 
-def loop(cell, params, state, xs, mask, reset=None, reverse=False):
+@pytest.fixture(scope="module")
+def compiled(cell):
+    """The cell's functions as one program each; `loop` calls them thousands of times."""
+    return cell._replace(step=jax.jit(cell.step), initial_state=jax.jit(cell.initial_state))
+
+
+gather = jax.jit(at)
+stack = jax.jit(lambda rows, axis: jax.tree.map(lambda *leaves: jnp.stack(leaves, axis), *rows), static_argnums=1)
+
+
+def loop(cell, params, state, xs, mask, reset, reverse):
     """The Python loop over single examples that `unroll` must equal: no batch, no where, no mask."""
     length, batch = mask.shape
     rows = []
     for b in range(batch):
-        s = at(state, b)
-        blank = jax.eval_shape(lambda p, s, x: cell.step(p, s, x)[1], params, s, at(xs, 0, b))
-        ys = [jax.tree.map(lambda y: jnp.zeros(y.shape, y.dtype), blank)] * length
+        s = gather(state, b)
+        blank = jax.eval_shape(lambda p, s, x: cell.step(p, s, x)[1], params, s, gather(xs, 0, b))
+        ys = [jax.tree.map(lambda y: np.zeros(y.shape, y.dtype), blank)] * length
         for t in reversed(range(length)) if reverse else range(length):
-            restart = reset is not None and bool(reset[t, b])
+            restart = bool(reset[t, b])
             if restart and not reverse:
                 s = restarted(cell, params, s)
             if mask[t, b]:
-                s, ys[t] = cell.step(params, s, at(xs, t, b))
+                s, ys[t] = cell.step(params, s, gather(xs, t, b))
             if restart and reverse:
                 s = restarted(cell, params, s)
-        rows.append((s, jax.tree.map(lambda *y: jnp.stack(y), *ys)))
+        rows.append((s, stack(ys, 0)))
     states, outs = zip(*rows)
-    return jax.tree.map(lambda *s: jnp.stack(s), *states), jax.tree.map(lambda *y: jnp.stack(y, 1), *outs)
+    return stack(states, 0), stack(outs, 1)
 
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-@pytest.mark.parametrize("mask", MASKS)
-def test_unroll_equals_python_loop(cell, params, xs, mask, reverse):
-    """Values, last state and gradients, with masks, resets, noise and NaN in the padding."""
-    mask = MASKS[mask]
+def test_every_engine_equals_a_python_loop(cell, compiled, params, xs, reverse):
+    """Values, last state and gradients, with masks, resets, noise and NaN in the padding.
+
+    Chunks of 3 leave a remainder of 1; in reverse the states are recomputed in one batch.
+    """
     state = state_of(cell, params, key=jax.random.key(9))
 
-    def fast(params, xs):
-        return sj.unroll(cell, params, state, xs, mask=mask, reset=RESET, reverse=reverse)
+    def fast(engine, memory):
+        def run(params, xs, mask):
+            options = {"engine": engine, "memory": memory, "mask": mask, "reset": RESET, "reverse": reverse}
+            unrolled = functools.partial(sj.unroll, cell, **options)
+            return valued(unrolled, (0, 1, 2))(params, state, poison(mask, xs))
 
-    def slow(params, xs):
-        return loop(cell, params, state, xs, mask, RESET, reverse)
+        return jax.jit(run)
 
-    def gradient(f, xs):
-        of_params, of_xs = jax.grad(lambda p, x: loss(f(p, x)), (0, 1), allow_int=True)(params, xs)
-        return of_params, floats(of_xs)
+    engines = [fast("split", "carries")] if reverse else [fast("split", 3), fast("scan", "all")]
+    for mask in MASKS.values():
+        slow = functools.partial(loop, compiled, mask=np.asarray(mask), reset=np.asarray(RESET), reverse=reverse)
+        expected, expected_gradient = valued(slow, (0, 1, 2))(params, state, xs)
+        for engine in engines:
+            found, gradient = engine(params, xs, mask)
+            assert_close(found, expected)
+            assert_close(floats(gradient), floats(expected_gradient))
 
-    bad = poison(mask, xs)
-    assert_close(fast(params, bad), slow(params, xs))
-    assert_close(gradient(fast, bad), gradient(slow, xs))
 
-
-@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-def test_padded_length_changes_nothing(cell, params, xs, reverse):
+def test_padded_length_changes_nothing(cell, params, xs):
     state = state_of(cell, params)
     pad = jax.tree.map(
-        lambda x: jnp.concatenate([x, x[:2] * 0 + (jnp.nan if jnp.issubdtype(x.dtype, jnp.inexact) else 0)]),
-        xs,
+        lambda x: np.concatenate([x, np.full_like(x[:2], np.nan if jnp.issubdtype(x.dtype, jnp.inexact) else 0)]), xs
     )
-    lengths = jnp.full(B, T)
 
-    def run(params, xs, lengths):
-        state_T, ys = sj.unroll(cell, params, state, xs, lengths=lengths, reverse=reverse)
+    def run(params, xs, lengths=None):
+        state_T, ys = sj.unroll(cell, params, state, xs, lengths=lengths)
         return state_T, jax.tree.map(lambda y: y[:T], ys)
 
-    assert_close(run(params, pad, lengths), run(params, xs, None))
-    gradient = jax.grad(lambda p, xs, n: loss(run(p, xs, n)))
-    assert_close(gradient(params, pad, lengths), gradient(params, xs, None))
+    @jax.jit
+    def both(params, xs, pad):
+        padded, (of_params, of_pad) = valued(run, (0, 1))(params, pad, jnp.full(B, T))
+        result, (expected, of_xs) = valued(run, (0, 1))(params, xs)
+        return (padded, of_params, [g[:T] for g in floats(of_pad)]), (result, expected, floats(of_xs))
+
+    assert_close(*both(params, xs, pad))
 
 
 def test_chunks_compose(cell, params, xs):
     state = state_of(cell, params, key=jax.random.key(5))
-    mask = MASKS["holes"]
-    whole = sj.unroll(cell, params, state, xs, mask=mask, reset=RESET)
-    middle, first = sj.unroll(cell, params, state, jax.tree.map(lambda x: x[:3], xs), mask=mask[:3], reset=RESET[:3])
-    last, second = sj.unroll(cell, params, middle, jax.tree.map(lambda x: x[3:], xs), mask=mask[3:], reset=RESET[3:])
-    assert_close(whole, (last, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)))
+
+    def run(state, ticks):
+        x, mask, reset = jax.tree.map(lambda leaf: leaf[ticks], (xs, MASKS["holes"], RESET))
+        return sj.unroll(cell, params, state, x, mask=mask, reset=reset)
+
+    @jax.jit
+    def both(state):
+        middle, first = run(state, slice(3))
+        last, second = run(middle, slice(3, None))
+        parts = last, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
+        return run(state, slice(None)), parts
+
+    assert_close(*both(state))
 
 
 def test_batch_equals_vmap(cell, params, xs):
     """One key an example makes a batch of noise equal its examples; two batch axes equal one."""
-    key = jax.random.key(6)
-    batched = sj.unroll(cell, params, cell.initial_state(params, (B,), key=key), xs)
-    alone = jax.tree.map(lambda x: x[:, None], xs)
-    state = jax.tree.map(lambda s: s[None], cell.initial_state(params, (B,), key=key))
-    in_axes = (0, 1)
-    mapped = jax.vmap(lambda s, x: sj.unroll(cell, params, s, x), in_axes, (0, 1))(
-        cell.initial_state(params, (B,), key=key), xs
-    )
+
+    @jax.jit
+    def three(xs):
+        state = cell.initial_state(params, (B,), key=jax.random.key(6))
+        run = functools.partial(sj.unroll, cell, params)
+        two_axes = run(jax.tree.map(lambda s: s[None], state), jax.tree.map(lambda x: x[:, None], xs))
+        return run(state, xs), jax.vmap(run, (0, 1), (0, 1))(state, xs), (at(two_axes[0], 0), each(two_axes[1], 0))
+
+    batched, mapped, two_axes = three(xs)
     assert_close(batched, mapped)
-    two_axes = sj.unroll(cell, params, state, alone)
-    assert_close(batched, (jax.tree.map(lambda s: s[0], two_axes[0]), jax.tree.map(lambda y: y[:, 0], two_axes[1])))
+    assert_close(batched, two_axes)
 
 
 def test_state_keeps_its_type(cell, params, xs):
-    for key in (None, jax.random.key(7)):
+    def types(key):
         state = cell.initial_state(params, (2, B), key=key)
+        return state, cell.step(params, state, jax.tree.map(lambda x: jnp.stack([x[0], x[0]]), xs))[0]
+
+    for key in (None, jax.random.key(7)):
+        state, new = jax.eval_shape(types, key)
         assert all(leaf.shape[:2] == (2, B) for leaf in jax.tree.leaves(state))
-        new, _ = cell.step(params, state, jax.tree.map(lambda x: jnp.stack([x[0], x[0]]), xs))
         chex.assert_trees_all_equal_shapes_and_dtypes(state, new)
 
 
-def test_one_trace_for_one_shape(cell, params, xs):
+def test_second_eager_call_traces_and_compiles_nothing(cell, params, xs):
     traces = []
 
     def step(params, state, x):
@@ -152,21 +182,16 @@ def test_one_trace_for_one_shape(cell, params, xs):
     sj.unroll(counted, params, state, xs)
     first = len(traces)
     assert first <= 2
-    sj.unroll(counted, params, state, xs)
-    assert len(traces) == first
-
-
-def test_second_eager_call_compiles_nothing(cell, params, xs):
-    state = state_of(cell, params)
-    sj.unroll(cell, params, state, xs)
     with no_compiles():
-        sj.unroll(cell, params, state, xs)
+        sj.unroll(counted, params, state, xs)
+    assert len(traces) == first
 
 
 def test_gradients_by_finite_differences(cell, params, xs):
     state = state_of(cell, params)
     moving = floats(state)
 
+    @jax.jit
     def f(params, moving):
         leaves, tree = jax.tree.flatten(state)
         it = iter(moving)
@@ -181,8 +206,8 @@ def test_causal(cell, params, xs):
     state = state_of(cell, params)
     s = 4
     other = jax.tree.map(lambda x: x.at[s:].set(x[s:][::-1] if jnp.issubdtype(x.dtype, jnp.integer) else x[s:] + 1), xs)
-    _, ys = sj.unroll(cell, params, state, xs)
-    _, zs = sj.unroll(cell, params, state, other)
+    run = jax.jit(lambda xs: sj.unroll(cell, params, state, xs)[1])
+    ys, zs = run(xs), run(other)
     assert_close(jax.tree.map(lambda y: y[:s], ys), jax.tree.map(lambda z: z[:s], zs), rtol=0, atol=0)
     assert any(np.abs(a[s:] - b[s:]).max() > 0 for a, b in zip(floats(ys), floats(zs)))
 
@@ -199,19 +224,25 @@ def test_gradients_stay_finite_over_long_sequences(cell, case):
 
 
 def test_per_example_gradients_and_ensembles(cell, params, xs):
+    state = state_of(cell, params)
+
     def f(params, state, x):
         return loss(sj.unroll(cell, params, state, x)[1])
 
-    state = state_of(cell, params)
-    apart = jax.vmap(jax.grad(f), (None, 0, 1))(params, state, xs)
-    one = jax.grad(f)(params, jax.tree.map(lambda s: s[1], state), jax.tree.map(lambda x: x[:, 1], xs))
-    assert_close(jax.tree.map(lambda g: g[1], apart), one)
-    pair = jax.tree.map(lambda p: jnp.stack([p, p * 0.5]), params)
-    ensemble = jax.vmap(lambda p: sj.unroll(cell, p, state, xs))(pair)
-    assert_close(
-        jax.tree.map(lambda y: y[1], ensemble),
-        sj.unroll(cell, jax.tree.map(lambda p: p * 0.5, params), state, xs),
-    )
+    @jax.jit
+    def per_example(params):
+        apart = jax.vmap(jax.grad(f), (None, 0, 1))(params, state, xs)
+        return at(apart, 1), jax.grad(f)(params, at(state, 1), each(xs, 1))
+
+    @jax.jit
+    def ensemble(params):
+        half = jax.tree.map(lambda p: p * 0.5, params)
+        pair = jax.tree.map(lambda p, q: jnp.stack([p, q]), params, half)
+        both = jax.vmap(lambda p: sj.unroll(cell, p, state, xs))(pair)
+        return at(both, 1), sj.unroll(cell, half, state, xs)
+
+    assert_close(*per_example(params))
+    assert_close(*ensemble(params))
 
 
 def test_redraw_changes_noise_only(cell, params):

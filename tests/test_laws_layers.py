@@ -20,6 +20,7 @@ from laws import (
     poison,
     restarted,
     state_of,
+    valued,
 )
 from zoo import LAYERS, perturbed
 
@@ -54,35 +55,31 @@ def xs(case):
     return case.draw(jax.random.key(3), (T, B))
 
 
+stack = jax.jit(lambda rows, axis: jax.tree.map(lambda *leaves: jnp.stack(leaves, axis), *rows), static_argnums=1)
+join = jax.jit(lambda rows: jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *rows))
+
+
+@jax.jit
+def gather(xs, t, b):
+    """One tick of one example, ``[1, ...]``."""
+    return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x[:, b], t, 1), xs)
+
+
 def loop(layer, params, state, xs, mask, reset):
     """One example and one tick at a time: no batch, no mask, no reset, no chunk."""
-    rows = []
+    apply, rows = jax.jit(layer.apply), []
     for b in range(B):
         s = at(state, b)
         blank = jax.eval_shape(lambda p, s, x: layer.apply(p, s, x)[1], params, s, at(xs, slice(0, 1), b))
-        ys = [jax.tree.map(lambda y: jnp.zeros(y.shape, y.dtype), blank)] * T
+        ys = [jax.tree.map(lambda y: np.zeros(y.shape, y.dtype), blank)] * T
         for t in range(T):
             if reset[t, b]:
                 s = restarted(layer, params, s)
             if mask[t, b]:
-                s, ys[t] = layer.apply(params, s, at(xs, slice(t, t + 1), b))
-        rows.append((s, jax.tree.map(lambda *y: jnp.concatenate(y), *ys)))
+                s, ys[t] = apply(params, s, gather(xs, t, b))
+        rows.append((s, join(ys)))
     states, outs = zip(*rows)
-    return jax.tree.map(lambda *s: jnp.stack(s), *states), jax.tree.map(lambda *y: jnp.stack(y, 1), *outs)
-
-
-def valued(f, argnums=0):
-    """``f -> result`` as ``(result, gradient of loss(result))``."""
-
-    def scalar(*args):
-        result = f(*args)
-        return loss(result), result
-
-    def both(*args):
-        (_, result), gradient = jax.value_and_grad(scalar, argnums, has_aux=True, allow_int=True)(*args)
-        return result, gradient
-
-    return both
+    return stack(states, 0), stack(outs, 1)
 
 
 @pytest.mark.usefixtures("causal")
@@ -92,7 +89,7 @@ def test_chunk_equals_ticks_one_by_one(layer, params, xs):
     state = state_of(layer, params, key=jax.random.key(9))
     bad = poison(mask, xs)
     fast = jax.jit(valued(lambda params: layer.apply(params, state, bad, mask=mask, reset=RESET)))
-    slow = valued(lambda params: loop(layer, params, state, xs, mask, RESET))
+    slow = valued(lambda params: loop(layer, params, state, xs, np.asarray(mask), np.asarray(RESET)))
     assert_close(fast(params), slow(params))
 
 
@@ -123,11 +120,17 @@ def test_masked_outputs_are_zero(layer, params, xs):
 @pytest.mark.usefixtures("causal")
 def test_chunks_compose(layer, params, xs):
     state = state_of(layer, params, key=jax.random.key(5))
-    mask = MASKS["holes"]
-    whole = layer.apply(params, state, xs, mask=mask, reset=RESET)
-    middle, first = layer.apply(params, state, xs[:3], mask=mask[:3], reset=RESET[:3])
-    last, second = layer.apply(params, middle, xs[3:], mask=mask[3:], reset=RESET[3:])
-    assert_close(whole, (last, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)))
+
+    def run(state, ticks):
+        return layer.apply(params, state, xs[ticks], mask=MASKS["holes"][ticks], reset=RESET[ticks])
+
+    @jax.jit
+    def both(state):
+        middle, first = run(state, slice(3))
+        last, second = run(middle, slice(3, None))
+        return run(state, slice(None)), (last, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second))
+
+    assert_close(*both(state))
 
 
 def test_batch_equals_vmap(layer, params, xs):
@@ -146,10 +149,13 @@ def test_batch_equals_vmap(layer, params, xs):
 
 
 def test_state_keeps_its_type(layer, params, xs):
-    for key in (None, jax.random.key(7)):
+    def types(key):
         state = layer.initial_state(params, (B,), key=key)
+        return state, layer.apply(params, state, xs, key=key)[0]
+
+    for key in (None, jax.random.key(7)):
+        state, new = jax.eval_shape(types, key)
         assert all(leaf.shape[:1] == (B,) for leaf in jax.tree.leaves(state))
-        new, _ = layer.apply(params, state, xs, key=key)
         chex.assert_trees_all_equal_shapes_and_dtypes(state, new)
 
 
@@ -195,8 +201,8 @@ def test_causal(layer, params, xs):
     state = state_of(layer, params)
     s = 4
     other = xs.at[s:].set(4 - xs[s:] if jnp.issubdtype(xs.dtype, jnp.integer) else xs[s:] + 1)
-    _, ys = layer.apply(params, state, xs)
-    _, zs = layer.apply(params, state, other)
+    run = jax.jit(lambda xs: layer.apply(params, state, xs)[1])
+    ys, zs = run(xs), run(other)
     assert_close(at(ys, slice(s)), at(zs, slice(s)), rtol=0, atol=0)
     assert any(np.abs(a[s:] - b[s:]).max() > 0 for a, b in zip(floats(ys), floats(zs)))
 
