@@ -56,9 +56,11 @@ from seqjax.layers.pointwise import pointwise
 from seqjax.layers.recurrent import recurrent
 from seqjax.layers.weight_norm import WeightNormParams, weight_norm
 from seqjax.losses import (
+    Labels,
     Tally,
     bits_per_character,
     cross_entropy,
+    ctc,
     mean_squared_error,
     multi_label_cross_entropy,
     norm_stabiliser,
@@ -111,6 +113,7 @@ __all__ = [
     "LSTM1997Params",
     "LSTMParams",
     "LSTMState",
+    "Labels",
     "Layer",
     "LayerNormElmanParams",
     "LayerNormGRUParams",
@@ -147,6 +150,7 @@ __all__ = [
     "clip_by_global_norm",
     "coupled_lstm",
     "cross_entropy",
+    "ctc",
     "dense",
     "dot",
     "dropout",

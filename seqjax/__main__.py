@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             reservoir,
             sample,
             score,
+            speech,
             tag,
             translate,
             wordlm,
@@ -73,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "caption": caption,
         "music": music,
         "forecast": forecast,
+        "speech": speech,
     }
     argv = sys.argv[1:] if argv is None else list(argv)
     options = tyro.extras.subcommand_cli_from_dict(

@@ -76,6 +76,66 @@ def cross_entropy(logits: Array, labels: Array, mask: Array | None = None) -> Ta
     return tally(jnp.where(known, losses, jnp.nan), mask)
 
 
+class Labels(NamedTuple):
+    """Symbols said in a sequence, nobody knows at which ticks.
+
+    Attributes:
+      symbols: ``[L, *B]`` of integers from 1 upwards; 0 is the blank.
+      mask: ``[L, *B]`` of bool, True at the first so many of each sequence; None for all.
+    """
+
+    symbols: Array
+    mask: Array | None = None
+
+
+def ctc(logits: Array, labels: Labels, mask: Array | None = None) -> Tally:
+    """Cross-entropy of symbols said in order, over all the ways to place them in time, in nats.
+
+        -log Σ_π ∏_t softmax(logits_t)[π_t]      over paths π that say the symbols
+
+    A path says what is left of it when repetitions are merged and then blanks (0) dropped. The sum is that of the
+    forward algorithm, by Optax.
+
+    Args:
+      logits: ``[T, *B, 1 + v]``.
+      labels: what was said.
+      mask: ``[T, *B]``, True at the first so many ticks of each sequence.
+
+    Returns:
+      The sum over sequences, and the number of symbols said. A sequence with too few ticks for its symbols costs
+      about 1e5.
+
+    Raises:
+      TypeError: symbols that are not integers.
+      ValueError: shapes that do not agree.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> one_symbol = Labels(jnp.ones((1, 2), int))
+      >>> two_ticks = jnp.log(jnp.array([0.3, 0.7])) * jnp.ones((2, 2, 1))
+      >>> total = ctc(two_ticks, one_symbol)
+      >>> round(float(jnp.exp(-total.mean)), 4)  # 1 - 0.3²: every path but the one of blanks
+      0.91
+
+    References:
+      Graves et al. (2006), Connectionist temporal classification. https://doi.org/10.1145/1143844.1143891
+    """
+    who = "ctc"
+    checks.integers(who, labels.symbols)
+    batch = logits.shape[1:-1]
+    checks.shapes(who, "symbols without their first axis", labels.symbols.shape[1:], "batch of the logits", batch)
+    mask = checks.ticks(who, "mask", mask, logits[..., 0])
+    said = checks.ticks(who, "the labels' mask", labels.mask, labels.symbols)
+    real = jnp.ones(logits.shape[:-1], bool) if mask is None else mask
+    said = jnp.ones(labels.symbols.shape, bool) if said is None else said
+    logits = jnp.where(real[..., None], _wide(who, logits), 0)
+    rows = lambda x: jnp.moveaxis(x.reshape(x.shape[0], math.prod(batch), *x.shape[1 + len(batch) :]), 0, 1)
+    padding = lambda m: 1 - rows(m).astype(logits.dtype)
+    with jax.numpy_dtype_promotion("standard"):  # Optax adds arrays of the default type
+        losses = optax.ctc_loss(rows(logits), padding(real), rows(jnp.where(said, labels.symbols, 0)), padding(said))
+    return Tally(losses.sum().astype(logits.dtype), said.sum())
+
+
 def mean_squared_error(predictions: Array, targets: Array, mask: Array | None = None) -> Tally:
     """Squared error, averaged over the features of a tick.
 

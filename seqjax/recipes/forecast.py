@@ -29,18 +29,22 @@ from seqjax.colours import COLOURS
 from seqjax.recipes import learning
 from seqjax.recipes.cells import CELLS, CellName
 from seqjax.recipes.figure import MARKERS
-from seqjax.recipes.options import BadInput, File, bad_input, check_not_negative, check_sizes
+from seqjax.recipes.options import BadInput, File, bad_input, check_left_out, check_not_negative, check_sizes
 from seqjax.recipes.run import Run
 
 VALUES, STARTS = 10_000, 100
+SERIES = {"mackey-glass": "Mackey-Glass series, τ = 17", "walk": "joint angles of a walk"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(learning.LearningOptions):
     """Trains a network on a series, and compares its forecasts with the series and with simpler ones."""
 
+    series: Literal["mackey-glass", "walk"] = "mackey-glass"
+    """Without --data: the Mackey-Glass series with τ = 17, or the eight joint angles of a figure whose walk changes
+    its speed every now and then; 10,000 ticks."""
     data: File | None = None
-    """Numbers, one tick a line; 10,000 values of the Mackey-Glass series with τ = 17 if not given."""
+    """Numbers, one tick a line."""
     cell: CellName | Literal["tcn"] = "lstm"
     """The recurrence, or a temporal convolutional network."""
     hidden_size: int = 64
@@ -62,13 +66,15 @@ class Options(learning.LearningOptions):
         super().check(who)
         check_sizes(who, self, "hidden_size", "layers", "window", "warm_up", "horizon")
         check_not_negative(who, self, "noise")
+        if self.data is not None:
+            check_left_out(who, self, "--data", "series")
 
 
 def main(options: Options) -> None:
     """``python -m seqjax forecast``."""
     # Data: the first four fifths to learn from, the last fifth to forecast; scaled by what is learned from.
     with bad_input("forecast"):
-        values = tasks.mackey_glass(VALUES)[:, None] if options.data is None else tasks.read_series(options.data)
+        values = generated(options) if options.data is None else tasks.read_series(options.data)
     cut = len(values) * 4 // 5
     needed = max(5 * (options.warm_up + options.horizon + 1), -(-(options.window + 1) * 5 // 4) + 1)
     if len(values) < needed:
@@ -114,7 +120,7 @@ def main(options: Options) -> None:
     params = model.init(jax.random.key(options.seed))
     folder = Run.start("forecast", options, {"sha256": hashlib.sha256(values.tobytes()).hexdigest()})
     print(
-        f"{options.data or 'Mackey-Glass series, τ = 17'}: {len(train):,} ticks to learn from, {len(held_back):,} held "
+        f"{options.data or SERIES[options.series]}: {len(train):,} ticks to learn from, {len(held_back):,} held "
         f"back; {len(starts)} forecasts of {options.horizon} ticks after {options.warm_up}\n"
         f"model: {options.cell}, {learning.parameter_count(params):,} parameters"
     )
@@ -156,6 +162,11 @@ def main(options: Options) -> None:
     figures = {f"{h} ahead": float(errors[options.cell][h - 1]) for h in ahead}
     learning.conclude(folder, "standard deviations", figures, floors)
     print(f"run folder {folder.folder}, forecasts {path}")
+
+
+def generated(options: Options) -> np.ndarray:
+    """The series by name, ``[T, size]``."""
+    return tasks.walk(VALUES, seed=options.seed) if options.series == "walk" else tasks.mackey_glass(VALUES)[:, None]
 
 
 def network(options: Options, size: int) -> sj.Layer:

@@ -23,7 +23,7 @@ from seqjax.tasks.classification import (
 )
 from seqjax.tasks.digits import Strips, digit_strips
 from seqjax.tasks.execution import addition, curriculum, execution, program, scramble
-from seqjax.tasks.frames import four_voices, music_floor, poses
+from seqjax.tasks.frames import four_voices, music_floor, poses, walk
 from seqjax.tasks.memory import adding, copy_memory, latch, signed_adding, temporal_order
 from seqjax.tasks.problem import Examples, Pair, Problem, TextProblem
 from seqjax.tasks.readers import (
@@ -118,5 +118,6 @@ __all__ = [
     "streams",
     "surnames",
     "temporal_order",
+    "walk",
     "words",
 ]

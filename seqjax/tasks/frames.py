@@ -117,15 +117,45 @@ def poses(length: int, *, joints: int = 8) -> Problem:
     """
     at_least("poses", length, 1)
     at_least("poses: joints", joints, 1)
-    body = np.random.default_rng(0)
-    first, second = body.uniform(0.3, 1, joints), body.uniform(0.1, 0.4, joints)
-    shifts = body.uniform(0, 2 * np.pi, (2, joints))
+    first, second, _ = _body(joints)
 
     def draw(rng: np.random.Generator, count: int) -> Examples:
         speed, phase = rng.uniform(0.1, 0.4, count), rng.uniform(0, 2 * np.pi, count)
-        angle = (np.arange(length + 1)[:, None] * speed + phase)[..., None]
-        frames = first * np.sin(angle + shifts[0]) + second * np.sin(2 * angle + shifts[1])
+        frames = _frames(np.arange(length + 1)[:, None] * speed + phase, joints)
         every = np.ones((length, count), bool)
         return Examples(frames[:-1].astype(np.float32), frames[1:].astype(np.float32), every, every)
 
     return Problem(draw, joints, joints, "squared error", float((first**2 + second**2).mean() / 2))
+
+
+def walk(length: int, *, joints: int = 8, stretch: int = 500, seed: int = 0) -> np.ndarray:
+    """The joint angles of one long walk, like those of `poses`, whose speed is another one every ``stretch`` ticks.
+
+    Args:
+      length: T.
+      joints: d.
+      stretch: ticks of one speed.
+      seed: of the speeds.
+
+    Returns:
+      ``[T, joints]`` of float64, in radians.
+    """
+    at_least("walk", length, 1)
+    at_least("walk: joints", joints, 1)
+    at_least("walk: stretch", stretch, 1)
+    speeds = np.random.default_rng(seed).uniform(0.1, 0.4, -(-length // stretch))
+    return _frames(np.cumsum(np.repeat(speeds, stretch)[:length]), joints)
+
+
+def _body(joints: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Amplitudes of the first and second harmonic of each joint, and their phases."""
+    body = np.random.default_rng(0)
+    first, second = body.uniform(0.3, 1, joints), body.uniform(0.1, 0.4, joints)
+    return first, second, body.uniform(0, 2 * np.pi, (2, joints))
+
+
+def _frames(phase: np.ndarray, joints: int) -> np.ndarray:
+    """Angles ``[..., joints]`` at these phases of a step."""
+    first, second, shifts = _body(joints)
+    angle = phase[..., None]
+    return first * np.sin(angle + shifts[0]) + second * np.sin(2 * angle + shifts[1])

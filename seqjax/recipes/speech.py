@@ -1,0 +1,210 @@
+"""Speech to symbols: frames are read, what was said comes out, and nobody says which frame belongs to what.
+
+    p(symbols | frames) = Σ_π ∏_t softmax(y_t)[π_t]      over all ways π to place the symbols and blanks in time
+
+Connectionist temporal classification sums over those ways by the forward algorithm of hidden Markov models. Beside the
+network that reads in both directions, on the same batches, one that sees a single frame at a time: it cannot average
+the noise of the frames of one symbol, nor tell a blink from a symbol.
+
+References:
+  Graves et al. (2006), Connectionist temporal classification. https://doi.org/10.1145/1143844.1143891
+"""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import seqjax as sj
+from seqjax.base import PyTree
+from seqjax.colours import COLOURS
+from seqjax.recipes import beside, learning
+from seqjax.recipes.cells import CELLS, CellName
+from seqjax.recipes.options import bad_input, check_not_negative, check_sizes
+from seqjax.recipes.run import Run
+from seqjax.tasks import applications
+from seqjax.tasks.applications import Speech
+
+HELD_BACK, SHOWN = 1000, 3
+BOTH, ALONE = "both_ways", "frame_by_frame"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(learning.LearningOptions):
+    """Trains a recogniser of generated speech without alignments, and beside it one that sees single frames."""
+
+    symbols: int = 8
+    """Kinds of symbols."""
+    features: int = 6
+    """Numbers a frame; each symbol has a pattern of its own."""
+    longest: int = 6
+    """Symbols of an utterance, at most; each sounds for two to five frames."""
+    noise: float = 0.5
+    """Standard deviation of the noise on every number, where patterns are -1 and 1."""
+    cell: CellName = "lstm"
+    """The recurrence."""
+    hidden_size: int = 64
+    """Units a direction."""
+    steps: int = 600
+
+    def check(self, who: str) -> None:
+        """Refuses sizes out of range."""
+        super().check(who)
+        check_sizes(who, self, "symbols", "features", "longest", "hidden_size")
+        check_not_negative(who, self, "noise")
+
+
+def main(options: Options) -> None:
+    """``python -m seqjax speech``."""
+
+    # Data: utterances drawn anew for every update.
+    def draw(step: int | None, count: int) -> Speech:
+        sizes = {"symbols": options.symbols, "features": options.features, "longest": options.longest}
+        return applications.speech(learning.generator(options, step), count, noise=options.noise, **sizes)
+
+    def batch_of(step: int) -> sj.Batch:
+        said = draw(step, options.batch_size)
+        return sj.Batch(said.frames, sj.Labels(said.texts, said.text_mask), said.mask)
+
+    with bad_input("speech"):
+        held_back = draw(None, HELD_BACK)
+
+    # Models: one output a symbol, and one for the blank.
+    size, outputs, cell = options.hidden_size, options.symbols + 1, CELLS[options.cell]
+    readers = {
+        BOTH: sj.serial(
+            sj.bidirectional(cell(options.features, size), cell(options.features, size)), sj.dense(2 * size, outputs)
+        ),
+        ALONE: sj.serial(sj.dense(options.features, size, activation=jnp.tanh), sj.dense(size, outputs)),
+    }
+    params = beside.parameters({name: model.init for name, model in readers.items()}, jax.random.key(options.seed))
+    memory = {name: model.initial_state(params[name], (options.batch_size,)) for name, model in readers.items()}
+    apply = {name: jax.jit(model.apply) for name, model in readers.items()}
+
+    # Training
+    def outputs_of(params: dict[str, PyTree], said: Speech) -> dict[str, np.ndarray]:
+        """Probabilities ``[T, B, 1 + symbols]`` of each model."""
+        found = {}
+        for name, model in readers.items():
+            state = model.initial_state(params[name], (said.mask.shape[1],))
+            found[name] = np.asarray(jax.nn.softmax(apply[name](params[name], state, said.frames, mask=said.mask)[1]))
+        return found
+
+    def evaluate(params: dict[str, PyTree]) -> dict[str, float]:
+        found = outputs_of(params, held_back)
+        return {name: error_rate(best_paths(ys, held_back.mask), texts(held_back)) for name, ys in found.items()}
+
+    folder = Run.start("speech", options, {"held_back": HELD_BACK})
+    print(
+        f"utterances of 1 to {options.longest} of {options.symbols} symbols, 2 to 5 frames each, noise "
+        f"{options.noise:g}; {HELD_BACK:,} held back; who says nothing is wrong about 100 % of the symbols"
+    )
+    outcome = learning.learn(
+        folder,
+        options,
+        learning.begin(options, params, memory),
+        beside.together({name: sj.objective(model, sj.ctc) for name, model in readers.items()}),
+        batch_of,
+        clip=beside.clip_each(options.clip),
+        extra=beside.mean_loss(readers),
+        work=options.batch_size,
+        unit="utterances",
+        evaluate=evaluate,
+        show_evaluation=f"wrong symbols: both ways {{{BOTH}:.2%}}  frame by frame {{{ALONE}:.2%}}",
+    )
+
+    # What came out
+    found = outputs_of(outcome.params, held_back)
+    true = texts(held_back)
+    said = {name: best_paths(ys, held_back.mask) for name, ys in found.items()}
+    print()
+    for b in range(SHOWN):
+        heard = "   ".join(f"{name.replace('_', ' ')} {letters(sequences[b])}" for name, sequences in said.items())
+        print(f"said {letters(true[b]):{options.longest}}   heard: {heard}")
+    path = folder.folder / "spikes.png"
+    draw_spikes(path, held_back, found)
+    curve = learning.draw(
+        folder,
+        {name.replace("_", " "): name for name in readers},
+        levels={"saying nothing": 1.0},
+        y_label="wrong symbols, held back (share of those said)",
+        y_scale="log",
+        name="errors.png",
+    )
+    print(
+        f"\nwrong symbols: both ways {outcome.numbers[BOTH]:.2%}, frame by frame {outcome.numbers[ALONE]:.2%} (saying "
+        f"nothing 100 %); {outcome.steps} steps in {outcome.seconds:.0f} s"
+    )
+    learning.conclude(folder, "share of wrong symbols", outcome.numbers, {"saying nothing": 1.0})
+    print(f"run folder {folder.folder}, curves {curve}, outputs tick by tick {path}")
+
+
+def texts(said: Speech) -> list[list[int]]:
+    """The symbols of each utterance."""
+    return [[int(x) for x in said.texts[said.text_mask[:, b], b]] for b in range(said.texts.shape[1])]
+
+
+def best_paths(ys: np.ndarray, mask: np.ndarray) -> list[list[int]]:
+    """The likeliest output at every frame, repetitions merged, then blanks dropped."""
+    path = np.where(mask, ys.argmax(-1), 0)
+    new = np.concatenate([path[:1] != 0, (path[1:] != path[:-1]) & (path[1:] != 0)])
+    return [[int(x) for x in path[new[:, b], b]] for b in range(path.shape[1])]
+
+
+def error_rate(found: list[list[int]], true: list[list[int]]) -> float:
+    """Insertions, deletions and substitutions, as a share of the symbols said."""
+    return sum(map(edits, found, true)) / sum(map(len, true))
+
+
+def edits(found: list[int], true: list[int]) -> int:
+    """Fewest insertions, deletions and substitutions from one sequence to the other.
+
+    >>> edits([1, 2, 3], [2, 3, 3, 4])
+    3
+    """
+    row = list(range(len(true) + 1))
+    for i, x in enumerate(found, 1):
+        last, row = row, [i]
+        for j, y in enumerate(true, 1):
+            row.append(min(last[j] + 1, row[-1] + 1, last[j - 1] + (x != y)))
+    return row[-1]
+
+
+def letters(symbols: list[int]) -> str:
+    """Symbols as letters: 1 is A."""
+    return "".join(chr(ord("A") + x - 1) if x <= 26 else f"<{x}>" for x in symbols)
+
+
+def draw_spikes(path: Path, said: Speech, outputs: dict[str, np.ndarray]) -> None:
+    """The utterance of most frames: what sounds in each, and what each model makes of it."""
+    from matplotlib.figure import Figure
+
+    lengths = said.mask.sum(0)
+    b, length = int(lengths.argmax()), int(lengths.max())
+    ticks, sounding = np.arange(length), said.alignment[:length, b]
+    figure = Figure(figsize=(7.0, 1.9 * len(outputs)), layout="constrained")
+    panels = figure.subplots(len(outputs), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (name, ys) in zip(panels, outputs.items()):
+        for start in np.flatnonzero(np.diff(sounding, prepend=0)):
+            end = start + int(np.argmin(np.append(sounding[start:] == sounding[start], False)))
+            axes.axvspan(start - 0.5, end - 0.5, color="0.95", ec="white", linewidth=2)
+            axes.text((start + end - 1) / 2, 1.06, letters([sounding[start]]), ha="center", fontsize="small")
+        axes.plot(ticks, ys[:length, b, 0], color="0.55", linestyle=":", linewidth=1.2, label="blank")
+        for symbol, colour in zip(dict.fromkeys(sounding.tolist()), COLOURS):
+            label = letters([symbol]) if axes is panels[0] else None
+            axes.plot(
+                ticks, ys[:length, b, symbol], color=colour, linewidth=1.4, marker="o", markersize=2.5, label=label
+            )
+        axes.set_ylabel(f"probability,\n{name.replace('_', ' ')}")
+        axes.set_ylim(0, 1.18)
+        axes.set_yticks([0, 0.5, 1])
+        axes.margins(x=0.01)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[-1].xaxis.get_major_locator().set_params(integer=True)
+    panels[-1].set_xlabel("frame (what sounds, above)")
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), frameon=False, fontsize="small", ncols=9, loc="outside upper center"
+    )
+    figure.savefig(path, dpi=200)
