@@ -1,8 +1,12 @@
 """The recipes of text and of sequences to tell apart: what they leave, print and draw, resuming, bad input."""
 
+import contextlib
+import functools
+import io
 import itertools
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -23,17 +27,17 @@ LINES = [f"The {a} {b} {c} ." for a, b, c in itertools.product(["old", "small"],
 TEXT = "\n".join(LINES * 8) + "\n"
 COMMANDS = {
     "tag": (
-        [*TINY, "--character-size", "3", "--character-hidden-size", "3", "--buckets", "1"],
+        [*TINY, "--cell", "elman", "--character-size", "3", "--character-hidden-size", "3", "--buckets", "1"],
         ["both ways: accuracy", "left to right: accuracy", "true"],
         ["f1.png", "confusion.png"],
     ),
     "translate": (
-        [*TINY, "--held-back", "12", "--beam", "2", "--buckets", "1"],
+        [*TINY, "--cell", "elman", "--held-back", "12", "--beam", "2", "--buckets", "1"],
         ["translator:", "aligned:", "BLEU (13a)"],
         ["exact.png", "attention.png"],
     ),
     "classify": (
-        [*TINY, "--task", "surnames"],
+        [*TINY, "--cell", "elman", "--task", "surnames"],
         ["→", "parameters", "chance"],
         ["accuracy.png", "confusion.png"],
     ),
@@ -76,14 +80,28 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A recipe's name to its run, never stopped, and what it printed; made when first asked for, then to be read."""
+
+    @functools.cache
+    def made(name):
+        place, out = tmp_path_factory.mktemp(name), io.StringIO()
+        (place / "text.txt").write_text(TEXT)
+        with contextlib.chdir(place), contextlib.redirect_stdout(out):
+            assert main([name, *COMMANDS[name][0], "--run-dir", "run"]) == 0
+        return place / "run", out.getvalue()
+
+    return made
+
+
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_run_leaves_its_files_and_says_what_it_learned(name, folder, capsys):
-    arguments, said, files = COMMANDS[name]
-    assert main([name, *arguments, "--run-dir", "run"]) == 0
-    out = capsys.readouterr().out
+def test_a_run_leaves_its_files_and_says_what_it_learned(name, runs):
+    _, said, files = COMMANDS[name]
+    folder, out = runs(name)
     for words_said in said:
         assert words_said in out
-    run = Run.open(name, "run")
+    run = Run.open(name, folder)
     assert run.config["options"]["hidden_size"] == 6
     records = run.metrics()
     assert [record["step"] for record in records] == [1, 2, 2, 4, 4]
@@ -93,12 +111,41 @@ def test_a_run_leaves_its_files_and_says_what_it_learned(name, folder, capsys):
         name == "tag"
     ):  # two taggers beside each other: what is shown is the loss of one, in the beginning that of a guess
         assert records[0]["loss"] == pytest.approx(np.log(7), abs=0.6)
-    result = json.loads(Path("run/result.json").read_text())
+    result = json.loads((folder / "result.json").read_text())
     assert result["steps"] == 4
     assert result["figures"]
     assert result["floors"]
     for file in files:
-        assert (folder / "run" / file).stat().st_size > 500
+        assert (folder / file).stat().st_size > 500
+
+
+# Going on
+
+
+def numbers(run):
+    """Losses and evaluations of a run by step, without its times."""
+    kept = ("loss", "gradient_norm", "nats", "accuracy", "f1")
+    return [{k: v for k, v in r.items() if k == "step" or k.startswith(kept)} for r in Run.open(*run).metrics()]
+
+
+@pytest.mark.parametrize("name", ["tag", "ngramlm"])
+def test_stopped_and_resumed_equals_never_stopped(name, runs, folder, monkeypatch, capsys):
+    arguments, log = COMMANDS[name][0], Run.log
+
+    def log_and_interrupt(self, **record):
+        log(self, **record)
+        if record["step"] == 2 and "loss" in record:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "log", log_and_interrupt)
+        assert main([name, *arguments, "--run-dir", "two"]) == 130
+    assert f"Go on with: python -m seqjax {name} --resume two" in capsys.readouterr().err
+    assert Run.open(name, "two").last_step() == 3
+    assert main([name, "--resume", "two"]) == 0
+    whole, two = numbers((name, runs(name)[0])), numbers((name, "two"))
+    assert whole[-1] == two[-1]
+    assert len(whole[-1]) > 2
 
 
 def test_a_preset_trains_as_published(folder, capsys):
@@ -117,37 +164,6 @@ def test_help_lists_the_recipes(capsys):
     assert stop.value.code == 0
     out = capsys.readouterr().out
     assert all(name in out for name in COMMANDS)
-
-
-# Going on
-
-
-def numbers(run):
-    """Losses and evaluations of a run by step, without its times."""
-    kept = ("loss", "gradient_norm", "nats", "accuracy", "f1")
-    return [{k: v for k, v in r.items() if k == "step" or k.startswith(kept)} for r in Run.open(*run).metrics()]
-
-
-@pytest.mark.parametrize("name", ["tag", "ngramlm"])
-def test_stopped_and_resumed_equals_never_stopped(name, folder, monkeypatch, capsys):
-    arguments = COMMANDS[name][0]
-    assert main([name, *arguments, "--run-dir", "whole"]) == 0
-    log = Run.log
-
-    def log_and_interrupt(self, **record):
-        log(self, **record)
-        if record["step"] == 2 and "loss" in record:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "log", log_and_interrupt)
-        assert main([name, *arguments, "--run-dir", "two"]) == 130
-    assert f"Go on with: python -m seqjax {name} --resume two" in capsys.readouterr().err
-    assert Run.open(name, "two").last_step() == 3
-    assert main([name, "--resume", "two"]) == 0
-    whole, two = numbers((name, "whole")), numbers((name, "two"))
-    assert whole[-1] == two[-1]
-    assert len(whole[-1]) > 2
 
 
 # What the recipes share
@@ -253,10 +269,10 @@ def test_documentation_is_english(tmp_path):
     assert len(set(lines)) == len(lines)
 
 
-def test_words_beside_characters(folder, capsys):
+def test_words_beside_characters(runs, folder, capsys):
     """As the run says itself: characters on the text that it leaves, then both in one table."""
-    assert main(["wordlm", *COMMANDS["wordlm"][0], "--run-dir", "run"]) == 0
-    out = capsys.readouterr().out
+    made, out = runs("wordlm")
+    shutil.copytree(made, folder / "run")
     assert "python -m seqjax charlm --text run/text.txt" in out
     assert "python -m seqjax wordlm --resume run --characters CHARLM_RUN" in out
     tiny = ["--steps", "2", "--batch-size", "4", "--window", "8", "--hidden-size", "6", "--embedding-size", "4"]
@@ -296,12 +312,14 @@ def test_long_words_keep_their_beginning_and_their_end():
 
 
 def test_tags_found_are_those_of_each_sentence_by_itself():
-    options = tag.Options(hidden_size=4, embedding_size=3, character_size=3, character_hidden_size=2, dropout=0)
+    small = dict.fromkeys(("hidden_size", "embedding_size", "character_size", "character_hidden_size"), 3)
+    options = tag.Options(**small, cell="elman", dropout=0)
     sentences, _ = tag.sentences(options)
+    assert len(sentences[0].words) != len(sentences[1].words)  # one of them is padded
     code = tagging.Code.of(sentences, 12)
     tagger = tag.tagger(options, code, both_ways=True)
     params = jax.tree.map(lambda p: 2 * p, tagger.model.init(jax.random.key(0)))
-    found = tagging.tag(tagger.answers, params, code, sentences[:2])
+    found = tagging.tag(tagger.answers, params, code, sentences[:2], buckets=1)
     for sentence, tags in zip(sentences, found):
         row = code.encode(sentence)[:, None]
         words_read = sj.models.Words(row[..., 1], row[..., 2:])
@@ -382,7 +400,8 @@ def test_parity_beyond_training_is_asked_of_all_lengths():
 
 def test_a_run_says_how_far_beyond_training_it_holds(folder, capsys, monkeypatch):
     monkeypatch.setattr(classify_tasks, "HELD_BACK", 8)
-    made = classify_tasks.parity()._replace(lengths=(2,))
+    short = tasks.parity(1, 12)  # one block of convolutions sees all of it
+    made = classify_tasks.parity()._replace(lengths=(2,), draw=short.draw, held_back=lambda rng: short.draw(rng, 8))
     monkeypatch.setattr(classify_tasks, "parity", lambda: made)
     command = ["classify", "--task", "parity", "--cell", "tcn", "--hidden-size", "2", "--embedding-size", "2"]
     assert main([*command, "--steps", "1", "--batch-size", "4", "--run-dir", "run"]) == 0

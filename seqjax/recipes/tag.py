@@ -126,7 +126,10 @@ def main(options: Options) -> None:
 
     # Training
     def evaluate(params: dict[str, PyTree]) -> dict[str, float]:
-        found = {name: tag(tagger.answers, params[name], code, held_back) for name, tagger in taggers.items()}
+        found = {
+            name: tag(tagger.answers, params[name], code, held_back, buckets=options.buckets)
+            for name, tagger in taggers.items()
+        }
         return {
             f"{kind}_{name}": value for name, tags in found.items() for kind, value in scores(tags, held_back).items()
         }
@@ -153,7 +156,10 @@ def main(options: Options) -> None:
     )
 
     # What came out
-    found = {name: tag(tagger.answers, outcome.params[name], code, held_back) for name, tagger in taggers.items()}
+    found = {
+        name: tag(tagger.answers, outcome.params[name], code, held_back, buckets=options.buckets)
+        for name, tagger in taggers.items()
+    }
     picture = learning.draw(
         folder,
         {label(name): f"{measure}_{name}" for name in taggers},

@@ -55,10 +55,12 @@ def columns(padded: tasks.Padded) -> sj.Batch:
     return sj.Batch(models.Words(jnp.asarray(ids), jnp.asarray(characters)), tags, mask)
 
 
-def tag(answers: Answers, params: PyTree, code: Code, sentences: Sequence[tasks.Sentence]) -> list[tuple[str, ...]]:
-    """The tags found for each sentence."""
+def tag(
+    answers: Answers, params: PyTree, code: Code, sentences: Sequence[tasks.Sentence], *, buckets: int = 2
+) -> list[tuple[str, ...]]:
+    """The tags found for each sentence; sentences are padded to so many lengths, and a program is compiled for each."""
     examples = [code.encode(sentence) for sentence in sentences]
-    plan = tasks.buckets(np.array([len(example) for example in examples]), 4)
+    plan = tasks.buckets(np.array([len(example) for example in examples]), buckets)
     found: list[tuple[str, ...]] = [()] * len(sentences)
     for drawn in tasks.batches([examples], plan, 64, seed=0, epochs=1):
         batch = columns(drawn.fields[0])
