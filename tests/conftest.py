@@ -7,10 +7,11 @@ import pathlib
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # The suite's time is spent compiling small programs that run once: without optimisation, and where jaxlib still has it
 # by the older code generator, which takes half as long. The commands that .ci/run starts run as a user's do.
-flags = ["--xla_backend_optimization_level=0"]
-if importlib.metadata.version("jaxlib").startswith("0.10."):  # an unknown flag would end the process
-    flags.append("--xla_cpu_use_fusion_emitters=false")
-os.environ.setdefault("XLA_FLAGS", " ".join(flags))
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0"
+    + " --xla_cpu_use_fusion_emitters=false" * importlib.metadata.version("jaxlib").startswith("0.10."),
+)
 
 import jax
 import pytest

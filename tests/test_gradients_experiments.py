@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from reference import cells as reference
 
 import seqjax as sj
 from seqjax import gradients
@@ -14,40 +15,54 @@ from seqjax.gradients import figures
 KEY = jax.random.key(7)
 
 
+def arrays(tree):
+    return jax.tree.map(np.asarray, tree)
+
+
+def start(module, key=KEY):
+    """Initial parameters, from one compiled program."""
+    return jax.jit(module.init)(key)
+
+
 def test_jacobians_of_the_step_are_those_of_finite_differences():
     cell = sj.lstm(2, 3)
-    params = jax.tree.map(lambda p: 2 * p, cell.init(jax.random.key(0)))
-    xs = jax.random.normal(jax.random.key(1), (5, 2))
+    params = jax.tree.map(lambda p: jnp.asarray(2 * np.asarray(p)), start(cell))
+    xs = np.random.default_rng(1).normal(size=(5, 2))
     mask, reset = jnp.array([1, 1, 0, 1, 1], bool), jnp.array([0, 0, 0, 0, 1], bool)
     found = gradients.step_jacobians(
         cell, params, cell.initial_state(params), xs, range(5), mask=mask, reset=reset, length=5
     )
-    state = cell.initial_state(params)
+    p, state = arrays(params), (np.zeros(3), np.zeros(3))
     for t in (0, 1, 3):
         columns = []
         for e in 1e-6 * np.eye(6):
-            moved = [sj.LSTMState(state.h + s * e[:3], state.c + s * e[3:]) for s in (1, -1)]
-            up, down = (np.concatenate(cell.step(params, s, xs[t])[0]) for s in moved)
+            moved = [(state[0] + s * e[:3], state[1] + s * e[3:]) for s in (1, -1)]
+            up, down = (np.concatenate(reference.lstm(p, s, xs[t])[0]) for s in moved)
             columns.append((up - down) / 2e-6)
         np.testing.assert_allclose(found[t], np.stack(columns, 1), atol=1e-8)
-        state = cell.step(params, state, xs[t])[0]
+        state, _ = reference.lstm(p, state, xs[t])
     np.testing.assert_array_equal(found[2], np.eye(6))
     np.testing.assert_array_equal(found[4], np.zeros((6, 6)))
 
 
 def test_a_descent_is_the_loop_over_its_updates():
     optimizer = optax.chain(sj.clip_by_global_norm(0.5), optax.adam(0.1))
-    data = jax.random.normal(KEY, (4, 3))
+    data = np.random.default_rng(0).normal(size=(4, 3))
     loss = lambda w, x: (((w - x) ** 2).sum(), x[0])
-    run = gradients.descend(loss, jnp.zeros(3), optimizer, data)
+    run = gradients.descend(loss, jnp.zeros(3), optimizer, jnp.asarray(data))
     w, state = jnp.zeros(3), optimizer.init(jnp.zeros(3))
-    for t, x in enumerate(data):
-        gradient = 2 * (w - x)
-        np.testing.assert_allclose(run.loss[t], ((w - x) ** 2).sum(), rtol=1e-12)
-        np.testing.assert_allclose(run.gradient_norm[t], np.linalg.norm(gradient), rtol=1e-12)
+
+    @jax.jit
+    def update(w, state, gradient):
         with jax.numpy_dtype_promotion("standard"):
             updates, state = optimizer.update(gradient, state)
-            w = optax.apply_updates(w, updates)
+            return optax.apply_updates(w, updates), state
+
+    for t, x in enumerate(data):
+        w, gradient = np.asarray(w), 2 * (np.asarray(w) - x)
+        np.testing.assert_allclose(run.loss[t], ((w - x) ** 2).sum(), rtol=1e-12)
+        np.testing.assert_allclose(run.gradient_norm[t], np.linalg.norm(gradient), rtol=1e-12)
+        w, state = update(w, state, gradient)
     np.testing.assert_allclose(run.params, w, rtol=1e-12)
     np.testing.assert_array_equal(run.report, data[:, 0])
 
@@ -86,6 +101,7 @@ def test_attractors_are_counted_and_named():
 
 
 def elman_by_hand(params, one_hot):
+    params = arrays(params)
     h, hs = np.zeros((one_hot.shape[1], params.w_h.shape[0])), []
     for x in one_hot:
         h = np.tanh(x @ params.w_x + h @ params.w_h + params.b)
@@ -95,19 +111,21 @@ def elman_by_hand(params, one_hot):
 
 def test_norms_beyond_are_those_of_a_loop_and_the_penalty_is_descended():
     v, cell = 4, sj.elman(4, 5)
-    train = jax.random.randint(KEY, (1, 7, 3), 0, v)
-    longer = jax.random.randint(jax.random.key(1), (20, 2), 0, v)
+    rng = np.random.default_rng(0)
+    train, longer = jnp.asarray(rng.integers(0, v, (1, 7, 3))), jnp.asarray(rng.integers(0, v, (20, 2)))
     own, other = jax.random.split(KEY)
     readout = sj.dense(5, v)
-    params = cell.init(own), readout.init(other)
+    params = start(cell, own), start(readout, other)
 
     def nats(logits, symbols):
         logits = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
         return -np.take_along_axis(logits, np.asarray(symbols)[..., None], -1)[..., 0]
 
     found = gradients.norms_beyond(cell, 5, KEY, train, longer, symbols=v, beta=3.0, optimizer=optax.sgd(0.5))
-    hs = elman_by_hand(params[0], np.eye(v)[train[0, :-1]])
-    expected = nats(hs @ params[1].w + params[1].b, train[0, 1:]).mean()
+    symbols, later = np.asarray(train[0]), np.asarray(longer)
+    readout_by_hand = lambda hs, p: hs @ np.asarray(p.w) + np.asarray(p.b)
+    hs = elman_by_hand(params[0], np.eye(v)[symbols[:-1]])
+    expected = nats(readout_by_hand(hs, params[1]), symbols[1:]).mean()
     np.testing.assert_allclose(found.training_loss, [expected], rtol=1e-9)
 
     def whole(params):
@@ -120,10 +138,10 @@ def test_norms_beyond_are_those_of_a_loop_and_the_penalty_is_descended():
             before = norm
         return total / 18
 
-    moved = jax.tree.map(lambda p, g: p - 0.5 * g, params, jax.jit(jax.grad(whole))(params))
-    hs = elman_by_hand(moved[0], np.eye(v)[longer[:-1]])
+    moved = jax.tree.map(lambda p, g: p - 0.5 * g, *arrays((params, jax.jit(jax.grad(whole))(params))))
+    hs = elman_by_hand(moved[0], np.eye(v)[later[:-1]])
     np.testing.assert_allclose(found.norm, np.linalg.norm(hs, axis=-1), rtol=1e-9)
-    np.testing.assert_allclose(found.loss, nats(hs @ moved[1].w + moved[1].b, longer[1:]), rtol=1e-9)
+    np.testing.assert_allclose(found.loss, nats(readout_by_hand(hs, moved[1]), later[1:]), rtol=1e-9)
 
 
 def test_a_remedy_is_tried_on_the_loss_and_gradients_of_a_loop():
@@ -132,7 +150,7 @@ def test_a_remedy_is_tried_on_the_loss_and_gradients_of_a_loop():
     train = rng.normal(size=(1, 5, 3, 2)), rng.normal(size=(1, 3, 1))
     test = rng.normal(size=(5, 2, 2)), rng.normal(size=(2, 1))
     own, other = jax.random.split(KEY)
-    params = cell.init(own), sj.dense(4, 1).init(other)
+    params = arrays((start(cell, own), start(sj.dense(4, 1), other)))
     trial = gradients.try_remedy(gradients.Remedy(cell, 4, None, 2.0), KEY, train, test, optax.sgd(0.0))
 
     # The penalty is descended but not reported.
@@ -168,16 +186,17 @@ def test_recall_reads_each_sequence_to_its_end_and_learns_by_the_step_it_is_told
     targets = np.array([0, 1, 1, 0], np.int32) if classes else rng.normal(size=(4, 2))
     asked = gradients.Questions(*map(jnp.asarray, (xs, targets, mask)))
     own, other = jax.random.split(KEY)
-    params = cell.init(own), sj.dense(3, 2).init(other)
+    params = start(cell, own), start(sj.dense(3, 2), other)
 
     def answers(params):
+        params = arrays(params)
         hs = elman_by_hand(params[0], np.nan_to_num(xs))
         return hs[lengths - 1, np.arange(4)] @ params[1].w + params[1].b
 
     def loss(z):
         if classes:
             return jnp.mean(jax.nn.logsumexp(z, -1) - z[jnp.arange(4), targets.astype(int)])
-        return jnp.mean((z - targets) ** 2)
+        return ((z - targets) ** 2).mean()
 
     def outputs(params):
         h, hs = jnp.zeros((4, 3)), []
@@ -213,14 +232,15 @@ def test_remedies_are_what_they_are_called():
     first, *others = found
     assert found[first].clip is None
     assert all(found[name].clip == 1.0 for name in others)
-    irnn = found["identity weights, relu"].cell.init(KEY)
+    irnn = start(found["identity weights, relu"].cell)
     np.testing.assert_array_equal(irnn.w_h, np.eye(6))
-    orthogonal = found["orthogonal weights"].cell.init(KEY).w_h
+    orthogonal = np.asarray(start(found["orthogonal weights"].cell).w_h)
     np.testing.assert_allclose(orthogonal @ orthogonal.T, np.eye(6), atol=1e-12)
     assert found["norm-stabiliser"].stabiliser > 0
     for remedy in found.values():
         params = remedy.cell.init(KEY)
-        _, y = remedy.cell.step(params, remedy.cell.initial_state(params), jnp.ones(2))
+        step = lambda p, cell=remedy.cell: cell.step(p, cell.initial_state(p), jnp.ones(2))
+        _, y = jax.eval_shape(step, params)
         assert y.shape == (remedy.output_size,)
 
 
@@ -249,8 +269,8 @@ def lines(panel):
 
 def reports():
     cell = sj.elman(1, 2)
-    params = cell.init(KEY)
-    xs = jax.random.normal(KEY, (6, 3, 1))
+    params = start(cell)
+    xs = jnp.asarray(np.random.default_rng(0).normal(size=(6, 3, 1)))
     state = cell.initial_state(params, (3,))
     return {"Elman": gradients.flow(cell, params, state, xs, lambda ys: ys[-1].sum(), probes=2)}
 

@@ -23,10 +23,18 @@ def truths(model):
     return [Enumeration(*args, evidence_of(model, XS[MASK[:, b], b])) for b in range(3)]
 
 
+def arrays(tree):
+    return jax.tree.map(np.asarray, tree)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 4))
-def infer(functions, model, xs, mask, engine):
-    """Several results from one compilation, which is what these tests spend their time on."""
+def results(functions, model, xs, mask, engine):
     return [getattr(hmm, name)(model, xs, mask=mask, engine=engine) for name in functions]
+
+
+def infer(*args):
+    """Several results from one compilation, which is what these tests spend their time on."""
+    return arrays(results(*args))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -47,22 +55,29 @@ def test_equals_enumeration(model, truths, engine):
         np.testing.assert_array_equal(z.states[real, i], path)
         np.testing.assert_allclose(z.log_prob[i], score, **TIGHT)
         for masked in (f.log_filtered, b.log_messages, b.log_scale, p.log_marginals, c.states, z.states):
-            assert not np.any(np.asarray(masked)[~real, i])
+            assert not np.any(masked[~real, i])
     np.testing.assert_allclose(c.transition, sum(t.transitions() for t in truths), **TIGHT)
     np.testing.assert_allclose(c.initial, sum(np.exp(t.marginals()[0]) for t in truths), **TIGHT)
     np.testing.assert_allclose(c.log_likelihood, f.log_likelihood, **TIGHT)
     np.testing.assert_allclose(hmm.log_joint(model, z.states, XS, mask=MASK), z.log_prob, **TIGHT)
 
 
+@functools.partial(jax.jit, static_argnums=3)
+def small(model, xs, mask, engine):
+    options = {"mask": mask, "engine": engine}
+    found = [function(model, xs, **options) for function in (hmm.forward, hmm.posterior, hmm.viterbi)]
+    return *found, hmm.forward(model, xs[:1, 0], engine=engine)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("states", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("states", [1, 2, 5])
 def test_every_small_size_equals_enumeration(states, engine):
-    """N and T from 1 to 5: likelihood, filtering, smoothing and the best path, right padding beyond each T."""
+    """T from 1 to 5 and N of 1, 2 and 5 (4 is above): likelihood, filtering, smoothing, best path, right padding."""
     model = draw(10 + states, n=states)
     lengths = np.arange(1, 6)
     mask = np.arange(T)[:, None] < lengths
     xs = np.random.default_rng(states).integers(-1, V, (T, 5))
-    f, p, z = infer(("forward", "posterior", "viterbi"), model, xs, mask, engine)
+    f, p, z, one = arrays(small(model, xs, mask, engine))
     for i, length in enumerate(lengths):
         truth = Enumeration(*map(np.asarray, model[:2]), evidence_of(model, xs[:length, i]))
         np.testing.assert_allclose(f.log_likelihood[i], truth.log_likelihood, **TIGHT)
@@ -71,19 +86,18 @@ def test_every_small_size_equals_enumeration(states, engine):
         (path,), (score,) = truth.best(1)
         np.testing.assert_allclose(z.log_prob[i], score, **TIGHT)
         np.testing.assert_array_equal(z.states[:length, i], path)
-    one = hmm.forward(model, xs[:1, 0], engine=engine)
     np.testing.assert_allclose(one.log_likelihood, f.log_likelihood[0], **TIGHT)
 
 
 def test_top_paths_equal_enumeration(model, truths):
     k = 20
-    found = hmm.top_paths(model, XS, k, mask=MASK)
+    found = arrays(hmm.top_paths(model, XS, k, mask=MASK))
     assert found.states.shape == (T, 3, k)
     for i, truth in enumerate(truths):
         paths, scores = truth.best(k)
         possible = np.isfinite(scores)
         rest = k - len(scores)
-        log_prob = np.asarray(found.log_prob[i])
+        log_prob = found.log_prob[i]
         np.testing.assert_allclose(log_prob, np.append(scores, np.full(rest, -np.inf)), **TIGHT)
         np.testing.assert_array_equal(found.states[MASK[:, i], i][:, : len(scores)][:, possible], paths[possible].T)
         assert (found.states[MASK[:, i], i][:, np.isneginf(log_prob)] == -1).all()
@@ -130,8 +144,7 @@ def everything(model, engine):
     options = {"mask": LONG_MASK, "engine": engine}
     return (
         hmm.backward(model, LONG_XS, **options),
-        hmm.posterior(model, LONG_XS, **options),
-        hmm.expected_counts(model, LONG_XS, **options),
+        hmm.expected_counts(model, LONG_XS, **options),  # what the posterior says is among them
         hmm.viterbi(model, LONG_XS, **options),
         hmm.sample_paths(model, jax.random.key(4), LONG_XS, **options),
         hmm.forward(model, LONG_XS, engine=engine),  # no mask: the last block is shorter than the others
@@ -144,33 +157,40 @@ def test_parallel_equals_sequential(model):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TIGHT), *results)
 
 
+@functools.partial(jax.jit, static_argnums=1)
+@jax.grad
+def long_gradient(model, engine):
+    found = hmm.forward(model, LONG_XS, mask=LONG_MASK, engine=engine)
+    weights = jnp.cos(jnp.arange(found.log_filtered.size, dtype=float)).reshape(found.log_filtered.shape)
+    return found.log_likelihood.sum() + (weights * jnp.exp(found.log_filtered)).sum()
+
+
 def test_parallel_gradients_equal_sequential(model):
     """Across blocks, with masks: what the linear products compute is differentiated as logarithms."""
-
-    @functools.partial(jax.jit, static_argnums=1)
-    @jax.grad
-    def gradient(model, engine):
-        found = hmm.forward(model, LONG_XS, mask=LONG_MASK, engine=engine)
-        weights = jnp.cos(jnp.arange(found.log_filtered.size, dtype=float)).reshape(found.log_filtered.shape)
-        return found.log_likelihood.sum() + (weights * jnp.exp(found.log_filtered)).sum()
-
-    results = [gradient(model, engine) for engine in ENGINES]
+    results = [long_gradient(model, engine) for engine in ENGINES]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TIGHT), *results)
 
 
 def test_plain_probabilities_run_where_they_are_exact(model):
     """Messages without zeros need no logarithms, whatever is masked; nor do whole blocks if the model has none."""
     dense = bool(np.isfinite(model.log_transition).all() and np.isfinite(model.log_emission).all())
-    n = model.log_initial.size
-    evidence = model.evidence(jnp.asarray(LONG_XS)).reshape(LONG, -1, n)
+    plain, with_mask, without = exact(model)
+    assert plain
+    assert with_mask == without == dense
+
+
+@jax.jit
+def exact(model):
+    """Whether plain probabilities are exact: of messages, of whole blocks with a mask, and without one."""
+    evidence = model.evidence(jnp.asarray(LONG_XS)).reshape(LONG, -1, model.log_initial.size)
     mask = jnp.asarray(LONG_MASK).reshape(LONG, -1)
     start = jnp.broadcast_to(model.log_initial, evidence.shape[1:])
-    sums, prefixes = hmm.messages._linear_sums, hmm.messages._linear_prefixes
-    assert sums(start, model.log_transition, evidence, mask)[1]
-    for hidden in (mask, None):
-        blocks = None if hidden is None else hmm.messages.in_blocks(hidden)
-        _, exact = prefixes(model.log_transition, hmm.messages.in_blocks(evidence), blocks)
-        assert exact == dense
+    blocks = hmm.messages.in_blocks(evidence)
+    prefixes = [
+        hmm.messages._linear_prefixes(model.log_transition, blocks, hidden)[1]
+        for hidden in (hmm.messages.in_blocks(mask), None)
+    ]
+    return hmm.messages._linear_sums(start, model.log_transition, evidence, mask)[1], *prefixes
 
 
 def test_potentials_need_not_sum_to_one():
@@ -193,34 +213,46 @@ def test_potentials_need_not_sum_to_one():
     assert values[0][0][1, 1] == 0
 
 
-def test_batch_equals_single_sequences(model):
+@jax.jit
+def one_by_one(model):
     whole = hmm.posterior(model, LONG_XS, mask=LONG_MASK)
     one = hmm.posterior(model, LONG_XS[:, 0, 1], mask=LONG_MASK[:, 0, 1])
+    mapped = jax.vmap(lambda x, m: hmm.posterior(model, x, mask=m).log_marginals, 1, 1)
+    return whole, one, mapped(LONG_XS[:, 0], LONG_MASK[:, 0])
+
+
+def test_batch_equals_single_sequences(model):
+    whole, one, mapped = arrays(one_by_one(model))
     np.testing.assert_allclose(whole.log_marginals[:, 0, 1], one.log_marginals, **TIGHT)
     np.testing.assert_allclose(whole.log_likelihood[0, 1], one.log_likelihood, **TIGHT)
-    mapped = jax.vmap(lambda x, m: hmm.posterior(model, x, mask=m).log_marginals, 1, 1)
-    np.testing.assert_allclose(whole.log_marginals[:, 0], mapped(LONG_XS[:, 0], LONG_MASK[:, 0]), **TIGHT)
+    np.testing.assert_allclose(whole.log_marginals[:, 0], mapped, **TIGHT)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def weighed(model, engine):
+    """A number that every result bears on."""
+    forward = hmm.forward(model, XS, mask=MASK, engine=engine)
+    outputs = (
+        forward.log_filtered,
+        hmm.backward(model, XS, mask=MASK, engine=engine).log_messages,
+        hmm.posterior(model, XS, mask=MASK, engine=engine).log_marginals,
+    )
+    weights = np.random.default_rng(0).normal(size=(*XS.shape, N))
+    return forward.log_likelihood.sum() + sum((weights * jnp.exp(x)).sum() for x in outputs)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def counts_and_gradient(model, engine):
+    likelihood = lambda m: hmm.forward(m, XS, mask=MASK, engine=engine).log_likelihood.sum()
+    return hmm.expected_counts(model, XS, mask=MASK, engine=engine), jax.grad(likelihood)(model)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_gradients(model, engine):
     """Expected counts are the gradient; every output has the derivatives of finite differences, both modes."""
     sparse = jax.tree.map(lambda p: jnp.maximum(p, -20.0), model)  # finite differences need finite numbers
-    weights = jax.random.normal(jax.random.key(0), (*XS.shape, N))
-
-    @jax.jit
-    def f(model):
-        forward = hmm.forward(model, XS, mask=MASK, engine=engine)
-        outputs = (
-            forward.log_filtered,
-            hmm.backward(model, XS, mask=MASK, engine=engine).log_messages,
-            hmm.posterior(model, XS, mask=MASK, engine=engine).log_marginals,
-        )
-        return forward.log_likelihood.sum() + sum((weights * jnp.exp(x)).sum() for x in outputs)
-
-    check_grads(f, (sparse,), order=1, modes=["fwd", "rev"], atol=1e-6, rtol=1e-6)
-    (counts,) = infer(("expected_counts",), model, XS, MASK, engine)
-    gradient = jax.jit(jax.grad(lambda m: hmm.forward(m, XS, mask=MASK, engine=engine).log_likelihood.sum()))(model)
+    check_grads(lambda m: weighed(m, engine), (sparse,), order=1, modes=["fwd", "rev"], atol=1e-6, rtol=1e-6)
+    counts, gradient = arrays(counts_and_gradient(model, engine))
     np.testing.assert_allclose(gradient.log_transition, counts.transition, **TIGHT)
     symbols = np.stack([counts.states[(v == XS) & MASK].sum(0) for v in range(V)], 1)
     np.testing.assert_allclose(gradient.log_emission, symbols, **TIGHT)
@@ -248,7 +280,7 @@ def test_gaussian_emissions():
     truth = Enumeration(*map(np.asarray, model[:2]), gaussian_evidence(model, xs))
     np.testing.assert_allclose(hmm.forward(model, xs).log_likelihood, truth.log_likelihood, **TIGHT)
     np.testing.assert_allclose(hmm.posterior(model, xs).log_marginals, truth.marginals(), **TIGHT)
-    f = lambda model: hmm.forward(model, xs).log_likelihood
+    f = jax.jit(lambda model: hmm.forward(model, xs).log_likelihood)
     check_grads(f, (model,), order=1, modes=["rev"], atol=1e-6, rtol=1e-6)
     states, ys = hmm.sample(model, jax.random.key(1), 2, (20_000,))
     chosen = np.asarray(ys)[np.asarray(states) == 1]

@@ -1,5 +1,7 @@
 """Hidden Markov models where numbers end: underflow, 100,000 ticks in float32, impossible sequences, bad input."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +22,15 @@ def reference(log_initial, log_transition, evidence):
         total += c
         p = lse(rows[-1][:, None] + log_transition, 0)
     return np.array(rows), total
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def in_two_precisions(narrow, wide, engine):
+    *chain, xs = narrow
+    chain, options = hmm.Chain(*chain), {"engine": engine}
+    marginals = hmm.posterior(chain, xs, **options).log_marginals
+    exact = hmm.viterbi(hmm.Chain(*wide[:2]), wide[2])
+    return hmm.forward(chain, xs, **options), marginals, hmm.viterbi(chain, xs, **options), exact
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -47,17 +58,14 @@ def test_float32_where_probabilities_underflow(case, engine):
         initial = np.array([0.0, -np.inf, -np.inf, -np.inf])
         transition = np.where(np.eye(n, dtype=bool), 0.0, -np.inf)
         evidence[0] = [-250, -50, 0, 0]
-    chain = hmm.Chain(jnp.array(initial, jnp.float32), jnp.array(transition, jnp.float32))
-    xs = jnp.array(evidence, jnp.float32)
-    filtered, total = reference(*(np.asarray(p, np.float64) for p in (*chain, xs)))
-    found = hmm.forward(chain, xs, engine=engine)
+    narrow = [np.asarray(p, np.float32) for p in (initial, transition, evidence)]
+    wide = [np.asarray(p, np.float64) for p in narrow]
+    filtered, total = reference(*wide)
+    found, marginals, path, double = in_two_precisions(narrow, wide, engine)
     assert found.log_filtered.dtype == jnp.float32
     np.testing.assert_allclose(found.log_filtered, filtered, rtol=3e-6, atol=3e-4)
     np.testing.assert_allclose(found.log_likelihood, total, rtol=1e-6)
-    marginals = hmm.posterior(chain, xs, engine=engine).log_marginals
     np.testing.assert_allclose(np.exp(np.asarray(marginals)).sum(-1), 1, rtol=1e-5)
-    path = hmm.viterbi(chain, xs, engine=engine)
-    double = hmm.viterbi(jax.tree.map(lambda p: p.astype(jnp.float64), chain), xs.astype(jnp.float64))
     np.testing.assert_array_equal(path.states, double.states)
 
 
@@ -94,17 +102,22 @@ IMPOSSIBLE_XS = np.array([[0, 0], [1, 1], [0, 2]] + [[1, 2]] * 40)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_impossible_observations(engine):
     """Log-likelihood -inf; the possible sequence beside it is untouched and the other counts nothing."""
-    model, xs = IMPOSSIBLE, IMPOSSIBLE_XS
-    found, alone = hmm.forward(model, xs, engine=engine), hmm.forward(model, xs[:, 1])
+    xs = IMPOSSIBLE_XS
+
+    @jax.jit
+    def run(model):
+        likelihood = lambda m: hmm.forward(m, xs, engine=engine).log_likelihood.sum()
+        found = [f(model, xs, engine=engine) for f in (hmm.forward, hmm.viterbi, hmm.expected_counts)]
+        return *found, hmm.forward(model, xs[:, 1]), jax.grad(likelihood)(model)
+
+    found, best, counts, alone, gradient = jax.tree.map(np.asarray, run(IMPOSSIBLE))
     assert found.log_likelihood[0] == -np.inf
     assert np.isneginf(found.log_filtered[2:, 0]).all()
     np.testing.assert_allclose(found.log_likelihood[1], alone.log_likelihood, **TIGHT)
     np.testing.assert_allclose(found.log_filtered[:, 1], alone.log_filtered, **TIGHT)
-    assert hmm.viterbi(model, xs, engine=engine).log_prob[0] == -np.inf
-    counts = hmm.expected_counts(model, xs, engine=engine)
+    assert best.log_prob[0] == -np.inf
     assert not np.any(counts.states[:, 0])
     np.testing.assert_allclose(counts.states[:, 1].sum(-1), 1, **TIGHT)
-    gradient = jax.jit(jax.grad(lambda m: hmm.forward(m, xs, engine=engine).log_likelihood.sum()))(model)
     np.testing.assert_allclose(gradient.log_transition, counts.transition, **TIGHT)
 
 
@@ -150,7 +163,7 @@ def test_infinite_vectors_are_impossible():
     model = hmm.random_gaussian(jax.random.key(0), 2, 2)
     xs = np.random.default_rng(0).normal(size=(6, 2, 2))
     xs[3, 0, 1] = np.inf
-    value, gradient = jax.value_and_grad(lambda m: hmm.forward(m, xs[:, 0]).log_likelihood)(model)
+    value, gradient = jax.jit(jax.value_and_grad(lambda m: hmm.forward(m, xs[:, 0]).log_likelihood))(model)
     assert value == -np.inf
     assert not any(np.any(leaf) for leaf in gradient)
     other = xs.copy()

@@ -1,5 +1,6 @@
 """Language models, their uses, and outputs over large vocabularies."""
 
+import functools
 import itertools
 
 import jax
@@ -8,15 +9,23 @@ import numpy as np
 import optax
 import pytest
 from laws import assert_close
+from reference import cells as reference
 
 import seqjax as sj
 from seqjax import models
 
 V, EOS, BOS = 5, 1, 0
 MODEL = models.language_model(V, 6, embedding_size=3, cell=sj.gru, layers=2)
-PARAMS = jax.tree.map(lambda p: 2 * p, MODEL.init(jax.random.key(0)))
 
 
+def start(module, scale=1.0):
+    return jax.jit(lambda key: jax.tree.map(lambda p: scale * p, module.init(key)))(jax.random.key(0))
+
+
+PARAMS = start(MODEL, 2.0)
+
+
+@functools.partial(jax.jit, static_argnums=0)
 def run(model, params, symbols, **options):
     return model.apply(params, model.initial_state(params, symbols.shape[1:]), symbols, **options)[1]
 
@@ -28,25 +37,27 @@ def log_softmax(x):
 
 def test_language_model_is_its_parts():
     """Embedding, two cells, output: composed by hand."""
-    symbols = jnp.array([[0, 3], [2, 4], [1, 1]])
-    (embedding, one), two, readout = PARAMS
-    hs = embedding.w[symbols]
-    for cell, p in ((sj.gru(3, 6), one), (sj.gru(6, 6), two)):
-        _, hs = sj.unroll(cell, p, cell.initial_state(p, (2,)), hs)
-    np.testing.assert_allclose(run(MODEL, PARAMS, symbols), hs @ readout.w + readout.b, rtol=1e-12)
+    symbols = np.array([[0, 3], [2, 4], [1, 1]])
+    (embedding, one), two, readout = jax.tree.map(np.asarray, PARAMS)
+    logits = run(MODEL, PARAMS, symbols)
+    for b in range(2):
+        hs = embedding.w[symbols[:, b]]
+        for p in (one, two):
+            _, hs = reference.trajectory(reference.gru_after, p, np.zeros(6), hs)
+        np.testing.assert_allclose(logits[:, b], hs @ readout.w + readout.b, rtol=1e-12)
     tied = models.language_model(V, 6, tied=True)
-    params = tied.init(jax.random.key(0))
+    params = jax.eval_shape(tied.init, jax.random.key(0))
     assert params.w.shape == (V, 6)
-    assert run(tied, params, symbols).shape == (3, 2, V)
+    assert jax.eval_shape(lambda p: run(tied, p, symbols), params).shape == (3, 2, V)
 
 
 def test_nothing_is_read_as_the_zero_vector():
     layer = models.symbols_or_nothing(V, 3)
-    params = layer.init(jax.random.key(0))
+    params = start(layer)
     _, ys = layer.apply(params, (), jnp.array([2, -1, 0]))
     np.testing.assert_array_equal(ys, np.stack([params.w[2], np.zeros(3), params.w[0]]))
     assert np.isnan(layer.apply(params, (), jnp.array([V]))[1]).all()
-    gradient = jax.grad(lambda p: layer.apply(p, (), jnp.array([-1, 2]))[1].sum())(params)
+    gradient = jax.jit(jax.grad(lambda p: layer.apply(p, (), jnp.array([-1, 2]))[1].sum()))(params)
     np.testing.assert_array_equal(gradient.w, np.arange(V)[:, None] == 2 * np.ones((1, 3)))
 
 
@@ -54,7 +65,7 @@ def test_one_hot_times_matrix_is_a_look_up():
     """C5: value and gradient."""
     symbols = jnp.array([[0, 3], [2, 0]])
     layer = sj.embedding(V, 3)
-    params = layer.init(jax.random.key(0))
+    params = start(layer)
 
     def looked_up(w):
         return (layer.apply(params._replace(w=w), (), symbols)[1] ** 3).sum()
@@ -62,12 +73,12 @@ def test_one_hot_times_matrix_is_a_look_up():
     def multiplied(w):
         return ((jax.nn.one_hot(symbols, V) @ w) ** 3).sum()
 
-    assert_close(jax.value_and_grad(looked_up)(params.w), jax.value_and_grad(multiplied)(params.w))
+    assert_close(*jax.jit(lambda w: [jax.value_and_grad(f)(w) for f in (looked_up, multiplied)])(params.w))
 
 
 def test_dropout_between_layers_only_with_a_key():
     model = models.language_model(V, 6, dropout=0.5, layers=2)
-    params = model.init(jax.random.key(0))
+    params = start(model)
     symbols = jnp.arange(8).reshape(4, 2) % V
     quiet = run(model, params, symbols)
     assert_close(quiet, run(model, params, symbols))
@@ -82,7 +93,7 @@ def test_fixed_window_model_by_its_equation():
     """Concatenated embeddings of the last n symbols, tanh, softmax; older symbols do not exist for it."""
     n = 3
     model = models.fixed_window_model(V, 6, window=n, embedding_size=4)
-    params = jax.tree.map(lambda p: 2 * p, model.init(jax.random.key(0)))
+    params = start(model, 2.0)
     symbols = np.array([0, 3, 2, 4, 1, 1, 0])
     logits = run(model, params, jnp.asarray(symbols))
     embedding, conv, _, readout = jax.tree.map(np.asarray, params)
@@ -113,7 +124,7 @@ def test_log_probability_perplexity_and_ranking():
     sequences = [[3, 2, EOS], [4, EOS], [2, 2, 4, EOS]]
     expected = []
     for s in sequences:
-        logs = log_softmax(run(MODEL, PARAMS, jnp.array([BOS, *s[:-1]])))
+        logs = log_softmax(run(MODEL, PARAMS, np.array([BOS, *s[:-1]])))
         expected.append(logs[np.arange(len(s)), s].sum())
     order, scores = models.rank(MODEL, PARAMS, sequences, first=BOS)
     assert order.tolist() == np.argsort(expected)[::-1].tolist()
@@ -139,7 +150,7 @@ def test_the_pear_in_the_salad():
     symbols, lengths = sj.tasks.pad(texts)
     batch = sj.Batch(symbols[:-1], symbols[1:], np.arange(len(symbols) - 1)[:, None] < lengths - 1)
     model, optimizer = models.language_model(len(vocabulary), 12, cell=sj.gru), optax.adam(3e-2)
-    train = sj.train_state(model.init(jax.random.key(0)), optimizer)
+    train = sj.train_state(start(model), optimizer)
     step = sj.train_step(sj.objective(model, sj.cross_entropy), optimizer)
     for _ in range(60):
         train, _, metrics = step(train, model.initial_state(train.params, (4,)), batch)
@@ -175,11 +186,11 @@ def test_writing_from_nothing_without_the_unknown():
     assert len(set(lengths)) > 3
     scores = models.log_probability(MODEL, PARAMS, symbols, first=models.NOTHING, lengths=lengths)
     np.testing.assert_allclose(decoded.log_probs, scores, rtol=1e-10)
-    first = np.exp(log_softmax(run(MODEL, PARAMS, jnp.array([models.NOTHING])))[0])
-    (_, one), two, _ = PARAMS
-    _, h = sj.gru(3, 6).step(one, jnp.zeros(6), jnp.zeros(3))
-    _, h = sj.gru(6, 6).step(two, jnp.zeros(6), h)
-    np.testing.assert_allclose(first, jax.nn.softmax(h @ PARAMS[2].w + PARAMS[2].b), rtol=1e-10)
+    first = log_softmax(run(MODEL, PARAMS, np.array([models.NOTHING])))[0]
+    (_, one), two, readout = jax.tree.map(np.asarray, PARAMS)
+    _, h = reference.gru_after(one, np.zeros(6), np.zeros(3))
+    _, h = reference.gru_after(two, np.zeros(6), h)
+    np.testing.assert_allclose(first, log_softmax(h @ readout.w + readout.b), rtol=1e-10)
 
 
 def test_next_symbols():
@@ -193,7 +204,7 @@ def test_next_symbols():
 
 
 D, N = 4, 60
-HS = jax.random.normal(jax.random.key(7), (3, 2, D))
+HS = jnp.asarray(np.random.default_rng(7).normal(size=(3, 2, D)))
 TARGETS = jnp.array([[0, 59], [17, 5], [31, 40]])
 MASK = jnp.array([[True, True], [True, False], [True, True]])
 
@@ -201,36 +212,41 @@ MASK = jnp.array([[True, True], [True, False], [True, True]])
 def test_adaptive_softmax_is_a_distribution_that_its_loss_agrees_with():
     for cutoffs in ((10, 30), (1,), ()):
         softmax = models.adaptive_softmax(D, N, cutoffs)
-        params = softmax.init(jax.random.key(0))
-        log_probs = np.asarray(softmax.log_probs(params, HS))
+        params = start(softmax)
+
+        @jax.jit
+        def both(params, softmax=softmax):
+            return softmax.log_probs(params, HS), softmax.loss(params, HS, TARGETS, MASK)
+
+        log_probs, loss = jax.tree.map(np.asarray, both(params))
         assert log_probs.shape == (3, 2, N)
         np.testing.assert_allclose(np.exp(log_probs).sum(-1), 1, rtol=1e-12)
-        loss = softmax.loss(params, HS, TARGETS, MASK)
         picked = np.take_along_axis(log_probs, np.asarray(TARGETS)[..., None], -1)[..., 0]
         np.testing.assert_allclose(loss.sum, -picked[np.asarray(MASK)].sum(), rtol=1e-12)
         assert loss.count == 5
     full = models.full_softmax(D, N)
 
     def of(softmax, wrap):
-        return jax.value_and_grad(lambda p: softmax.loss(wrap(p), HS, TARGETS, MASK).sum)(params.head)
+        return jax.jit(jax.value_and_grad(lambda p: softmax.loss(wrap(p), HS, TARGETS, MASK).sum))(params.head)
 
     assert_close(of(softmax, lambda p: params._replace(head=p)), of(full, lambda p: p))
-    clustered = models.adaptive_softmax(D, N, (10, 30)).init(jax.random.key(0))
+    softmax = models.adaptive_softmax(D, N, (10, 30))
+    clustered = start(softmax)
     p = jax.tree.map(np.asarray, clustered)
     h = np.asarray(HS[2, 1])
     head = log_softmax(h @ p.head.w + p.head.b)
     within = log_softmax((h @ p.tails[1][0].w) @ p.tails[1][1].w + p.tails[1][1].b)
     expected = head[11] + within[40 - 30]
-    got = models.adaptive_softmax(D, N, (10, 30)).log_probs(clustered, HS)[2, 1, 40]
+    got = jax.jit(softmax.log_probs)(clustered, HS)[2, 1, 40]
     np.testing.assert_allclose(got, expected, rtol=1e-10)
 
 
 def test_sampled_softmax_with_all_symbols_is_exact():
     exact, sampled = models.full_softmax(D, N), models.sampled_softmax(D, N, N)
-    params = exact.init(jax.random.key(0))
+    params = start(exact)
 
     def of(softmax, key):
-        return jax.value_and_grad(lambda p: softmax.loss(p, HS, TARGETS, MASK, key).sum)(params)
+        return jax.jit(jax.value_and_grad(lambda p: softmax.loss(p, HS, TARGETS, MASK, key).sum))(params)
 
     assert_close(of(sampled, jax.random.key(1)), of(exact, None))
     assert_close(of(models.sampled_softmax(D, N, 5), None), of(exact, None))
@@ -239,7 +255,7 @@ def test_sampled_softmax_with_all_symbols_is_exact():
 def test_sampled_softmax_estimates_the_normaliser_without_bias():
     """Over many draws the mean of exp(loss) · p(target) is 1: the denominator's mean is the full one."""
     sampled = models.sampled_softmax(D, N, 8)
-    params = jax.tree.map(lambda p: 1.5 * p, sampled.init(jax.random.key(0)))
+    params = start(sampled, 1.5)
     h, target = HS[:1, 0], jnp.array([5])
 
     def ratio(key):
@@ -270,20 +286,28 @@ def test_outputs_train_and_decode():
     body = sj.serial(sj.embedding(N, D), sj.recurrent(sj.gru(D, D)))
     for softmax in (models.adaptive_softmax(D, N, (10,)), models.sampled_softmax(D, N, 5)):
         layer = models.output_layer(body, softmax)
-        params = layer.init(jax.random.key(0))
+        params = start(layer)
         objective = models.output_objective(body, softmax)
-        batch = sj.Batch(TARGETS, TARGETS, MASK)
         state = layer.initial_state(params, (2,))
-        _, exact = objective(params, state, batch)
-        ys = layer.apply(params, state, TARGETS, mask=MASK)[1]
-        assert_close(exact.sum, sj.cross_entropy(ys, TARGETS, MASK).sum)
+
+        @jax.jit
+        def both(params, targets, key=None, layer=layer, objective=objective, state=state, softmax=softmax):
+            ys = layer.apply(params, state, TARGETS, mask=MASK)[1]
+            tally = objective(params, state, sj.Batch(TARGETS, TARGETS, MASK), key)[1]
+            return ys, tally.sum, sj.cross_entropy(ys, TARGETS, MASK).sum, softmax.loss(params[1], HS, targets, MASK)
+
+        ys, exact, expected, loss = both(params, TARGETS)
+        assert_close(exact, expected)
+        assert np.isfinite(loss.sum)
         assert not np.asarray(ys)[~np.asarray(MASK)].any()
         decoded = sj.sample(layer, params, state, 0, length=3)
         assert decoded.symbols.shape == (3, 2)
-        _, noisy = objective(params, state, batch, jax.random.key(0))
-        assert np.isfinite(noisy.sum)
+        _, noisy, _, _ = both(params, TARGETS, jax.random.key(0))
+        assert np.isfinite(noisy)
         for wrong in (-1, N):
-            assert np.isnan(softmax.loss(params[1], HS, TARGETS.at[0, 0].set(wrong), MASK).sum)
+            targets = np.array(TARGETS)
+            targets[0, 0] = wrong
+            assert np.isnan(both(params, targets)[3].sum)
 
 
 @pytest.mark.parametrize(

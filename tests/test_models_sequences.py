@@ -1,5 +1,4 @@
-"""Classifiers, taggers, encoder-decoders, captioners, frames: against their equations, one example at a "
-"time."""
+"""Classifiers, taggers, encoder-decoders, captioners, frames: against their equations, one example at a time."""
 
 import jax
 import jax.numpy as jnp
@@ -7,18 +6,30 @@ import numpy as np
 import pytest
 import scipy.signal
 from laws import MASKS, RESET, assert_close
-from zoo import perturbed
+from reference import cells as reference
 
 import seqjax as sj
 from seqjax import models
 
 T, B, D, H = 7, 3, 3, 4
-XS = jax.random.normal(jax.random.key(0), (T, B, D))
+XS = np.random.default_rng(0).normal(size=(T, B, D))
 FRAMES = models.forecaster(D, H)
 
 
-def start(module, key=1):
-    return jax.jit(lambda one, two: perturbed(module.init(one), two))(jax.random.key(key), jax.random.key(key + 1))
+def start(module, seed=1):
+    """Parameters of the module's shapes, drawn in NumPy: biases and gains are not what they are initialised to."""
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(module.init, jax.random.key(0))
+    return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape) * 0.6, leaf.dtype), shapes)
+
+
+def arrays(tree):
+    return jax.tree.map(np.asarray, tree)
+
+
+def zeros(cell, size=H):
+    """The state that the reference starts from."""
+    return (np.zeros(size), np.zeros(size)) if cell is reference.lstm else np.zeros(size)
 
 
 def log_softmax(x):
@@ -31,19 +42,25 @@ def test_classifier_pools_the_ticks_since_the_last_reset(pool):
     """Masks, resets, an empty sequence and two chunks, against single examples without any of them."""
     model = models.classifier(sj.recurrent(sj.gru(D, H)), H, 2, pool=pool)
     params = start(model)
-    mask = MASKS["holes"]
-    state, ys = model.apply(params, model.initial_state(params, (B,)), XS, mask=mask, reset=RESET)
-    middle, _ = model.apply(params, model.initial_state(params, (B,)), XS[:3], mask=mask[:3], reset=RESET[:3])
-    after, zs = model.apply(params, middle, XS[3:], mask=mask[3:], reset=RESET[3:])
-    assert_close((state, ys), (after, zs))
-    answer = jax.tree.map(np.asarray, params.answer)
+    mask, resets = MASKS["holes"], np.asarray(RESET)
+
+    @jax.jit
+    def both(params):
+        fresh = model.initial_state(params, (B,))
+        middle, _ = model.apply(params, fresh, XS[:3], mask=mask[:3], reset=RESET[:3])
+        chunks = model.apply(params, middle, XS[3:], mask=mask[3:], reset=RESET[3:])
+        return model.apply(params, fresh, XS, mask=mask, reset=RESET), chunks
+
+    whole, chunks = both(params)
+    assert_close(whole, chunks)
+    _, ys = whole
+    body, answer = arrays((params.body, params.answer))
     for b in range(B):
-        begin = max(np.flatnonzero(RESET[:, b]), default=0)
-        real = XS[begin:, b][np.asarray(mask[begin:, b])]
+        begin = max(np.flatnonzero(resets[:, b]), default=0)
+        real = XS[begin:, b][np.asarray(mask)[begin:, b]]
         pooled = np.zeros(H)
         if len(real):
-            cell = sj.gru(D, H)
-            hs = np.asarray(sj.unroll(cell, params.body, cell.initial_state(params.body), real)[1])
+            _, hs = reference.trajectory(reference.gru_after, body, np.zeros(H), real)
             pooled = {"last": hs[-1], "mean": hs.mean(0), "max": hs.max(0)}[pool]
         np.testing.assert_allclose(ys[b], pooled @ answer.w + answer.b, rtol=1e-10)
 
@@ -52,9 +69,10 @@ def test_one_to_one_is_a_feed_forward_net():
     """C1: one tick of a recurrent classifier is a net with one hidden layer."""
     model = models.classifier(sj.recurrent(sj.elman(D, H)), H, 2)
     params = start(model)
-    _, ys = model.apply(params, model.initial_state(params, (B,)), XS[:1])
-    hidden = np.tanh(XS[0] @ params.body.w_x + params.body.b)
-    np.testing.assert_allclose(ys, hidden @ params.answer.w + params.answer.b, rtol=1e-12)
+    _, ys = jax.jit(model.apply)(params, jax.jit(model.initial_state, static_argnums=1)(params, (B,)), XS[:1])
+    p = arrays(params)
+    hidden = np.tanh(XS[0] @ p.body.w_x + p.body.b)
+    np.testing.assert_allclose(ys, hidden @ p.answer.w + p.answer.b, rtol=1e-12)
 
 
 def test_the_other_shapes_of_problem():
@@ -62,18 +80,24 @@ def test_the_other_shapes_of_problem():
     tags = sj.serial(sj.recurrent(sj.elman(D, H)), sj.dense(H, 2))
     params = start(tags)
     batch = sj.Batch(XS, jnp.zeros((T, B), int))
-    _, tally = sj.objective(tags, sj.cross_entropy)(params, tags.initial_state(params, (B,)), batch)
+    loss = sj.objective(tags, sj.cross_entropy)
+    _, tally = jax.jit(lambda params: loss(params, tags.initial_state(params, (B,)), batch))(params)
     assert tally.count == T * B
     model = models.classifier(sj.recurrent(sj.elman(D, H)), H, 2)
     params = start(model)
     loss = sj.objective(model, models.one_answer(sj.cross_entropy))
-    state = model.initial_state(params, (B,))
-    _, tally = loss(params, state, sj.Batch(XS, jnp.array([0, 1, 1]), MASKS["lengths"]))
-    _, ys = model.apply(params, state, XS, mask=MASKS["lengths"])
+    batch = sj.Batch(XS, jnp.array([0, 1, 1]), MASKS["lengths"])
+
+    @jax.jit
+    def run(params):
+        state = model.initial_state(params, (B,))
+        return loss(params, state, batch)[1], model.apply(params, state, XS, mask=batch.mask)[1]
+
+    tally, ys = run(params)
     assert tally.count == 2
     np.testing.assert_allclose(tally.sum, -log_softmax(ys)[[0, 1], [0, 1]].sum(), rtol=1e-10)
     params = start(FRAMES)
-    state, frames = sj.free_run(FRAMES, params, FRAMES.initial_state(params), jnp.ones(D), length=4)
+    _, frames = sj.free_run(FRAMES, params, FRAMES.initial_state(params), jnp.ones(D), length=4)
     assert frames.shape == (4, D)
 
 
@@ -84,24 +108,24 @@ def test_tagger_reads_the_spelling_of_every_word():
     )
     params = start(model)
     lengths = np.array([[4, 1, 2], [3, 3, 1], [1, 4, 4], [2, 2, 2], [4, 4, 1], [1, 1, 1], [3, 2, 1]])
-    letters = np.asarray(jax.random.randint(jax.random.key(4), (T, B, 4), 1, 6)) * (np.arange(4) < lengths[..., None])
-    ids = np.asarray(jax.random.randint(jax.random.key(5), (T, B), 0, 9))
-    mask = MASKS["lengths"]
-    state = model.initial_state(params, (B,))
-    _, ys = model.apply(params, state, models.Words(jnp.asarray(ids), jnp.asarray(letters)), mask=mask)
-    spelling, body, readout = params
-    reader = sj.lstm(2, 2)
+    rng = np.random.default_rng(4)
+    letters = rng.integers(1, 6, (T, B, 4)) * (np.arange(4) < lengths[..., None])
+    ids = rng.integers(0, 9, (T, B))
+    words = models.Words(jnp.asarray(ids), jnp.asarray(letters))
+    run = jax.jit(lambda p: model.apply(p, model.initial_state(p, (B,)), words, mask=MASKS["lengths"]))
+    _, ys = run(params)
+    spelling, body, readout = arrays(params)
+    read = lambda p, xs, size: reference.trajectory(reference.lstm, p, zeros(reference.lstm, size), np.stack(xs))[1]
     for b, n in enumerate((7, 4)):
         vectors = []
         for t in range(n):
             word = letters[t, b][letters[t, b] > 0]
             ends = []
             for p, order in ((spelling.forward, word), (spelling.backward, word[::-1])):
-                s, _ = sj.unroll(reader, p, reader.initial_state(p), spelling.characters[order])
-                ends.append(s.h)
-            vectors.append(jnp.concatenate([spelling.words[ids[t, b]], *ends]))
-        both = sj.bidirectional(sj.lstm(7, H), sj.lstm(7, H))
-        _, hs = both.apply(body[0], both.initial_state(body[0]), jnp.stack(vectors))
+                ends.append(read(p, spelling.characters[order], 2)[-1])
+            vectors.append(np.concatenate([spelling.words[ids[t, b]], *ends]))
+        forwards, backwards = read(body[0].forward, vectors, H), read(body[0].backward, vectors[::-1], H)[::-1]
+        hs = np.concatenate([forwards, backwards], -1)
         np.testing.assert_allclose(ys[:n, b], hs @ readout.w + readout.b, rtol=1e-10)
 
 
@@ -109,9 +133,10 @@ def test_tagger_reads_the_spelling_of_every_word():
 def test_only_two_directions_see_later_words(both_ways):
     model = models.tagger(9, 4, embedding_size=3, hidden_size=H, both_ways=both_ways, layers=2)
     params = start(model)
-    ids = jnp.array([[1], [2], [3]])
-    one, other = (model.apply(params, model.initial_state(params, (1,)), ids.at[2, 0].set(last))[1] for last in (3, 4))
-    assert (np.abs(one[0] - other[0]).max() > 1e-6) == both_ways
+    ids = jnp.array([[1, 1], [2, 2], [3, 4]])
+    ys = np.asarray(jax.jit(lambda p: model.apply(p, model.initial_state(p, (2,)), ids)[1])(params))
+    assert (np.abs(ys[0, 0] - ys[0, 1]).max() > 1e-6) == both_ways
+    assert np.abs(ys[2, 0] - ys[2, 1]).max() > 1e-6
 
 
 SOURCE = np.array([[1, 4, 2], [3, 4, 0], [2, 5, 0], [5, 0, 0]])
@@ -129,25 +154,25 @@ OPTIONS = {
 
 
 def by_hand(params, symbols, target, context="state", cell=sj.lstm, layers=1, reverse_source=False, both_ways=False):
-    """One example, tick by tick, from the drawing of the model."""
+    """One example, tick by tick, in NumPy from the drawing of the model."""
+    one = reference.lstm if cell is sj.lstm else reference.gru_after
 
-    def cells(size):
-        return sj.stack(*(cell(d, H) for d in [size] + [H] * (layers - 1)))
+    def step(p, state, x):
+        new = []
+        for layer, s in zip(p, state, strict=True):
+            s, x = one(layer, s, x)
+            new.append(s)
+        return new, x
 
     def read(p, xs):
-        encoder = cells(3)
-        state, hs = encoder.initial_state(p), []
-        for x in xs:
-            state, h = encoder.step(p, state, x)
-            hs.append(h)
-        return state, hs
+        return reference.trajectory(step, p, [zeros(one)] * layers, xs)
 
-    xs = [params.embedding.w[s] for s in symbols]
+    xs = params.embedding.w[symbols]
     if both_ways:
         state, forwards = read(params.encoder.forward, xs)
         _, backwards = read(params.encoder.backward, xs[::-1])
-        outputs = [jnp.concatenate(pair) for pair in zip(forwards, backwards[::-1])]
-        summary = jnp.concatenate([forwards[-1], backwards[-1]])
+        outputs = np.concatenate([forwards, backwards[::-1]], -1)
+        summary = np.concatenate([forwards[-1], backwards[-1]])
     else:
         state, outputs = read(params.encoder, xs[::-1] if reverse_source else xs)
         summary = outputs[-1]
@@ -155,23 +180,22 @@ def by_hand(params, symbols, target, context="state", cell=sj.lstm, layers=1, re
     p, m = params.decoder, H * (1 + both_ways)
     inner, logits = p.cell, []
     if context == "attention":
-        inner, looked = p.cell.cell, jnp.zeros(m)
-    decoder = cells(3 + (m if context != "state" else 0))
+        inner, looked = p.cell.cell, np.zeros(m)
     for symbol in target:
         x = p.embedding.w[symbol]
         if context == "state":
-            state, h = decoder.step(inner, state, x)
+            state, h = step(inner, state, x)
         elif context == "every_tick":
-            state, h = decoder.step(inner, state, jnp.concatenate([x, summary]))
-            h = jnp.concatenate([h, summary])
+            state, h = step(inner, state, np.concatenate([x, summary]))
+            h = np.concatenate([h, summary])
         else:
-            state, h = decoder.step(inner, state, jnp.concatenate([x, looked]))
-            scores = [jnp.tanh(h @ p.cell.w_q + value @ p.cell.w_m) @ p.cell.v for value in outputs]
-            weights = jax.nn.softmax(jnp.stack(scores))
-            looked = sum(w * value for w, value in zip(weights, outputs))
-            h = jnp.concatenate([h, looked])
+            state, h = step(inner, state, np.concatenate([x, looked]))
+            scores = np.array([np.tanh(h @ p.cell.w_q + value @ p.cell.w_m) @ p.cell.v for value in outputs])
+            weights = np.exp(scores) / np.exp(scores).sum()
+            looked = weights @ outputs
+            h = np.concatenate([h, looked])
         logits.append(h @ p.readout.w + p.readout.b)
-    return jnp.stack(logits)
+    return np.stack(logits)
 
 
 @pytest.mark.parametrize("case", OPTIONS)
@@ -180,16 +204,20 @@ def test_encoder_decoder_by_hand(case):
     options = OPTIONS[case]
     model = models.encoder_decoder(6, 5, H, embedding_size=3, **options)
     params = start(model)
-    encode = jax.jit(lambda params: model.encode(params, models.Source(jnp.asarray(SOURCE), SOURCE_MASK)))
-    decoder_params, state = encode(params)
-    _, logits = jax.jit(model.decoder.apply)(decoder_params, state, TARGET)
-    reference = jax.jit(lambda s, t: by_hand(params, s, t, **options))
-    for b, n in enumerate(SOURCE_LENGTHS[:2]):
-        np.testing.assert_allclose(logits[:, b], reference(jnp.asarray(SOURCE[:n, b]), TARGET[:, b]), rtol=1e-9)
+
+    @jax.jit
+    def run(params):
+        decoder_params, state = model.encode(params, models.Source(jnp.asarray(SOURCE), SOURCE_MASK))
+        return decoder_params, state, model.decoder.apply(decoder_params, state, TARGET)[1]
+
+    decoder_params, state, logits = run(params)
+    p, target = arrays(params), np.asarray(TARGET)
+    for b, n in enumerate(SOURCE_LENGTHS):
+        np.testing.assert_allclose(logits[:, b], by_hand(p, SOURCE[:n, b], target[:, b], **options), rtol=1e-9)
     if case == "attention":
         decoded = sj.sample(model.decoder, decoder_params, state, 0, length=3)
         inputs = jnp.concatenate([jnp.zeros((1, 3), jnp.int32), decoded.symbols[:-1]])
-        _, logits = model.decoder.apply(decoder_params, state, inputs)
+        _, logits = jax.jit(model.decoder.apply)(decoder_params, state, inputs)
         np.testing.assert_array_equal(decoded.symbols, logits.argmax(-1))
         found = sj.beam_search(model.decoder, decoder_params, state, 0, length=3, width=1)
         np.testing.assert_array_equal(found.symbols[0], decoded.symbols)
@@ -197,7 +225,7 @@ def test_encoder_decoder_by_hand(case):
 
 def test_encoder_and_decoder_learn_separately_and_together():
     """One loss, gradients for every weight of both networks, none shared; masked targets change nothing."""
-    model = models.encoder_decoder(6, 5, H, context="attention")
+    model = models.encoder_decoder(6, 5, H, context="attention", cell=sj.gru)
     params = start(model)
     objective = models.conditional_objective(model, sj.cross_entropy)
     mask = jnp.array([[1, 1, 1], [1, 1, 0], [1, 0, 0]], bool)
@@ -209,7 +237,7 @@ def test_encoder_and_decoder_learn_separately_and_together():
         return objective(params, (), sj.Batch((source, TARGET), targets, mask))[1].sum
 
     g = gradient(params, TARGET)
-    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(g))
+    assert all(np.asarray(leaf).any() for leaf in jax.tree.leaves(g))
     assert_close(g, gradient(params, jnp.where(mask, TARGET, 4)))
 
 
@@ -217,9 +245,16 @@ def test_captioner_by_definition():
     """The convolutions by scipy, column by column; then attention over them writes."""
     model = models.captioner(5, 6, 7, H, channels=(2, 3), cell=sj.gru)
     params = start(model)
-    pictures = jax.random.normal(jax.random.key(8), (B, 5, 6))
-    decoder_params, state = jax.jit(model.encode)(params, pictures)
-    p = jax.tree.map(np.asarray, params)
+    pictures = np.random.default_rng(8).normal(size=(B, 5, 6))
+    plain = models.captioner(5, 6, 7, H, channels=(2, 3), context="every_tick", cell=sj.gru)
+
+    @jax.jit
+    def encode(params, others):
+        others = others._replace(kernels=params.kernels, columns=params.columns)
+        return *model.encode(params, pictures), plain.encode(others, pictures)[0].summary
+
+    decoder_params, state, summary = encode(params, start(plain))
+    p = arrays(params)
 
     def layer(a, kernel):
         out = np.zeros((*a.shape[:2], kernel.b.size)) + kernel.b
@@ -232,39 +267,36 @@ def test_captioner_by_definition():
             [[out[2 * i : 2 * i + 2, 2 * j : 2 * j + 2].max((0, 1)) for j in range(columns)] for i in range(rows)]
         )
 
-    values = decoder_params.cell.memory.values
+    values = np.asarray(decoder_params.cell.memory.values)
     assert values.shape == (2, B, H)
     for b in range(B):
-        a = np.asarray(pictures[b])[..., None]
+        a = pictures[b, ..., None]
         for kernel in p.kernels:
             a = layer(a, kernel)
         for s in range(2):
             expected = np.tanh(a[:, s].ravel() @ p.columns.w + p.columns.b)
             np.testing.assert_allclose(values[s, b], expected, rtol=1e-10)
     assert sj.sample(model.decoder, decoder_params, state, 0, length=4).symbols.shape == (4, B)
-    plain = models.captioner(5, 6, 7, H, channels=(2, 3), context="every_tick", cell=sj.gru)
-    q, _ = plain.encode(
-        plain.init(jax.random.key(0))._replace(kernels=params.kernels, columns=params.columns), pictures
-    )
-    np.testing.assert_allclose(q.summary, values.mean(0), rtol=1e-10)
+    np.testing.assert_allclose(summary, values.mean(0), rtol=1e-10)
 
 
 def test_forecaster_adds_to_the_present_value():
     params = start(FRAMES)
-    body, readout = params
-    cell = sj.lstm(D, H)
-    _, hs = sj.unroll(cell, body[0], cell.initial_state(body[0], (B,)), XS)
-    _, ys = FRAMES.apply(params, FRAMES.initial_state(params, (B,)), XS)
-    np.testing.assert_allclose(ys, XS + hs @ readout.w + readout.b, rtol=1e-12)
+    _, ys = jax.jit(lambda p: FRAMES.apply(p, FRAMES.initial_state(p, (B,)), XS))(params)
+    body, readout = arrays(params)
+    for b in range(B):
+        _, hs = reference.trajectory(reference.lstm, body[0], zeros(reference.lstm), XS[:, b])
+        np.testing.assert_allclose(ys[:, b], XS[:, b] + hs @ readout.w + readout.b, rtol=1e-12)
 
 
 def test_drawn_keys_follow_their_logits():
     model = models.next_frame_model(4, H, layers=2)
-    params = model.init(jax.random.key(0))
-    _, logits = model.apply(params, model.initial_state(params, (B,)), jnp.ones((T, B, 4)))
+    params = start(model)
+    logits = jax.eval_shape(lambda p: model.apply(p, model.initial_state(p, (B,)), jnp.ones((T, B, 4)))[1], params)
     assert logits.shape == (T, B, 4)
-    probs = jnp.array([0.1, 0.5, 0.8, 0.99])
-    drawn = models.draw_keys(jax.random.key(0), jnp.broadcast_to(jnp.log(probs / (1 - probs)), (20_000, 4)))
+    probs = np.array([0.1, 0.5, 0.8, 0.99])
+    logits = jnp.asarray(np.tile(np.log(probs / (1 - probs)), (20_000, 1)))
+    drawn = np.asarray(models.draw_keys(jax.random.key(0), logits))
     np.testing.assert_allclose(drawn.mean(0), probs, atol=0.012)
     state, frame = model.initial_state(params, (B,)), jnp.zeros((B, 4))
     _, roll = sj.free_run(model, params, state, frame, length=5, draw=models.draw_keys, key=jax.random.key(0))
@@ -273,20 +305,29 @@ def test_drawn_keys_follow_their_logits():
 
 def test_scheduled_sampling_between_teacher_forcing_and_free_running():
     model = models.language_model(5, H, cell=sj.gru)
-    params = jax.tree.map(lambda p: 3 * p, model.init(jax.random.key(0)))
-    symbols = jnp.asarray(np.random.default_rng(0).integers(0, 5, (T, B)))
+    params = start(model)
+    symbols = np.random.default_rng(0).integers(0, 5, (T, B))
     mask = MASKS["lengths"]
-    state = model.initial_state(params, (B,))
 
-    def run(rate, key=0, symbols=symbols, params=params):
-        return models.scheduled_sampling(model, params, state, symbols, rate=rate, key=jax.random.key(key), mask=mask)
+    @jax.jit
+    def run(rate, key, symbols):
+        def scored(params):
+            state = model.initial_state(params, (B,))
+            end, ys = models.scheduled_sampling(model, params, state, symbols, rate=rate, key=key, mask=mask)
+            return ys.sum(), (end, ys, model.apply(params, state, symbols, mask=mask))
 
-    assert_close(run(0.0), model.apply(params, state, symbols, mask=mask))
-    _, free = run(1.0)
-    _, other = run(1.0, symbols=symbols.at[1:].set(0))
+        (_, (end, ys, forced)), gradient = jax.value_and_grad(scored, has_aux=True)(params)
+        return (end, ys), forced, gradient
+
+    one, two = jax.random.key(0), jax.random.key(1)
+    found, forced, _ = run(0.0, one, symbols)
+    assert_close(found, forced)
+    (_, free), _, _ = run(1.0, one, symbols)
+    (_, other), _, _ = run(1.0, one, np.where(np.arange(T)[:, None] > 0, 0, symbols))
     assert_close(free, other)
-    assert np.abs(run(1.0, key=1)[1] - free).max() > 1e-3
-    gradient = jax.grad(lambda p: run(0.5, params=p)[1].sum())(params)
+    (_, redrawn), _, _ = run(1.0, two, symbols)
+    assert np.abs(np.asarray(redrawn) - np.asarray(free)).max() > 1e-3
+    _, _, gradient = run(0.5, one, symbols)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
@@ -300,7 +341,8 @@ def test_guesses_come_as_often_as_the_rate_says():
     " guess."""
     model = sj.pointwise(successor)
     symbols = jnp.zeros((40, 500), int)
-    _, ys = models.scheduled_sampling(model, jnp.zeros(()), (), symbols, rate=0.3, key=jax.random.key(0))
+    run = jax.jit(lambda key: models.scheduled_sampling(model, jnp.zeros(()), (), symbols, rate=0.3, key=key)[1])
+    ys = run(jax.random.key(0))
     seen = (np.asarray(ys).argmax(-1) - 1) % 50
     assert not seen[0].any()
     np.testing.assert_allclose((seen[1:] > 0).mean(), 0.3, atol=0.01)
@@ -333,10 +375,9 @@ def test_errors(call, error, match):
 
 
 def _apply(model):
-    params = model.init(jax.random.key(0))
-    return model.apply(params, model.initial_state(params, (B,)), XS)
+    return jax.eval_shape(lambda params: model.apply(params, model.initial_state(params, (B,)), XS), start(model))
 
 
 def _caption(pictures):
     model = models.captioner(5, 6, 7, 4)
-    return model.encode(model.init(jax.random.key(0)), pictures)
+    return jax.eval_shape(model.encode, start(model), pictures)

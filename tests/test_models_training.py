@@ -1,5 +1,4 @@
-"""Training features: presets, averaging, accumulation, early stopping, and no compilation after the first "
-"epoch."""
+"""Training features: presets, averaging, accumulation, early stopping, and no compilation after the first epoch."""
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +19,11 @@ PUBLISHED = {
 }
 
 
+def start(module):
+    """Initial parameters, from one compiled program."""
+    return jax.jit(module.init)(jax.random.key(0))
+
+
 @pytest.mark.parametrize("size", PUBLISHED)
 def test_presets_are_the_published_ones(size):
     units, window, scale, dropout, clip, epochs, rates = PUBLISHED[size]
@@ -35,15 +39,15 @@ def test_presets_are_the_published_ones(size):
         if isinstance(leaf, sj.LSTMParams)
     ]
     assert [cell.w_h.shape for cell in cells] == [(units, 4 * units)] * 2
-    state = preset.optimizer.init(one)
+    state, update_by = preset.optimizer.init(one), jax.jit(preset.optimizer.update)
     for epoch in range(max(rates) + 1):
         for _ in range(7):
-            update, state = preset.optimizer.update(one, state)
+            update, state = update_by(one, state)
             if epoch in rates:
                 np.testing.assert_allclose(-update, rates[epoch], rtol=1e-5)
     if size == "small":
-        params = preset.model.init(jax.random.key(0))
-        drawn = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(params)])
+        params = jax.tree.map(np.asarray, start(preset.model))
+        drawn = np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(params)])
         assert abs(drawn).max() <= scale
         np.testing.assert_allclose(drawn.std(), scale / np.sqrt(3), rtol=0.01)
         assert all(leaf.std() > 0 for leaf in jax.tree.leaves(params))
@@ -55,7 +59,7 @@ def test_a_preset_trains():
     """The small preset's loss scale: the gradient of the sum over time, averaged over sequences."""
     preset = models.zaremba("small", 6, updates_per_epoch=50, batch_size=4)
     model = models.language_model(6, 8, layers=2)
-    params = model.init(jax.random.key(0))
+    params = start(model)
     loss = sj.objective(model, sj.cross_entropy)
     step = sj.train_step(loss, preset.optimizer, clip=preset.clip, divide_by=preset.divide_by)
     symbols = jnp.asarray(np.arange(21)[:, None] + np.arange(4)) % 6
@@ -73,18 +77,21 @@ def test_the_presets_loss_is_summed_over_time_and_averaged_over_sequences():
     """One update by hand: θ - 1 · clip(∂ (Σ over all ticks) / 4), at the rate of the first epoch."""
     preset = models.zaremba("small", 6, updates_per_epoch=50, batch_size=4)
     model = models.language_model(6, 8, layers=2)
-    params = jax.tree.map(lambda p: 3 * p, model.init(jax.random.key(0)))
-    symbols = jax.random.randint(jax.random.key(1), (21, 4), 0, 6)
+    params = jax.tree.map(lambda p: jnp.asarray(3 * np.asarray(p)), start(model))
+    symbols = jnp.asarray(np.random.default_rng(1).integers(0, 6, (21, 4)))
     state = model.initial_state(params, (4,))
 
+    @jax.jit
+    @jax.value_and_grad
     def total(params):
         log_probs = jax.nn.log_softmax(model.apply(params, state, symbols[:-1])[1])
         return -jnp.take_along_axis(log_probs, symbols[1:, :, None], -1).sum()
 
-    gradient = jax.tree.map(lambda g: g / 4, jax.grad(total)(params))
-    norm = optax.tree.norm(gradient)
+    value, gradient = jax.tree.map(np.asarray, total(params))
+    gradient = jax.tree.map(lambda g: g / 4, gradient)
+    norm = np.sqrt(sum((g**2).sum() for g in jax.tree.leaves(gradient)))
     assert norm > 5
-    expected = jax.tree.map(lambda p, g: p - 5 * g / norm, params, gradient)
+    expected = jax.tree.map(lambda p, g: np.asarray(p) - 5 * g / norm, params, gradient)
     step = sj.train_step(
         sj.objective(model, sj.cross_entropy), preset.optimizer, clip=preset.clip, divide_by=preset.divide_by
     )
@@ -92,14 +99,14 @@ def test_the_presets_loss_is_summed_over_time_and_averaged_over_sequences():
     train, _, metrics = step(sj.train_state(params, preset.optimizer), state, batch)
     assert_close(train.params, expected, rtol=1e-6)
     np.testing.assert_allclose(metrics.gradient_norm, norm, rtol=1e-10)
-    np.testing.assert_allclose(metrics.loss, total(params) / 4, rtol=1e-10)
+    np.testing.assert_allclose(metrics.loss, value / 4, rtol=1e-10)
 
 
 def quadratic():
     """A linear layer and a batch of eight sequences."""
     layer = sj.dense(3, 2)
-    xs, ys = (jax.random.normal(jax.random.key(i), (5, 8, n)) for i, n in ((1, 3), (2, 2)))
-    return layer, layer.init(jax.random.key(0)), xs, ys
+    xs, ys = (np.random.default_rng(n).normal(size=(5, 8, n)) for n in (3, 2))
+    return layer, start(layer), xs, ys
 
 
 @pytest.mark.parametrize("decay", [None, 0.8])
@@ -141,7 +148,7 @@ def ragged_parts():
     """Three batches with 20, 9 and 1 real ticks, and the same as one."""
     layer, params, xs, ys = quadratic()
     lengths = np.array([5, 5, 5, 5, 5, 3, 1, 0, 1, 0, 0, 0])
-    xs, ys = (np.asarray(jnp.concatenate([z, z[:, :4] + 1], axis=1)) for z in (xs, ys))
+    xs, ys = (np.concatenate([z, z[:, :4] + 1], axis=1) for z in (xs, ys))
     whole = sj.Batch(xs, ys, np.arange(5)[:, None] < lengths)
     parts = [jax.tree.map(lambda x, i=i: x[:, 4 * i : 4 * i + 4], whole) for i in range(3)]
     return layer, params, whole, jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
@@ -163,38 +170,40 @@ def test_accumulated_batches_of_ragged_lengths_weigh_what_they_hold():
     train, step = sj.train_state(params, optimizer), sj.train_step(loss, optimizer)
     for i in range(3):
         train, _, _ = step(train, (), jax.tree.map(lambda x, i=i: x[i], parts))
-    assert np.abs(train.params.w - one[0].params.w).max() > 1e-3
+    assert np.abs(np.asarray(train.params.w) - np.asarray(one[0].params.w)).max() > 1e-3
 
 
 def test_accumulated_batches_keep_their_states_and_keys_apart():
     """Each batch goes on from its own state, and draws with its own key."""
     model = models.language_model(5, 4, cell=sj.gru, dropout=0.5)
-    params = model.init(jax.random.key(0))
-    symbols = jax.random.randint(jax.random.key(1), (3, 7, 2), 0, 5)
-    loss = sj.objective(model, sj.cross_entropy)
+    params = start(model)
+    symbols = np.random.default_rng(1).integers(0, 5, (3, 7, 2))
+    objective = sj.objective(model, sj.cross_entropy)
+    loss, accumulated = jax.jit(objective), jax.jit(models.accumulated(objective))
     batch = sj.Batch(symbols[:, :-1], symbols[:, 1:])
-    states = jax.tree.map(lambda *s: jnp.stack(s), *[model.initial_state(params, (2,))] * 3)
-    states = jax.tree.map(lambda s: s + jnp.arange(3.0)[:, None, None], states)
-    ends, tally = models.accumulated(loss)(params, states, batch)
+    fresh = jax.eval_shape(lambda p: model.initial_state(p, (2,)), params)
+    states = jax.tree.map(lambda s: np.zeros((3, *s.shape)) + np.arange(3.0)[:, None, None], fresh)
+    ends, tally = accumulated(params, states, batch)
     alone = [loss(params, *jax.tree.map(lambda x, i=i: x[i], (states, batch))) for i in range(3)]
-    assert_close(ends, jax.tree.map(lambda *s: jnp.stack(s), *[end for end, _ in alone]))
+    assert_close(ends, jax.tree.map(lambda *s: np.stack(s), *[end for end, _ in alone]))
     np.testing.assert_allclose(tally.sum, sum(t.sum for _, t in alone), rtol=1e-12)
-    same = jax.tree.map(lambda x: jnp.stack([x[0]] * 3), (states, batch))
+    same = jax.tree.map(lambda x: np.stack([x[0]] * 3), (states, batch))
     keys = jax.random.split(jax.random.key(2), 3)
-    each = [loss(params, *jax.tree.map(lambda x: x[0], same), key)[1].sum for key in keys]
-    assert len({float(s) for s in each}) == 3
-    _, drawn = models.accumulated(loss)(params, *same, jax.random.key(2))
+    each = [float(loss(params, *jax.tree.map(lambda x: x[0], same), key)[1].sum) for key in keys]
+    assert len(set(each)) == 3
+    _, drawn = accumulated(params, *same, jax.random.key(2))
     np.testing.assert_allclose(drawn.sum, sum(each), rtol=1e-12)
 
 
 def test_accumulated_batches_need_the_memory_of_one():
     model = models.language_model(50, 16, cell=sj.gru)
-    params = model.init(jax.random.key(0))
+    params = start(model)
     loss = sj.objective(model, sj.cross_entropy)
 
     def scratch(objective, *lead):
         batch = sj.Batch(*2 * [jnp.zeros((*lead[:-1], 40, lead[-1]), int)])
-        state = jax.tree.map(lambda s: jnp.zeros((*lead, *s.shape)), model.initial_state(params))
+        fresh = jax.eval_shape(model.initial_state, params)
+        state = jax.tree.map(lambda s: jnp.zeros((*lead, *s.shape)), fresh)
         run = jax.jit(jax.grad(lambda params: objective(params, state, batch)[1].sum))
         return run.lower(params).compile().memory_analysis().temp_size_in_bytes
 
@@ -204,18 +213,19 @@ def test_accumulated_batches_need_the_memory_of_one():
 def test_scheduled_sampling_trains():
     """Rate after rate in one compiled step; with a key and rate 0, and without a key, it is teacher forcing."""
     model = models.language_model(6, 16, cell=sj.gru)
-    params = model.init(jax.random.key(0))
-    objective, plain = models.scheduled_objective(model, sj.cross_entropy), sj.objective(model, sj.cross_entropy)
-    symbols = jnp.asarray(np.arange(13)[:, None] + np.arange(4)) % 6
+    params = start(model)
+    objective = models.scheduled_objective(model, sj.cross_entropy)
+    plain, loss = jax.jit(sj.objective(model, sj.cross_entropy)), jax.jit(objective)
+    symbols = (np.arange(13)[:, None] + np.arange(4)) % 6
     state = model.initial_state(params, (4,))
 
     def batch(rate):
         return sj.Batch((symbols[:-1], jnp.asarray(rate)), symbols[1:])
 
     exact = plain(params, state, sj.Batch(symbols[:-1], symbols[1:]))
-    assert_close(objective(params, state, batch(1.0)), exact)
-    assert_close(objective(params, state, batch(0.0), jax.random.key(0)), exact)
-    assert abs(objective(params, state, batch(1.0), jax.random.key(0))[1].sum - exact[1].sum) > 1e-3
+    assert_close(loss(params, state, batch(1.0)), exact)
+    assert_close(loss(params, state, batch(0.0), jax.random.key(0)), exact)
+    assert abs(loss(params, state, batch(1.0), jax.random.key(0))[1].sum - exact[1].sum) > 1e-3
     optimizer, schedule = optax.adam(3e-2), models.inverse_sigmoid_decay(20.0)
     step = sj.train_step(objective, optimizer)
     train = sj.train_state(params, optimizer, key=jax.random.key(1))
@@ -231,17 +241,18 @@ def test_scheduled_sampling_trains():
 def test_scheduled_sampling_of_a_conditional(context):
     """A writer whose parameters hold one context a sequence."""
     model = models.encoder_decoder(6, 5, 4, context=context)
-    params = model.init(jax.random.key(0))
-    source = models.Source(jnp.ones((3, 2), int), jnp.array([[1, 1], [1, 1], [1, 0]], bool))
-    written = jnp.array([[0, 0], [3, 2], [4, 4]])
+    params = start(model)
+    source = models.Source(np.ones((3, 2), int), np.array([[1, 1], [1, 1], [1, 0]], bool))
+    written = np.array([[0, 0], [3, 2], [4, 4]])
     scheduled = models.scheduled_objective(model, sj.cross_entropy)
     forced = models.conditional_objective(model, sj.cross_entropy)
 
     def run(rate, key):
         return scheduled(params, (), sj.Batch((source, written, jnp.asarray(rate)), written), key)
 
-    exact = forced(params, (), sj.Batch((source, written), written))
-    assert_close(run(1.0, None), exact)
+    exact, without_key = jax.jit(lambda: (forced(params, (), sj.Batch((source, written), written)), run(1.0, None)))()
+    assert_close(without_key, exact)
+    run = jax.jit(run)
     assert_close(run(0.0, jax.random.key(0)), exact)
     assert abs(run(1.0, jax.random.key(0))[1].sum - exact[1].sum) > 1e-4
 
@@ -330,18 +341,32 @@ def conditional(model, make):
     return model, models.conditional_objective(model, sj.cross_entropy), make
 
 
+def types(tree):
+    """What a compiled program is chosen by."""
+    abstract = jax.eval_shape(lambda tree: tree, tree)
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), abstract)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_no_model_is_compiled_after_its_first_epoch(name):
-    """Ragged examples in buckets: as many programs as shapes in the first epoch, none in the next two."""
+    """Ragged examples in buckets: as many programs as shapes in the first epoch, none in the next two.
+
+    Two shapes are compiled for one model with a large optimizer, and in the test of pairs; for the others, what a step
+    of another length returns is of the types that it was given, so that a loop goes on with the programs it has.
+    """
     model, objective, make = MODELS[name]()
+    shapes = 2 if name == "language_model" else 1
     field = texts(np.random.default_rng(0), 14)
-    plan = tasks.buckets(np.array([len(s) for s in field]), 2, size=4)
-    assert len(plan.shapes) == 2
-    params = model.init(jax.random.key(0))
-    state = () if isinstance(model, models.Conditional) else model.initial_state(params, (4,))
-    optimizer = optax.adam(1e-2)
+    plan = tasks.buckets(np.array([len(s) for s in field]), shapes, size=4)
+    assert len(plan.shapes) == shapes
+    optimizer = optax.adam(1e-2) if shapes == 2 else optax.sgd(1e-2)
     step = sj.train_step(objective, optimizer)
-    train = sj.train_state(params, optimizer, key=jax.random.key(1))
+    drawn = jax.eval_shape(model.init, jax.random.key(0))
+    assert not any(leaf.weak_type for leaf in jax.tree.leaves(drawn))
+    rng = np.random.default_rng(1)
+    params = jax.tree.map(lambda leaf: jnp.asarray(0.3 * rng.normal(size=leaf.shape), leaf.dtype), drawn)
+    state = () if isinstance(model, models.Conditional) else jax.jit(lambda p: model.initial_state(p, (4,)))(params)
+    train = jax.jit(lambda p: sj.train_state(p, optimizer, key=jax.random.key(1)))(params)
 
     def epoch(train, number):
         for drawn in tasks.batches([field], plan, 4, seed=0, position=tasks.Position(number, 0), epochs=number + 1):
@@ -349,11 +374,15 @@ def test_no_model_is_compiled_after_its_first_epoch(name):
         return train, metrics
 
     train, _ = epoch(train, 0)
-    assert step._cache_size() == 2
+    assert step._cache_size() == shapes
     with no_compiles():
         for number in (1, 2):
             train, metrics = epoch(train, number)
     assert np.isfinite(metrics.loss)
+    if shapes == 1:
+        longer = make([(np.ones((9, 4), np.int32), np.array([9, 2, 8, 1]))], np.arange(4))
+        after, new, _ = jax.eval_shape(step, train, state, longer)
+        assert (types(after), types(new)) == (types(train), types(state))
 
 
 def test_pairs_in_buckets_train_an_encoder_decoder():
@@ -363,9 +392,9 @@ def test_pairs_in_buckets_train_an_encoder_decoder():
     target = tasks.Vocabulary.build([problem.target_symbols])
     pairs = problem.draw(np.random.default_rng(0), 45)
     fields = [[source.encode(p.source) for p in pairs], [target.encode(p.target, bos=True, eos=True) for p in pairs]]
-    plan = tasks.buckets(np.array([[len(s) for s in field] for field in fields]).T, 3)
+    plan = tasks.buckets(np.array([[len(s) for s in field] for field in fields]).T, 2)
     model = models.encoder_decoder(len(source), len(target), 8, reverse_source=True)
-    params = model.init(jax.random.key(0))
+    params = start(model)
     step = sj.train_step(models.conditional_objective(model, sj.cross_entropy), optax.adam(3e-2))
     train = sj.train_state(params, optax.adam(3e-2))
     losses = []
@@ -408,7 +437,7 @@ def test_two_directions_solve_what_one_cannot():
     accuracy = {}
     for both_ways in (False, True):
         model = models.tagger(len(words), len(tags), embedding_size=16, hidden_size=16, both_ways=both_ways)
-        params = model.init(jax.random.key(0))
+        params = start(model)
         step = sj.train_step(sj.objective(model, sj.cross_entropy), optax.adam(1e-2))
         train = sj.train_state(params, optax.adam(1e-2))
         for _ in range(500):
