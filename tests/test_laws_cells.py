@@ -43,7 +43,7 @@ def cell(case):
 
 @pytest.fixture(scope="module")
 def params(cell):
-    return jax.jit(lambda key: perturbed(cell.init(key), jax.random.key(2)))(jax.random.key(1))
+    return jax.jit(perturbed)(cell.init(jax.random.key(1)), jax.random.key(2))
 
 
 @pytest.fixture(scope="module")
