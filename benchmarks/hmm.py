@@ -219,7 +219,7 @@ def measure(
         if not errors[name] < FAR:
             raise SystemExit(f"{name} disagrees at {row}: its result is off by {errors[name]:.1e}")
         calls[name] = call
-    times = interleave(calls, rounds=rounds, seconds=seconds)
+    times = interleave(calls, rounds=rounds, seconds=seconds, settle=0)  # nobody here leaves threads that spin
     for name, timing in times.items():
         past[name] = row.length, timing.median
     peers = [t.median for name, t in times.items() if name in PEERS]

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+SHORT = 0.01  # seconds
+
 
 class Timing(NamedTuple):
     """The seconds of every round."""
@@ -39,7 +41,10 @@ def interleave(
     settle: float = 0.01,
     after_round: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Timing]:
-    """Times every call once a round, in the given order.
+    """Times every call once a round, in the given order; a short one several times in a row.
+
+    What takes less than `SHORT` is called until that has passed, and the mean is taken: a single call after a rest
+    would time how caches wake up.
 
     Args:
       calls: each runs once and returns when its result is there; its first call has been made before.
@@ -53,8 +58,10 @@ def interleave(
     Returns:
       The times by name.
     """
-    for call in calls.values():
+    repeats = {}
+    for name, call in calls.items():
         call()  # warm-up
+        repeats[name] = max(1, round(SHORT / once(call)[1]))
     taken: dict[str, list[float]] = {name: [] for name in calls}
     begin = time.perf_counter()
     gc.collect()
@@ -66,8 +73,9 @@ def interleave(
             for name, call in calls.items():
                 time.sleep(settle)
                 start = time.perf_counter()
-                call()
-                taken[name].append(time.perf_counter() - start)
+                for _ in range(repeats[name]):
+                    call()
+                taken[name].append((time.perf_counter() - start) / repeats[name])
             after_round(done + 1)
     finally:
         gc.enable()

@@ -42,12 +42,21 @@ def as_other_libraries_expect(monkeypatch):
 
 
 class TestTiming:
-    def test_takes_turns(self):
+    def test_takes_turns(self, monkeypatch):
+        monkeypatch.setattr(timing, "SHORT", 0.0)
         said = []
         calls = {name: (lambda name=name: said.append(name)) for name in "abc"}
         times = timing.interleave(calls, rounds=3, seconds=60, settle=0)
-        assert "".join(said) == "abc" * 4  # one warm-up, three rounds
+        assert "".join(said) == "aabbcc" + "abc" * 3  # two to warm up, three rounds
         assert [len(times[name].seconds) for name in "abc"] == [3, 3, 3]
+
+    def test_short_calls_are_made_in_a_row_and_their_mean_is_told(self, monkeypatch):
+        clock, said = iter(float(n) for n in range(10**6)), []
+        monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))  # a second from look to look
+        monkeypatch.setattr(timing, "SHORT", 4.0)
+        times = timing.interleave({"a": lambda: said.append("a")}, rounds=2, seconds=60, least=2, settle=0)
+        assert len(said) == 2 + 2 * 4
+        assert times["a"].seconds == (0.25, 0.25)
 
     def test_stops_when_the_time_is_up_but_not_before_the_least_rounds(self):
         done = []
