@@ -66,7 +66,7 @@ def main(options: Options) -> None:
 
     def batch_of(step: int) -> sj.Batch:
         said = draw(step, options.batch_size)
-        return sj.Batch(said.frames, sj.Labels(said.texts, said.text_mask), said.mask)
+        return sj.Batch(said.frames, sj.Labels(jnp.asarray(said.texts), jnp.asarray(said.text_mask)), said.mask)
 
     with bad_input("speech"):
         held_back = draw(None, HELD_BACK)
