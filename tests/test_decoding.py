@@ -210,7 +210,7 @@ def constant(params, symbols):
 )
 def test_samples_among_many_symbols_follow_the_distribution(options):
     """More symbols than are drawn in one step, and no square number of them, so that groups are unequal."""
-    n, size = 40_000, 601
+    n, size = 20_000, 601
     logits = 1.5 * jax.random.normal(jax.random.key(0), (size,))
     model = sj.pointwise(constant)
     drawn = sj.sample(model, logits, (), jnp.zeros(n, int), length=1, key=jax.random.key(1), **options)

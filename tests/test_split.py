@@ -129,7 +129,7 @@ TRANSFORMED = [
 ]
 
 
-@pytest.mark.parametrize("memory", ["all", "carries", 4])
+@pytest.mark.parametrize("memory", quick(["all", "carries", 4], "all", 4))
 @pytest.mark.parametrize("name", quick(TRANSFORMED, "lstm", "masked"))
 def test_transformations(name, memory):
     """Forward mode, Hessian-vector products both ways, gradient of a gradient, vmap inside and outside of grad."""
