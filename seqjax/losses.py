@@ -103,7 +103,7 @@ def ctc(logits: Array, labels: Labels, mask: Array | None = None) -> Tally:
 
     Returns:
       The sum over sequences, and the number of symbols said. A sequence with too few ticks for its symbols costs
-      about 1e5.
+      about 1e5; one with a symbol outside 1 … v is NaN.
 
     Raises:
       TypeError: symbols that are not integers.
@@ -120,19 +120,21 @@ def ctc(logits: Array, labels: Labels, mask: Array | None = None) -> Tally:
     References:
       Graves et al. (2006), Connectionist temporal classification. https://doi.org/10.1145/1143844.1143891
     """
-    who = "ctc"
-    checks.integers(who, labels.symbols)
+    checks.integers("ctc", labels.symbols)
     batch = logits.shape[1:-1]
-    checks.shapes(who, "symbols without their first axis", labels.symbols.shape[1:], "batch of the logits", batch)
-    mask = checks.ticks(who, "mask", mask, logits[..., 0])
-    said = checks.ticks(who, "the labels' mask", labels.mask, labels.symbols)
+    checks.shapes("ctc", "symbols without their first axis", labels.symbols.shape[1:], "batch of the logits", batch)
+    mask = checks.ticks("ctc", "mask", mask, logits[..., 0])
+    said = checks.ticks("ctc", "the labels' mask", labels.mask, labels.symbols)
     real = jnp.ones(logits.shape[:-1], bool) if mask is None else mask
     said = jnp.ones(labels.symbols.shape, bool) if said is None else said
-    logits = jnp.where(real[..., None], _wide(who, logits), 0)
+    known = (labels.symbols > 0) & (labels.symbols < logits.shape[-1])
+    logits = jnp.where(real[..., None], _wide("ctc", logits), 0)
     rows = lambda x: jnp.moveaxis(x.reshape(x.shape[0], math.prod(batch), *x.shape[1 + len(batch) :]), 0, 1)
     padding = lambda m: 1 - rows(m).astype(logits.dtype)
     with jax.numpy_dtype_promotion("standard"):  # Optax adds arrays of the default type
-        losses = optax.ctc_loss(rows(logits), padding(real), rows(jnp.where(said, labels.symbols, 0)), padding(said))
+        symbols = jnp.where(said & known, labels.symbols, 0)
+        losses = optax.ctc_loss(rows(logits), padding(real), rows(symbols), padding(said))
+    losses = jnp.where((known | ~said).all(0).reshape(-1), losses, jnp.nan)
     return Tally(losses.sum().astype(logits.dtype), said.sum())
 
 

@@ -1,5 +1,7 @@
 """What the laws over cells and over layers share: states, masks, a loss, comparison."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -51,6 +53,12 @@ def at(tree, *index):
 def each(tree, b):
     """One example of a tree with time in front of the batch."""
     return jax.tree.map(lambda leaf: leaf[:, b], tree)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def stack(rows, axis):
+    """A list of equal trees as one, along a new axis."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves, axis), *rows)
 
 
 def plain(tree):

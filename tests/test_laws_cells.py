@@ -22,6 +22,7 @@ from laws import (
     plain,
     poison,
     restarted,
+    stack,
     state_of,
     valued,
 )
@@ -58,7 +59,6 @@ def compiled(cell):
 
 
 gather = jax.jit(at)
-stack = jax.jit(lambda rows, axis: jax.tree.map(lambda *leaves: jnp.stack(leaves, axis), *rows), static_argnums=1)
 
 
 def loop(cell, params, state, xs, mask, reset, reverse):

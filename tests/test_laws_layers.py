@@ -19,6 +19,7 @@ from laws import (
     plain,
     poison,
     restarted,
+    stack,
     state_of,
     valued,
 )
@@ -55,7 +56,6 @@ def xs(case):
     return case.draw(jax.random.key(3), (T, B))
 
 
-stack = jax.jit(lambda rows, axis: jax.tree.map(lambda *leaves: jnp.stack(leaves, axis), *rows), static_argnums=1)
 join = jax.jit(lambda rows: jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *rows))
 
 

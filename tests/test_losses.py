@@ -1,6 +1,6 @@
 """Losses against NumPy and PyTorch, their masks, and how they add up."""
 
-from itertools import pairwise
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -128,7 +128,7 @@ def test_norm_stabiliser_at_real_ticks_only():
         total = 0
         for b in range(B):
             norms = [jnp.linalg.norm(h) for h in (h_0[b], *hs[mask[:, b], b])]
-            total += sum((after - before) ** 2 for before, after in pairwise(norms))
+            total += sum((after - before) ** 2 for before, after in itertools.pairwise(norms))
         return 0.5 * total / mask.sum().astype(float)
 
     ours = jax.jit(jax.value_and_grad(lambda hs, h_0: sj.norm_stabiliser(hs, h_0, 0.5, MASK).mean, (0, 1)))(bad, h_0)
@@ -143,6 +143,44 @@ def test_norm_stabiliser_has_a_gradient_at_zero():
     hs = jnp.zeros((3, 2)).at[1].set(1.0)
     gradient = jax.grad(lambda hs: sj.norm_stabiliser(hs, jnp.zeros(2), 1.0).mean)(hs)
     assert_close(gradient, jnp.zeros((3, 2)).at[1].set(4 / 3))
+
+
+def collapsed(path):
+    """Repetitions merged, then blanks dropped."""
+    return tuple(x for x, _ in itertools.groupby(path) if x)
+
+
+def test_ctc_sums_over_all_paths():
+    """Ragged ticks and symbols, NaN in the padding, a symbol said twice; the gradient is finite there."""
+    rng = np.random.default_rng(0)
+    lengths, texts = np.array([5, 3, 4]), [(1, 1), (2,), (2, 1, 2)]
+    logits = rng.normal(size=(5, 3, 3))
+    total = 0.0
+    for b, (length, text) in enumerate(zip(lengths, texts)):
+        log_probs = logits[:, b] - np.log(np.exp(logits[:, b]).sum(-1, keepdims=True))
+        paths = [p for p in itertools.product(range(3), repeat=length) if collapsed(p) == text]
+        total -= np.log(sum(np.exp(sum(log_probs[t, k] for t, k in enumerate(path))) for path in paths))
+    mask = np.arange(5)[:, None] < lengths
+    symbols, said = np.full((3, 3), 9), np.arange(3)[:, None] < [len(text) for text in texts]
+    for b, text in enumerate(texts):
+        symbols[: len(text), b] = text
+    bad = jnp.asarray(np.where(mask[..., None], logits, np.nan))
+    found = jax.jit(lambda ys: sj.ctc(ys, sj.Labels(jnp.asarray(symbols), jnp.asarray(said)), jnp.asarray(mask)))
+    np.testing.assert_allclose(found(bad).sum, total, rtol=1e-10)
+    assert found(bad).count == 6
+    gradient = np.asarray(jax.jit(jax.grad(lambda ys: found(ys).sum))(bad))
+    assert np.isfinite(gradient).all()
+    assert not gradient[~mask].any()
+    two_axes = sj.ctc(bad[:, None], sj.Labels(symbols[:, None], said[:, None]), mask[:, None])
+    np.testing.assert_allclose(two_axes.sum, total, rtol=1e-10)
+
+
+@pytest.mark.parametrize("symbol", [0, 3, -1])
+def test_ctc_of_no_symbol_is_nan(symbol):
+    """The blank is not said, and what the model cannot say is no impossible sequence but a mistake."""
+    logits, said = jnp.zeros((4, 2, 3)), jnp.array([[True, True], [True, False]])
+    assert np.isfinite(sj.ctc(logits, sj.Labels(jnp.array([[1, 2], [2, symbol]]), said)).sum)
+    assert np.isnan(sj.ctc(logits, sj.Labels(jnp.array([[1, 2], [symbol, 0]]), said)).sum)
 
 
 ERRORS = {
@@ -170,6 +208,21 @@ ERRORS = {
         lambda: sj.multi_label_cross_entropy(LOGITS, LABELS),
         ValueError,
         r"multi_label_cross_entropy: expected targets of shape \(7, 3, 5\) like outputs, got \(7, 3\)",
+    ),
+    "ctc_type": (
+        lambda: sj.ctc(LOGITS, sj.Labels(TARGETS[..., 0])),
+        TypeError,
+        "ctc: expected integers",
+    ),
+    "ctc_shape": (
+        lambda: sj.ctc(LOGITS, sj.Labels(LABELS[:, :2])),
+        ValueError,
+        r"ctc: expected symbols without their first axis of shape \(3,\)",
+    ),
+    "ctc_mask": (
+        lambda: sj.ctc(LOGITS, sj.Labels(LABELS), LABELS),
+        TypeError,
+        "ctc: expected mask of bool",
     ),
     "mask_type": (
         lambda: sj.cross_entropy(LOGITS, LABELS, LABELS),

@@ -13,6 +13,7 @@ from reference import cells as reference
 
 import seqjax as sj
 from seqjax import models
+from seqjax.models.language_model import FEW
 
 V, EOS, BOS = 5, 1, 0
 MODEL = models.language_model(V, 6, embedding_size=3, cell=sj.gru, layers=2)
@@ -51,14 +52,16 @@ def test_language_model_is_its_parts():
     assert jax.eval_shape(lambda p: run(tied, p, symbols), params).shape == (3, 2, V)
 
 
-def test_nothing_is_read_as_the_zero_vector():
-    layer = models.symbols_or_nothing(V, 3)
+@pytest.mark.parametrize("size", [V, FEW + 1])
+def test_nothing_is_read_as_the_zero_vector(size):
+    """One more row of the matrix where it has few, a case of its own where it has many."""
+    layer = models.symbols_or_nothing(size, 3)
     params = start(layer)
     _, ys = layer.apply(params, (), jnp.array([2, -1, 0]))
     np.testing.assert_array_equal(ys, np.stack([params.w[2], np.zeros(3), params.w[0]]))
-    assert np.isnan(layer.apply(params, (), jnp.array([V]))[1]).all()
+    assert np.isnan(layer.apply(params, (), jnp.array([size, -2]))[1]).all()
     gradient = jax.jit(jax.grad(lambda p: layer.apply(p, (), jnp.array([-1, 2]))[1].sum()))(params)
-    np.testing.assert_array_equal(gradient.w, np.arange(V)[:, None] == 2 * np.ones((1, 3)))
+    np.testing.assert_array_equal(gradient.w, np.arange(size)[:, None] == 2 * np.ones((1, 3)))
 
 
 def test_one_hot_times_matrix_is_a_look_up():

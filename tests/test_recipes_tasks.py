@@ -89,7 +89,12 @@ STARTED = {
         "exact",
     ),
     "music": (["--hidden-size", "4", "--length", "5"], "played.png", "the rules themselves", "test"),
-    "forecast": (["--hidden-size", "4", "--horizon", "9", "--warm-up", "20"], "forecast.png", "persistence", "one"),
+    "forecast": (
+        ["--series", "walk", "--hidden-size", "4", "--horizon", "9", "--warm-up", "20"],
+        "forecast.png",
+        "persistence",
+        "one",
+    ),
 }
 
 
@@ -417,6 +422,10 @@ BAD = {
     "temperature": (["music", "--temperature", "0"], "music: expected --temperature above 0 and finite, got 0.0"),
     "no series": (["forecast", "--data", "words.txt"], "forecast: words.txt, line 1: expected numbers, got 'one'"),
     "short series": (["forecast", "--data", "series.txt"], "forecast: expected a series of at least 1505 values"),
+    "two series": (
+        ["forecast", "--data", "series.txt", "--series", "walk"],
+        "forecast: expected no --series with --data, got both",
+    ),
     "constant": (
         ["forecast", "--data", "flat.txt", "--horizon", "5", "--warm-up", "5"],
         "forecast: expected a series that changes, got one constant value",

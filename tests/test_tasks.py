@@ -469,6 +469,20 @@ def test_poses_are_smooth_and_predictable():
     assert abs(rest).max() < 1e-5
 
 
+def test_a_walk_is_poses_at_one_speed_after_another():
+    """Fourier coefficients by least squares: one and two times the stretch's phase explain every joint."""
+    frames, speeds = tasks.walk(230, joints=3, stretch=100, seed=4), np.random.default_rng(4).uniform(0.1, 0.4, 3)
+    assert frames.shape == (230, 3)
+    phase = np.cumsum(np.repeat(speeds, 100))[:230]
+    waves = np.stack([f(n * phase) for n in (1, 2) for f in (np.sin, np.cos)], 1)
+    coefficients, rest, *_ = np.linalg.lstsq(waves, frames, rcond=None)
+    assert rest.max() < 1e-20
+    first, second = np.hypot(*coefficients[:2]), np.hypot(*coefficients[2:])
+    assert ((first >= 0.3) & (first <= 1)).all()
+    assert ((second >= 0.1) & (second <= 0.4)).all()
+    assert tasks.poses(5, joints=3).chance == pytest.approx((first**2 + second**2).mean() / 2)
+
+
 def test_mackey_glass():
     series = tasks.mackey_glass(60, washout=200)
     fine = tasks.mackey_glass(60, washout=200, steps=40)

@@ -9,9 +9,17 @@ BLOCK = 64
 
 
 def largest(x: Array, k: int) -> tuple[Array, Array]:
-    """`jax.lax.top_k` over the last axis, of equals the first, for k much smaller than the axis.
+    """`jax.lax.top_k` over the last axis, quicker where k is much smaller than n.
 
-    The k largest lie in the k blocks with the largest maxima: on a CPU an eighth of the time for 8 out of 80,000.
+    The k largest lie in the k blocks of 64 with the largest maxima. On one core, for 8 out of 80,000: 24 µs instead
+    of 187.
+
+    Args:
+      x: ``[..., n]``.
+      k: how many, at most n.
+
+    Returns:
+      Values and places ``[..., k]``, the largest first, of equals the one that comes first.
     """
     n = x.shape[-1]
     if n < 4 * BLOCK * k:

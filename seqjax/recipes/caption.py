@@ -202,7 +202,7 @@ def at_random(
     model: Conditional, params: PyTree, columns: np.ndarray, words: tasks.Vocabulary, options: Options
 ) -> list[list[str]]:
     """A caption for each picture, every word drawn with the model's own probability."""
-    decoder, state = jax.jit(model.encode)(params, jnp.asarray(columns))
+    decoder, state = model.encode(params, jnp.asarray(columns))
     first, key = jnp.asarray(words.bos), jax.random.fold_in(jax.random.key(options.seed), 2)
     found = sj.sample(model.decoder, decoder, state, first, length=options.longest + 1, eos=words.eos, key=key)
     return [words.decode(column) for column in np.asarray(found.symbols).T]

@@ -236,7 +236,7 @@ def play(model: sj.Layer, params: PyTree, prompt: np.ndarray, options: Options) 
     xs = jnp.asarray(prompt, params[-1].w.dtype)
     state = model.initial_state(params)
     if len(xs) > 1:
-        state, _ = jax.jit(model.apply)(params, state, xs[:-1])
+        state, _ = model.apply(params, state, xs[:-1])
     key = jax.random.key(options.seed)
     _, frames = sj.free_run(model, params, state, xs[-1], length=options.length, draw=frame, key=key)
     return np.concatenate([prompt, np.asarray(frames)]).astype(np.float32)
