@@ -12,9 +12,13 @@ from seqjax.recipes.options import BadInput
 
 
 def make() -> None:
-    """Makes one host device a core; to be called before JAX computes anything. Other platforms are not touched."""
+    """Makes a host device of each core that this process may use; to be called before JAX computes anything.
+
+    Other platforms are not touched.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+        jax.config.update("jax_num_cpu_devices", cores)
     except RuntimeError:  # JAX has already started, with the devices that its caller wanted
         return
 
