@@ -1,15 +1,17 @@
 """Severe settings for every test: float64, strict promotion, two host devices, no accelerator."""
 
+import gc
 import importlib.metadata
 import os
 import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # The suite's time is spent compiling small programs that run once: without optimisation, and where jaxlib still has it
-# by the older code generator, which takes half as long. The commands that .ci/run starts run as a user's do.
+# by the older code generator, which takes half as long; each in one piece. The commands that .ci/run starts run as a
+# user's do.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0"
+    "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
     + " --xla_cpu_use_fusion_emitters=false" * importlib.metadata.version("jaxlib").startswith("0.10."),
 )
 
@@ -19,6 +21,7 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+gc.set_threshold(100_000, 20, 100)  # tracing makes many small objects that live: a tenth of the time went to finding none dead
 
 
 @pytest.fixture(scope="module", autouse=True)
