@@ -21,7 +21,8 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-gc.set_threshold(100_000, 20, 100)  # tracing makes many small objects that live: a tenth of the time went to finding none dead
+# Tracing makes many small objects that live: to look for dead ones among them took a tenth of the time.
+gc.set_threshold(100_000, 20, 100)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -415,6 +415,7 @@ BAD = {
         ["caption", "--data", "nowhere"],
         "caption: nowhere/train-images-idx3-ubyte: expected a file, got none",
     ),
+    "channels": (["caption", "--channels", "0"], "caption: expected --channels of positive sizes, got (0,)"),
     "order": (["caption", "--shortest", "6"], "caption: expected --shortest of at most --longest, got 6 and 5"),
     "no music": (["music", "--data", "words.txt"], "music: words.txt: expected a MATLAB file of piano rolls, got"),
     "keys": (["music", "--data", "narrow.mat"], "music: expected train pieces of at least two frames of 88 keys, got"),

@@ -33,7 +33,7 @@ from seqjax.recipes.pairs import answerer, some, written_from
 from seqjax.recipes.run import Run
 from seqjax.tasks.digits import NAMES
 
-HELD_BACK, SHOWN, CHANNELS = 1000, 8, (16, 32)
+HELD_BACK, SHOWN = 1000, 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,8 @@ class Options(learning.LearningOptions):
     """The recurrence of the writer."""
     hidden_size: int = 128
     """Units of the writer, and features of a column."""
+    channels: tuple[int, ...] = (16, 32)
+    """Of each convolution; each halves height and width."""
     learning_rate: float = 2e-3
     steps: int = 2500
 
@@ -62,6 +64,10 @@ class Options(learning.LearningOptions):
         super().check(who)
         check_sizes(who, self, "shortest", "longest", "hidden_size")
         check_not_negative(who, self, "noise")
+        if not self.channels or min(self.channels) < 1:
+            raise ValueError(
+                f"{who}: expected --channels of positive sizes, got {self.channels}. Give some, as in 16 32."
+            )
         if self.shortest > self.longest:
             raise ValueError(
                 f"{who}: expected --shortest of at most --longest, got {self.shortest} and {self.longest}. Swap them."
@@ -83,7 +89,7 @@ def main(options: Options) -> None:
                 width,
                 len(words),
                 options.hidden_size,
-                channels=CHANNELS,
+                channels=options.channels,
                 context=options.context.replace("-", "_"),
                 cell=CELLS[options.cell],
             )
