@@ -250,6 +250,16 @@ def scratch(row: Row) -> dict[str, int]:
     return found
 
 
+def log_probs(row: Row, symbols: np.ndarray) -> np.ndarray:
+    """Of the sequences ``[L]`` or ``[L, B]``, by the model, summed in float64."""
+    layer, params = model(row)
+    symbols = symbols.reshape(row.length, row.batch)
+    read = np.concatenate([np.zeros_like(symbols[:1]), symbols[:-1]])
+    logits = layer.apply(params, layer.initial_state(params, (row.batch,)), jnp.asarray(read))[1]
+    values = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), symbols[..., None], -1)
+    return values.astype(np.float64).sum((0, 2))
+
+
 def measure(row: Row, rounds: int, seconds: float) -> dict[str, Any]:
     """Symbols a second of every writer, after all have been found to agree."""
     writers = {"compiled": compiled(row), "python_loop": python_loop(row), "fused_loop": fused_loop(row)}
@@ -259,8 +269,11 @@ def measure(row: Row, rounds: int, seconds: float) -> dict[str, Any]:
         print("torch is not installed: measured without it")
     expected = writers["compiled"].check()
     for name, writer in writers.items():
-        agree = (writer.check() == expected).mean()
-        if agree < 0.99:
+        found = writer.check()
+        agree = (found == expected).mean()
+        # Of two best sequences that are equal but for rounding, each may find another.
+        as_good = row.width > 0 and np.allclose(log_probs(row, found), log_probs(row, expected), rtol=1e-6, atol=0)
+        if agree < 0.99 and not as_good:
             raise SystemExit(f"{name} wrote something else than the compiled loop: only {agree:.1%} agree")
     times = interleave({name: w.run for name, w in writers.items()}, rounds=rounds, seconds=seconds)
     symbols = row.length * row.batch

@@ -12,7 +12,7 @@ from laws import no_compiles
 
 import seqjax as sj
 from seqjax.decoding import draws
-from seqjax.decoding.ranking import largest
+from seqjax.decoding.ranking import highest, largest
 
 V, H, EOS = 6, 5, 1
 
@@ -365,6 +365,14 @@ def test_the_largest_are_those_of_top_k(n, k):
     expected = jax.lax.top_k(x, k)
     np.testing.assert_array_equal(values, expected[0])
     np.testing.assert_array_equal(places, expected[1])
+
+
+def test_the_highest_is_that_of_argmax():
+    """Of equals the first; where everything is forbidden, a place that exists."""
+    rng = np.random.default_rng(0)
+    x = np.stack([rng.normal(size=70), rng.integers(0, 4, 70).astype(float), np.full(70, -np.inf)])
+    np.testing.assert_array_equal(jax.jit(highest)(x), x.argmax(-1))
+    assert 0 <= highest(jnp.full(5, jnp.nan)) < 5
 
 
 def brute_force(first, length, alpha, legal):

@@ -143,23 +143,26 @@ def _search(
         return (loop.tick < length) & ((hope > loop.finished.scores.min(0)) & jnp.isfinite(hope)).any()
 
     def tick(loop: _Loop) -> _Loop:
-        reader, log_probs, allowed = read_all(loop.reader, loop.last)
-        vocabulary_size = log_probs.shape[-1]
-        forced_symbol, is_forced = forced(problem, loop.tick)
-        only = forced_symbol[..., None] == jnp.arange(vocabulary_size, dtype=jnp.int32)
-        allowed = jnp.where(is_forced[..., None], only, allowed)
-        totals = jnp.where(allowed, loop.alive[..., None] + log_probs, -jnp.inf)
+        reader, logits = read_all(loop.reader, loop.last)
+        narrowed = logits.narrowed
+        if len(problem.prefix):
+            forced_symbol, is_forced = forced(problem, loop.tick)
+            only = forced_symbol[..., None] == jnp.arange(problem.vocabulary_size, dtype=jnp.int32)
+            narrowed = jnp.where(is_forced[..., None], jnp.where(only, logits.values, -jnp.inf), narrowed)
         finished = loop.finished
         if eos is not None:
-            ended = totals[..., eos]
+            ended = loop.alive + logits.log_probs(narrowed[..., eos])
             n = loop.tick + 1
             written = _write(loop.symbols, jnp.full((width, *batch), eos, jnp.int32), loop.tick)
             finished = _best(finished, _hypotheses(written, n, ended, penalty(n)), width)
-            totals = totals.at[..., eos].set(-jnp.inf)
-        flat = jnp.moveaxis(totals, 0, -2).reshape(*batch, width * vocabulary_size)
-        alive, place = largest(flat, width)
-        alive, place = jnp.moveaxis(alive, -1, 0), jnp.moveaxis(place, -1, 0)
-        parent, symbol = place // vocabulary_size, (place % vocabulary_size).astype(jnp.int32)
+            narrowed = narrowed.at[..., eos].set(-jnp.inf)
+        # The best of all are among the best of each.
+        values, symbols_of = largest(narrowed, width)
+        totals = loop.alive[..., None] + logits.log_probs(values)
+        flat, flat_symbols = (jnp.moveaxis(a, 0, -2).reshape(*batch, width * width) for a in (totals, symbols_of))
+        alive, place = jax.lax.top_k(flat, width)
+        symbol = jnp.take_along_axis(flat_symbols, place, -1).astype(jnp.int32)
+        alive, parent, symbol = (jnp.moveaxis(a, -1, 0) for a in (alive, place // width, symbol))
         reader = jax.tree.map(lambda leaf: _pick(leaf, parent), reader)
         symbols = _write(_pick(jnp.moveaxis(loop.symbols, 1, -1), parent, last_axis=1), symbol, loop.tick)
         return _Loop(loop.tick + 1, reader, symbol, alive, symbols, finished)

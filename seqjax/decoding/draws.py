@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.base import Array
-from seqjax.decoding.ranking import largest
+from seqjax.decoding.ranking import highest, largest
 
 FEW = 512
 """Up to so many symbols they are drawn in one step, beyond in two."""
@@ -39,7 +39,7 @@ def choose(log_probs: Array, noise: Array | None, temperature: Array, top_k: int
       int32.
     """
     if noise is None:
-        return jnp.argmax(log_probs, -1).astype(jnp.int32)
+        return highest(log_probs)
     log_probs = log_probs / jnp.asarray(temperature, log_probs.dtype)
     if top_k is None and top_p is None:
         return draw(log_probs, noise)
@@ -63,13 +63,13 @@ def draw(log_probs: Array, noise: Array) -> Array:
     """
     size = log_probs.shape[-1]
     if size <= FEW:
-        return jnp.argmax(log_probs + noise, -1).astype(jnp.int32)
+        return highest(log_probs + noise)
     groups, width = _split(size)
     padding = [(0, 0)] * (log_probs.ndim - 1) + [(0, groups * width - size)]
     grouped = jnp.pad(log_probs, padding, constant_values=-jnp.inf).reshape(*log_probs.shape[:-1], groups, width)
-    group = jnp.argmax(jax.nn.logsumexp(grouped, -1) + noise[..., :groups], -1)
+    group = highest(jax.nn.logsumexp(grouped, -1) + noise[..., :groups])
     within = jnp.take_along_axis(grouped, group[..., None, None], -2)[..., 0, :]
-    return (group * width + jnp.argmax(within + noise[..., groups:], -1)).astype(jnp.int32)
+    return group * width + highest(within + noise[..., groups:])
 
 
 def _split(size: int) -> tuple[int, int]:

@@ -144,20 +144,43 @@ def start(problem: Problem, state: PyTree) -> Reader:
     return Reader(state, tuple(rule.cell.initial_state(rule.params, shape) for rule in problem.rules))
 
 
-def read(
-    model: Cell | Layer, params: PyTree, problem: Problem, reader: Reader, symbol: Array
-) -> tuple[Reader, Array, Array]:
-    """One symbol read: the new states, log-probabilities ``[*B, V]`` of the next, and which are allowed."""
+class Logits(NamedTuple):
+    """What a model says of the next symbol, not yet divided by its sum: log p = y - log Σ exp y.
+
+    Only a few log-probabilities are ever asked for; to compute those of a whole vocabulary would cost as much as the
+    rest of a tick.
+
+    Attributes:
+      values: y, ``[*B, V]``.
+      narrowed: y with -∞ where a rule forbids.
+      highest: max y, ``[*B]``.
+      log_sum: log Σ exp(y - max y), ``[*B]``.
+    """
+
+    values: Array
+    narrowed: Array
+    highest: Array
+    log_sum: Array
+
+    def log_probs(self, values: Array) -> Array:
+        """Of some of the values, ``[*B, ...]``."""
+        more = (...,) + (None,) * (values.ndim - self.highest.ndim)
+        return values - self.highest[more] - self.log_sum[more]
+
+
+def read(model: Cell | Layer, params: PyTree, problem: Problem, reader: Reader, symbol: Array) -> tuple[Reader, Logits]:
+    """One symbol read: the new states, and what may come next."""
     state, logits = as_cell(model).step(params, reader.model, symbol)
     checks.same_state("decoding", reader.model, state)
-    log_probs = jax.nn.log_softmax(logits.astype(problem.dtype))
-    allowed = jnp.ones(log_probs.shape, bool)
+    values = narrowed = logits.astype(problem.dtype)
     states = []
     for rule, s in zip(problem.rules, reader.rules):
         s, mask = rule.cell.step(rule.params, s, symbol)
         states.append(s)
-        allowed &= mask
-    return Reader(state, tuple(states)), log_probs, allowed
+        narrowed = jnp.where(mask, narrowed, -jnp.inf)
+    highest = values.max(-1)
+    log_sum = jnp.log(jnp.exp(values - highest[..., None]).sum(-1))
+    return Reader(state, tuple(states)), Logits(values, narrowed, highest, log_sum)
 
 
 def forced(problem: Problem, tick: Array) -> tuple[Array, Array]:

@@ -144,14 +144,13 @@ def _sample(
         return (loop.tick < length) & ~loop.ended.all()
 
     def tick(loop: _Loop, drawn: Array | None) -> _Loop:
-        reader, log_probs, allowed = read(model, params, problem, loop.reader, loop.last)
+        reader, logits = read(model, params, problem, loop.reader, loop.last)
         forced_symbol, is_forced = forced(problem, loop.tick)
-        narrowed = jnp.where(allowed, log_probs, -jnp.inf)
         here = None if drawn is None else jax.lax.dynamic_index_in_dim(drawn, loop.tick % many, keepdims=False)
-        chosen = choose(narrowed, here, temperature, top_k, top_p)
+        chosen = choose(logits.narrowed, here, temperature, top_k, top_p)
         symbol = jnp.where(is_forced, forced_symbol, chosen)
-        stuck = ~is_forced & ~allowed.any(-1)
-        log_prob = jnp.take_along_axis(log_probs, symbol[..., None], -1)[..., 0]
+        stuck = ~is_forced & (logits.narrowed.max(-1) == -jnp.inf)
+        log_prob = logits.log_probs(jnp.take_along_axis(logits.values, symbol[..., None], -1)[..., 0])
         log_prob = jnp.where(stuck, -jnp.inf, log_prob)
         writes = ~loop.ended & ~stuck
         symbol = jnp.where(writes, symbol, filler)
