@@ -93,7 +93,9 @@ def explain(
     - ``"split"``: work that depends on inputs only is lifted in front of the loop, work that only feeds outputs behind
       it, independent recurrences become loops of their own, and weight gradients leave the backward loop.
     - ``"pallas"``: the split engine with its loops as kernels on a CUDA device, forwards and backwards: for recurrences
-      of pointwise work and products with weights that one multiprocessor can hold, heads side by side.
+      of pointwise work, sums over units and products with weights. Heads, and tiles of the batch, run by themselves
+      where one multiprocessor can hold the weights. Larger weights are shared out over the device, if a test in the
+      first such call finds that its multiprocessors can wait for each other.
     - ``"cudnn"``: cuDNN's LSTM, for `seqjax.lstm` in float32 on a CUDA device, with ``lengths`` or without; has no
       forward mode.
     - ``"auto"``: chosen by the rules in `seqjax.engines.plan`.

@@ -6,6 +6,7 @@ width hold anything: sums and products leave them out.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +16,14 @@ from jax import lax
 from seqjax.engines import jaxprs
 from seqjax.engines.axes import MOVING, POINTWISE
 from seqjax.engines.canonical import Canonical
-from seqjax.engines.cuts import Cuts, Piece, Run, contiguous, runs_of
+from seqjax.engines.cuts import Cuts, Piece, Run, chunks_of, contiguous, runs_of
 from seqjax.engines.jaxprs import Equation, Var
 
 Value = list[jax.Array]
 # The tile of a product's weight, by group, first row and first column.
 Tile = Callable[[Equation, int, int, int], jax.Array]
+# A piece ``[rows, columns]`` of every program's, side by side, as `cuts.chunks_of` cuts it.
+Gather = Callable[[jax.Array], Value]
 
 EXACT = {"select_n", "convert_element_type", "not", "and", "or", "xor", "eq", "ne", "lt", "le", "gt", "ge"}
 COMBINE: dict[str, Callable] = {"reduce_sum": jnp.add, "reduce_max": jnp.maximum, "reduce_min": jnp.minimum}
@@ -35,17 +38,19 @@ class Blocks:
       rows: examples of a tile.
       real: ``[rows, 1]`` of bool, False for rows that only fill the tile; None where none do.
       tile: loads a tile of a weight.
+      gather: fetches a piece from all programs that share the features; None where one has them all.
     """
 
-    def __init__(self, cuts: Cuts, rows: int, real: jax.Array | None, tile: Tile):
+    def __init__(self, cuts: Cuts, rows: int, real: jax.Array | None, tile: Tile, gather: Gather | None = None):
         """Keeps what every equation needs."""
-        self.cuts, self.rows, self.real, self.tile = cuts, rows, real, tile
+        self.cuts, self.rows, self.real, self.tile, self.gather = cuts, rows, real, tile, gather
         self.tick: Canonical = cuts.tick
         self.values: dict[Var, Value] = {}
+        self.fetched: dict[tuple[Var, int, Any], Value] = {}
 
     def run(self, given: dict[Var, Value]) -> list[Value]:
         """The results of a tick from the values it reads."""
-        self.values = dict(given)
+        self.values, self.fetched = dict(given), {}
         for e in self.tick.equations:
             name = e.primitive.name
             if name in POINTWISE:
@@ -108,8 +113,21 @@ class Blocks:
         out = []
         for row in sources:
             inside = [(a, p) for a, p in zip(value, pieces) if row[0] <= p.start <= row[-1]]
-            out.append(_fold(COMBINE[name], [self._over_columns(name, a, p) for a, p in inside]))
+            sums = {shared: [self._over_columns(name, a, p) for a, p in inside if self._shared_out(p) is shared]
+                    for shared in (True, False)}  # fmt: skip
+            if sums[True]:
+                sums[True] = self._over_programs(name, _fold(COMBINE[name], sums[True]))
+            out.append(_fold(COMBINE[name], [*sums[True], *sums[False]]))
         return out
+
+    def _shared_out(self, piece: Piece) -> bool:
+        return self.gather is not None and piece.shared_out
+
+    def _over_programs(self, name: str, a: jax.Array) -> Value:
+        """What the programs that share the features found, each over its own, combined."""
+        assert self.gather is not None
+        assert self.cuts.parts is not None
+        return [self._over_columns(name, b, p) for b, p in zip(self.gather(a), chunks_of(1, self.cuts.parts))]
 
     def _moved_value(self, value: Value, pieces: Sequence[Piece], out: Var, column: np.ndarray) -> Value:
         starts = {p.start: a for a, p in zip(value, pieces)}
@@ -137,18 +155,36 @@ class Blocks:
         v = self.cuts.value_of(e)
         value, result = self._read(v), []
         for g, group in enumerate(self.cuts.groups(e)):
-            rows = [(a, p) for a, p in zip(value, self.cuts.pieces[v]) if 0 <= p.start - group.source < group.depth]
+            own = [(a, p) for a, p in zip(value, self.cuts.pieces[v]) if 0 <= p.start - group.source < group.depth]
+            together = self.cuts.together([p._replace(start=p.start - group.source) for _, p in own])
+            dtype = self.weight_dtype(e)
+            rows = [pair for (a, p), chunks in zip(own, together) for pair in zip(self._whole(v, a, p, dtype), chunks)]
             for target in self.cuts.pieces[out]:
                 if not 0 <= target.start - group.target < group.width:
                     continue
                 column = target.start - group.target
                 # Each tile is read where it is used: read ahead, they would not fit.
-                terms = [
-                    self._tile_product(e, a, p, target, self.tile(e, g, p.start - group.source, column))
-                    for a, p in rows
-                ]
+                terms = [self._tile_product(e, a, p, target, self.tile(e, g, p.start, column)) for a, p in rows]
                 result.append(_fold(jnp.add, terms))
         return result
+
+    def _whole(self, v: Var, a: jax.Array, piece: Piece, dtype: jnp.dtype) -> Value:
+        """A piece as a product reads it: every program's share of it, fetched once a tick."""
+        if not self._shared_out(piece):
+            return [a]
+        assert self.gather is not None
+        key = (v, piece.start, dtype)
+        if key not in self.fetched:
+            whole = jnp.broadcast_to(a, (self.rows, piece.padded))
+            if piece.padded != piece.width:
+                whole = jnp.where(inside(piece), whole, jnp.zeros_like(whole))
+            # Narrow before it travels, as it would be at its product.
+            self.fetched[key] = self.gather(whole.astype(dtype))
+        return self.fetched[key]
+
+    def weight_dtype(self, e: Equation) -> jnp.dtype:
+        """Of a product's weight."""
+        return next(v for v in e.invars if v in self.cuts.axes.weights).aval.dtype
 
     def _tile_product(self, e: Equation, a: jax.Array, piece: Piece, target: Piece, tile: jax.Array) -> jax.Array:
         wide = e.outvars[0].aval.dtype

@@ -25,11 +25,20 @@ OPERAND, FILL = 2**40, -2
 
 
 class Piece(NamedTuple):
-    """Features ``start … start + width`` of a value, kept in an array of ``padded`` columns."""
+    """Features ``start … start + width`` of a value, kept in an array of ``padded`` columns.
+
+    Where features are shared out, ``start`` is where all shares begin, and the rest is one program's; a stretch of one
+    feature is not shared out but everybody's.
+    """
 
     start: int
     width: int
     padded: int
+
+    @property
+    def shared_out(self) -> bool:
+        """Whether this is a share, where shares there are."""
+        return self.padded > 1
 
 
 class Run(NamedTuple):
@@ -60,7 +69,12 @@ def features(shape: Sequence[int], roles: Roles | None) -> int:
 
 
 class Cuts:
-    """The pieces of every value of a tick."""
+    """The pieces of every value of a tick.
+
+    Attributes:
+      parts: among how many programs features are shared out; None where one program has them all.
+      pieces: of each value, or of a program's share of it.
+    """
 
     def __init__(self, tick: Canonical, axes: Axes):
         """Gathers what equations ask of their operands until nothing changes."""
@@ -75,7 +89,21 @@ class Cuts:
                 self._link(before, 0, after, 0, self.sizes[before])
         while sum(self._carry(*link) for link in self._links):
             pass
-        self.pieces = {v: self._pieces(v) for v in axes.roles}
+        self.parts: int | None = None
+        self.pieces: dict[Var, list[Piece]] = {}
+
+    def cut(self, parts: int | None = None) -> None:
+        """Makes the pieces: those of one program out of so many that share the features.
+
+        Raises:
+          UnsupportedError: too many pieces, or features that cannot be shared out equally.
+        """
+        self.parts = parts
+        self.pieces = {v: self._pieces(v) for v in self.axes.roles}
+
+    def stretches(self, v: Var) -> list[tuple[int, int]]:
+        """Where equations cut a value: first and last border of each stretch that stays whole."""
+        return list(itertools.pairwise(sorted({0, self.sizes[v], *self._cuts[v]})))
 
     def _gather(self, e: Equation) -> None:
         name = e.primitive.name
@@ -130,11 +158,25 @@ class Cuts:
         return len(self._cuts[a]) + len(self._cuts[b]) > before
 
     def _pieces(self, v: Var) -> list[Piece]:
-        borders = sorted({0, self.sizes[v], *self._cuts[v]})
-        pieces = [p for a, b in itertools.pairwise(borders) for p in powers_of_two(a, b)]
+        if self.parts is None:
+            pieces = [p for a, b in self.stretches(v) for p in powers_of_two(a, b)]
+        else:
+            pieces = [share(a, b, self.parts) for a, b in self.stretches(v)]
         if len(pieces) > MOST_PIECES:
             raise UnsupportedError(f"{v.aval.str_short()} would be cut into {len(pieces)} pieces")
         return pieces
+
+    def together(self, pieces: Sequence[Piece]) -> list[list[Piece]]:
+        """Each piece as a product reads it, counted from its first feature: the shares of all programs side by side."""
+        found, at = [], 0
+        for p in pieces:
+            if self.parts is None:
+                found.append([p._replace(start=p.start - pieces[0].start)])
+            else:
+                chunks = chunks_of(p.padded, self.parts) if p.shared_out else [Piece(0, 1, 1)]
+                found.append([q._replace(start=at + q.start) for q in chunks])
+                at += sum(q.padded for q in chunks)
+        return found
 
     def padded(self, v: Var) -> int:
         """Columns of all pieces together."""
@@ -200,6 +242,32 @@ def powers_of_two(start: int, stop: int) -> Iterator[Piece]:
             width = stop - start
         yield Piece(start, width, width if width == 1 else max(NARROWEST, width))
         start += width
+
+
+def share(start: int, stop: int, parts: int) -> Piece:
+    """One program's part of a stretch.
+
+    >>> share(0, 96, 4), share(96, 97, 4)
+    (Piece(start=0, width=24, padded=32), Piece(start=96, width=1, padded=1))
+
+    Raises:
+      UnsupportedError: the parts would not be equal, or too wide.
+    """
+    if stop - start == 1:
+        return Piece(start, 1, 1)
+    width, rest = divmod(stop - start, parts)
+    if rest or not 1 < width <= WIDEST:
+        raise UnsupportedError(f"{stop - start} features are not shared out among {parts} programs")
+    return Piece(start, width, max(NARROWEST, 1 << (width - 1).bit_length()))
+
+
+def chunks_of(columns: int, parts: int) -> list[Piece]:
+    """The columns of all programs side by side, in powers of two.
+
+    >>> [(p.start, p.width, p.padded) for p in chunks_of(32, 5)]
+    [(0, 128, 128), (128, 32, 32)]
+    """
+    return list(powers_of_two(0, columns * parts))
 
 
 def contiguous(sources: np.ndarray) -> bool:

@@ -12,6 +12,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,19 @@ from seqjax.engines.layout import Layout
 from seqjax.engines.packing import pack, pack_weight, unpack
 
 
+class Read(NamedTuple):
+    """What a program reads: weights, vectors, the state to begin with, inputs per tick."""
+
+    weights: Sequence
+    vectors: Sequence
+    state: Sequence
+    x: Sequence
+
+
+# The state and the totals of a program.
+Carry = tuple[list[Value], list[Value]]
+
+
 class Kernel(Layout):
     """A laid-out tick, run over time."""
 
@@ -36,7 +50,26 @@ class Kernel(Layout):
         self, once: Sequence, state: Sequence, xs: Sequence, *, length: int, reverse: bool, interpret: bool
     ) -> tuple[list, list, list]:
         """Runs all ticks; returns the last state, outputs ``[T, ...]`` and totals."""
-        plan, rows = self.plan, self.plan.rows
+        inputs, specs = self._inputs(once, state, xs, length)
+        shapes, out_specs = self._outputs(length)
+        results = self._call(inputs, specs, shapes, out_specs, length=length, reverse=reverse, interpret=interpret)
+        return self._unpacked(results, length)
+
+    def _call(
+        self, inputs: list, specs: list, shapes: list, out_specs: list, *, length: int, reverse: bool, interpret: bool
+    ) -> Sequence[jax.Array]:
+        plan = self.plan
+        return pl.pallas_call(
+            functools.partial(self._body, length=length, reverse=reverse),
+            grid=(plan.heads, plan.tiles),
+            in_specs=specs, out_specs=out_specs, out_shape=shapes, interpret=interpret,
+            compiler_params=triton.CompilerParams(num_warps=plan.warps, num_stages=1),
+            name="seqjax_recurrence",
+        )(*inputs)  # fmt: skip
+
+    def _inputs(self, once: Sequence, state: Sequence, xs: Sequence, length: int) -> tuple[list, list]:
+        """Arrays as the kernel reads them: weights, vectors, state, inputs per tick; and which block is whose."""
+        rows = self.plan.rows
         fixed = dict(zip(self.tick.once, self.tick.outside(list(once))))
         inputs, specs = [], []
 
@@ -47,34 +80,31 @@ class Kernel(Layout):
         for e in self.products:
             add(self._packed_weight(e, fixed), self._weight_spec(e))
         for v, value in [*((v, fixed[v]) for v in self.vectors), *zip(self.tick.state, state)]:
-            add(pack(value, self.roles(v), self.cuts.pieces[v], rows), self._spec(v, self.cuts.padded(v)))
+            packed = pack(value, self.roles(v), self.cuts.pieces[v], rows, parts=self.parts_of(v))
+            add(packed, self._spec(v, self.cuts.padded(v)))
         for v, value in zip(self.tick.x, jax.vmap(self.tick.inputs)(list(xs)) if self.tick.x else []):
-            packed = pack(value, self.roles(v), self.cuts.pieces[v], rows, lead=1)
+            packed = pack(value, self.roles(v), self.cuts.pieces[v], rows, lead=1, parts=self.parts_of(v))
             add(packed, self._spec(v, self.cuts.padded(v), length))
-
-        shapes, out_specs = [], []
         if any(jaxprs.varying_axes(jax.typeof(a)) for a in inputs):
             raise ValueError(
                 "unroll: expected no varying mesh axes with engine='pallas', whose kernels cannot track them. "
                 "Use jax.shard_map(..., check_vma=False)."
             )
+        return inputs, specs
+
+    def _outputs(self, length: int) -> tuple[list, list]:
+        """Shapes of what the kernel writes, and which block is whose."""
+        plan = self.plan
+        shapes, out_specs = [], []
         for v, time, total in self._results(length):
             columns = sum(p.padded for p in self.pieces(v))
             batch = plan.tiles * self._rows(v) if total or self.batched(v) else 1
-            heads = plan.heads if total or HEAD in self.roles(v) else 1
+            heads = plan.heads if total or self.apart(v) else 1
             shape = ((time,) if time else ()) + (batch, heads, columns)
             dtype = jnp.int8 if v.aval.dtype == jnp.bool_ else v.aval.dtype
             shapes.append(jax.ShapeDtypeStruct(shape, dtype))
             out_specs.append(self._total_spec(v, columns) if total else self._spec(v, columns, time))
-
-        results = pl.pallas_call(
-            functools.partial(self._body, length=length, reverse=reverse),
-            grid=(plan.heads, plan.tiles),
-            in_specs=specs, out_specs=out_specs, out_shape=shapes, interpret=interpret,
-            compiler_params=triton.CompilerParams(num_warps=plan.warps, num_stages=1),
-            name="seqjax_recurrence",
-        )(*inputs)  # fmt: skip
-        return self._unpacked(results, length)
+        return shapes, out_specs
 
     def _results(self, length: int):
         """Every output of the kernel: a variable, its ticks (None for one value) and whether it is a total."""
@@ -93,9 +123,14 @@ class Kernel(Layout):
             roles = self.roles(v)
             if total:
                 # One sum a program: over tiles, and over heads that share the value.
-                apart = (self.batched(v), HEAD in roles)
+                apart = (self.batched(v), HEAD in roles or self.parts is not None)
                 array = array.sum([i for i in (0, 1) if not apart[i]], keepdims=True).astype(v.aval.dtype)
-            found.append(unpack(array, v.aval.shape, v.aval.dtype, roles, self.pieces(v), 1 if time else 0))
+                array = array if self.parts is None or self.parts_of(v) else array[:, :1]
+            found.append(
+                unpack(
+                    array, v.aval.shape, v.aval.dtype, roles, self.pieces(v), 1 if time else 0, parts=self.parts_of(v)
+                )
+            )
         finish = self.tick.outputs
         outputs = [jax.vmap(f)([value])[0] for f, value in zip(finish, found[n : n + m])]
         return found[:n], outputs, [f([value])[0] for f, value in zip(finish[m:], found[n + m :])]
@@ -104,16 +139,18 @@ class Kernel(Layout):
         w, side = self.weight(e)
         contracted, batched = (part[side] for part in e.params["dimension_numbers"])
         free = [i for i in range(w.aval.ndim) if i not in contracted and i not in batched]
-        return pack_weight(fixed[w], (batched, contracted, free), self.apart(e), *self.sides(e))
+        return pack_weight(fixed[w], (batched, contracted, free), self.own_weight(e), *self.sides(e), parts=self.parts)
 
     def _weight_spec(self, e: Equation) -> pl.BlockSpec:
-        rows, columns = (sum(p.padded for p in pieces) for pieces in self.sides(e))
-        apart = self.apart(e)
+        above, beside = self.sides(e)
+        rows = sum(p.padded for pieces in self.cuts.together(above) for p in pieces)
+        columns = sum(p.padded for p in beside)
+        apart = self.own_weight(e) or self.parts is not None
         shape = (None, len(self.cuts.groups(e)), rows, columns)
         return pl.BlockSpec(shape, lambda head, tile: (head if apart else 0, 0, 0, 0))
 
     def _spec(self, v: Var, columns: int, time: int | None = None) -> pl.BlockSpec:
-        batched, apart = self.batched(v), HEAD in self.roles(v)
+        batched, apart = self.batched(v), self.apart(v)
         lead, zero = ((time,), (0,)) if time else ((), ())
         shape = (*lead, self.plan.rows if batched else 1, None, columns)
         return pl.BlockSpec(shape, lambda head, tile: (*zero, tile if batched else 0, head if apart else 0, 0))
@@ -123,62 +160,88 @@ class Kernel(Layout):
 
     def _body(self, *refs, length: int, reverse: bool) -> None:
         """The kernel."""
-        rows = self.plan.rows
-        n = len(self.tick.state)
-        read = iter(refs)
-        take = lambda count: [next(read) for _ in range(count)]
-        weights = take(len(self.products))
-        vectors, states, xs = take(len(self.vectors)), take(n), take(len(self.tick.x))
-        lasts, ys, totals = take(n), take(len(self.outputs)), take(len(self.totals))
+        read, written = self._read(refs), self._written(refs)
+        blocks = Blocks(self.cuts, self.plan.rows, self._real(pl.program_id(1)), self._loader(read.weights))
+        fixed = self.fixed(read)
 
-        blocks = Blocks(self.cuts, rows, self._real(), self._loader(weights))
-        given = {v: load(ref, self.cuts.pieces[v], v) for v, ref in zip(self.vectors, vectors)}
-        start = [
-            [spread(a, p, self._rows(v)) for a, p in zip(load(ref, self.cuts.pieces[v], v), self.cuts.pieces[v])]
-            for v, ref in zip(self.tick.state, states)
+        def tick(i: jax.Array, carry: Carry) -> Carry:
+            t = length - 1 - i if reverse else i
+            carry, outputs = self.one_tick(blocks, fixed, read.x, carry, t)
+            self._write_tick(written, outputs, t)
+            return carry
+
+        self._write_last(written, lax.fori_loop(np.int32(0), np.int32(length), tick, self.start(read)))
+
+    def _read(self, refs: Sequence) -> Read:
+        rest = iter(refs)
+        take = lambda count: [next(rest) for _ in range(count)]
+        return Read(*(take(len(part)) for part in (self.products, self.vectors, self.tick.state, self.tick.x)))
+
+    def _written(self, refs: Sequence) -> Sequence:
+        """What follows the arrays that are read: last state, outputs, totals."""
+        return refs[sum(len(part) for part in (self.products, self.vectors, self.tick.state, self.tick.x)) :]
+
+    def start(self, read: Read) -> Carry:
+        """State and totals before the first tick."""
+        state = [
+            self._spread(v, load(ref, self.cuts.pieces[v], v), self.cuts.pieces[v])
+            for v, ref in zip(self.tick.state, read.state)
         ]
         sums = [[jnp.zeros((self._rows(v), p.padded), v.aval.dtype) for p in self.pieces(v)] for v in self.totals]
+        return state, sums
 
-        def tick(i: jax.Array, carry: tuple) -> tuple:
-            state, sums = carry
-            t = length - 1 - i if reverse else i
-            values = given | dict(zip(self.tick.state, state))
-            values |= {v: load(ref, self.cuts.pieces[v], v, t) for v, ref in zip(self.tick.x, xs)}
-            results = blocks.run(values)
-            after, outputs, more = results[:n], results[n : n + len(ys)], results[n + len(ys) :]
-            for v, ref, value in zip(self.outputs, ys, outputs):
-                store(ref, self.pieces(v), value, self._rows(v), t)
-            after = [
-                [spread(a, p, self._rows(v)) for a, p in zip(_each(value, self.cuts.pieces[v]), self.cuts.pieces[v])]
-                for v, value in zip(self.tick.state, after)
-            ]
-            sums = [
-                [total + a for total, a in zip(own, _each(value, self.pieces(v)))]
-                for v, own, value in zip(self.totals, sums, more)
-            ]
-            return after, sums
+    def fixed(self, read: Read) -> dict[Var, Value]:
+        """What is the same at every tick and no weight."""
+        return {v: load(ref, self.cuts.pieces[v], v) for v, ref in zip(self.vectors, read.vectors)}
 
-        state, sums = lax.fori_loop(np.int32(0), np.int32(length), tick, (start, sums))
-        for v, ref, value in zip(self.tick.state, lasts, state):
+    def one_tick(
+        self, blocks: Blocks, fixed: dict[Var, Value], xs: Sequence, carry: Carry, t: jax.Array
+    ) -> tuple[Carry, list[Value]]:
+        """State and totals after a tick, and its outputs."""
+        state, sums = carry
+        n, m = len(state), len(self.outputs)
+        values = fixed | dict(zip(self.tick.state, state))
+        values |= {v: load(ref, self.cuts.pieces[v], v, t) for v, ref in zip(self.tick.x, xs)}
+        results = blocks.run(values)
+        after, outputs, more = results[:n], results[n : n + m], results[n + m :]
+        after = [self._spread(v, value, self.cuts.pieces[v]) for v, value in zip(self.tick.state, after)]
+        sums = [
+            [total + a for total, a in zip(own, each(value, self.pieces(v)))]
+            for v, own, value in zip(self.totals, sums, more)
+        ]
+        return (after, sums), outputs
+
+    def _write_tick(self, written: Sequence, outputs: Sequence[Value], t: jax.Array) -> None:
+        for v, ref, value in zip(self.outputs, written[len(self.after) :], outputs):
+            store(ref, self.pieces(v), value, self._rows(v), t)
+
+    def _write_last(self, written: Sequence, carry: Carry) -> None:
+        state, sums = carry
+        for v, ref, value in zip(self.tick.state, written, state):
             store(ref, self.cuts.pieces[v], value, self._rows(v))
-        for v, ref, value in zip(self.totals, totals, sums):
+        for v, ref, value in zip(self.totals, written[len(state) + len(self.outputs) :], sums):
             store(ref, self.pieces(v), value, self._rows(v))
+
+    def _spread(self, v: Var, value: Value, pieces: Sequence[Piece]) -> Value:
+        return [spread(a, p, self._rows(v)) for a, p in zip(each(value, pieces), pieces)]
 
     def _rows(self, v: Var) -> int:
         return self.plan.rows if self.batched(v) else 1
 
-    def _real(self) -> jax.Array | None:
+    def _real(self, tile: jax.Array) -> jax.Array | None:
         batch, rows = math.prod(self.axes.batch), self.plan.rows
         if batch % rows == 0 or rows == 1:
             return None
-        first = pl.program_id(1) * np.int32(rows)
+        first = tile * np.int32(rows)
         return first + lax.broadcasted_iota(jnp.int32, (rows, 1), 0) < np.int32(batch)
 
     def _loader(self, refs: Sequence) -> Callable:
         """Tiles of weights: all read now if they stay, else where they are used."""
         tiles: dict[tuple, Callable] = {}
         for e, ref in zip(self.products, refs):
-            rows, columns = ([(p, at) for p, at in zip(side, _offsets(side))] for side in self.sides(e))
+            above, beside = self.sides(e)
+            whole = [p for pieces in self.cuts.together(above) for p in pieces]
+            rows, columns = ([(p, at) for p, at in zip(side, _offsets(side))] for side in (whole, beside))
             for g, (p, r), (q, c) in itertools.product(range(len(self.cuts.groups(e))), rows, columns):
                 at = (g, slice(r, r + p.padded), slice(c, c + q.padded))
                 tiles[id(e), g, p.start, q.start] = functools.partial(ref.__getitem__, at)
@@ -199,7 +262,7 @@ def load(ref, pieces: Sequence[Piece], v: Var, t: jax.Array | None = None) -> Va
 
 def store(ref, pieces: Sequence[Piece], value: Value, rows: int, t: jax.Array | None = None) -> None:
     """Writes a value's pieces, at one tick."""
-    for p, at, a in zip(pieces, _offsets(pieces), _each(value, pieces)):
+    for p, at, a in zip(pieces, _offsets(pieces), each(value, pieces)):
         a = spread(a, p, rows).astype(ref.dtype)
         if t is None:
             ref[:, at : at + p.padded] = a
@@ -212,7 +275,8 @@ def spread(a: jax.Array, piece: Piece, rows: int) -> jax.Array:
     return jnp.broadcast_to(a, (rows, piece.padded))
 
 
-def _each(value: Value, pieces: Sequence[Piece]) -> Value:
+def each(value: Value, pieces: Sequence[Piece]) -> Value:
+    """A value's pieces; what is one number everywhere is the same in each."""
     return value * len(pieces) if len(value) == 1 else value
 
 

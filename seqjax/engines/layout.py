@@ -11,7 +11,7 @@ from jax.experimental import pallas as pl
 from seqjax.engines import jaxprs
 from seqjax.engines.axes import FEATURE, HEAD, Roles, axes_of
 from seqjax.engines.canonical import canonical
-from seqjax.engines.cuts import NARROWEST, Cuts, Piece
+from seqjax.engines.cuts import NARROWEST, Cuts, Piece, share
 from seqjax.engines.distribute import UnsupportedError
 from seqjax.engines.jaxprs import Equation, Var
 from seqjax.engines.packing import weight_has_heads
@@ -34,6 +34,7 @@ class Plan(NamedTuple):
       weight_bytes: of one head's weights, padded.
       resident: whether they are read once rather than at every tick.
       warps: of 32 threads, that a program has.
+      meets: whether programs share the units of one head, and meet at every tick; ``heads`` are then shares.
     """
 
     heads: int
@@ -42,13 +43,15 @@ class Plan(NamedTuple):
     weight_bytes: int
     resident: bool
     warps: int
+    meets: bool = False
 
     def __str__(self) -> str:
         """In words."""
         read = "kept" if self.resident else "read at every tick"
+        kind = "share" if self.meets else "head"
         return (
-            f"{self.heads} × {self.tiles} programs (heads × tiles of {self.rows} examples), weights of "
-            f"{self.weight_bytes:,} bytes a head {read}, {self.warps} warps"
+            f"{self.heads} × {self.tiles} programs ({kind}s × tiles of {self.rows} examples), weights of "
+            f"{self.weight_bytes:,} bytes a {kind} {read}, {self.warps} warps"
         )
 
 
@@ -63,6 +66,7 @@ class Layout:
       cuts: pieces of its values.
       products: its products with weights.
       vectors: invariants that are not weights.
+      parts: among how many programs features are shared out; None where one has them all.
       plan: programs, tiles, warps.
     """
 
@@ -94,6 +98,8 @@ class Layout:
                 raise UnsupportedError(f"{v.aval.str_short()} is the same for every tile of the batch")
         self.products = [e for e in self.tick.equations if e.primitive.name == "dot_general"]
         self.vectors = [v for v in self.tick.once if v not in self.axes.weights]
+        self.parts = self._parts()
+        self.cuts.cut(self.parts)
         self.plan = self._plan()
 
     def roles(self, v: Var) -> Roles:
@@ -114,7 +120,20 @@ class Layout:
         if not jaxprs.is_literal(v) and self.axes.roles[v] is not None:
             return self.cuts.pieces[v]
         size = math.prod(s for s, role in zip(v.aval.shape, self.roles(v)) if role == FEATURE)
+        if self.parts is not None:
+            return [share(0, size, self.parts)]
         return [Piece(0, size, 1 if size == 1 else max(NARROWEST, pl.next_power_of_2(size)))]
+
+    def apart(self, v: Var) -> bool:
+        """Whether programs along the first axis of the grid have each their own of a value: heads, or shares."""
+        return HEAD in self.roles(v) or self.parts_of(v) is not None
+
+    def parts_of(self, v: Var) -> int | None:
+        """Among how many programs a value's features are shared out; None if all have the whole."""
+        return self.parts if any(p.shared_out for p in self.pieces(v)) else None
+
+    def _parts(self) -> int | None:
+        return None
 
     def _plan(self) -> Plan:
         batch = math.prod(self.axes.batch)
@@ -128,16 +147,7 @@ class Layout:
         # Larger tiles where the programs would otherwise not run side by side.
         while self.products and rows < 64 and heads * math.ceil(batch / rows) > 132:
             rows *= 2
-        size = 0
-        for e in self.products:
-            depth, width = self.sides(e)
-            groups = len(self.cuts.groups(e))
-            size += (
-                groups
-                * self.weight(e)[0].aval.dtype.itemsize
-                * sum(p.padded for p in depth)
-                * sum(p.padded for p in width)
-            )
+        size = self.weight_bytes()
         if size > STREAMED:
             raise UnsupportedError(
                 f"its weights take {size:,} bytes a head and {STREAMED:,} is what one multiprocessor can read "
@@ -147,6 +157,16 @@ class Layout:
         if tuning.value is not None:
             rows, warps = tuning.value
         return Plan(heads, math.ceil(batch / rows), rows, size, size <= RESIDENT, warps)
+
+    def weight_bytes(self) -> int:
+        """Of the weights that one program reads, padded."""
+        size = 0
+        for e in self.products:
+            depth, width = self.sides(e)
+            rows = sum(p.padded for pieces in self.cuts.together(depth) for p in pieces)
+            columns = sum(p.padded for p in width)
+            size += len(self.cuts.groups(e)) * rows * columns * self.weight(e)[0].aval.dtype.itemsize
+        return size
 
     def sides(self, e: Equation) -> tuple[list[Piece], list[Piece]]:
         """Pieces of a product's two sides, the same in all its groups."""
@@ -166,7 +186,7 @@ class Layout:
         side = 0 if e.invars[0] in self.axes.weights else 1
         return e.invars[side], side
 
-    def apart(self, e: Equation) -> bool:
+    def own_weight(self, e: Equation) -> bool:
         """Whether each head has a weight of its own for this product."""
         batched = e.params["dimension_numbers"][1][1 - self.weight(e)[1]]
         return weight_has_heads(self.axes.roles[self.cuts.value_of(e)], batched)

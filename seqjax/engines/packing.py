@@ -1,6 +1,7 @@
 """Arrays as a kernel reads and writes them: ``[T, batch, heads, features]``, features in padded pieces.
 
-Where pieces need no padding, and a tile divides the batch, packing is a reshape and costs nothing.
+Where pieces need no padding, and a tile divides the batch, packing is a reshape and costs nothing. Where programs share
+the features out, the shares take the place of heads: ``[T, batch, shares, features of one]``.
 """
 
 import math
@@ -21,10 +22,17 @@ def order(roles: Roles) -> list[int]:
     return [i for *_, i in sorted(keys, key=lambda key: (key[0], key[1]))]
 
 
-def pack(array: jax.Array, roles: Roles | None, pieces: Sequence[Piece], rows: int, lead: int = 0) -> jax.Array:
+def pack(
+    array: jax.Array,
+    roles: Roles | None,
+    pieces: Sequence[Piece],
+    rows: int,
+    lead: int = 0,
+    parts: int | None = None,
+) -> jax.Array:
     """``[T…, *axes]`` as ``[T…, batch or 1, heads or 1, padded features]``; ``lead`` axes of time stay in front.
 
-    The batch is filled up to a multiple of ``rows``. Bool travels as int8.
+    The batch is filled up to a multiple of ``rows``. Bool travels as int8. ``parts`` share the features.
     """
     roles = () if roles is None else roles
     if array.dtype == jnp.bool_:
@@ -35,21 +43,30 @@ def pack(array: jax.Array, roles: Roles | None, pieces: Sequence[Piece], rows: i
     batch = sum(role not in (HEAD, FEATURE) for role in roles)
     heads = sizes[batch] if HEAD in roles else 1
     array = array.reshape(*time, math.prod(sizes[:batch]), heads, -1)
-    if any(p.width != p.padded for p in pieces):
-        parts = [
+    if parts is not None:
+        array = shares(array[..., 0, :], -1, pieces, parts)
+        array = jnp.moveaxis(array, 0, -2)
+    elif any(p.width != p.padded for p in pieces):
+        padded = [
             jnp.pad(
                 lax.slice_in_dim(array, p.start, p.start + p.width, axis=-1),
                 [(0, 0)] * (array.ndim - 1) + [(0, p.padded - p.width)],
             )
             for p in pieces
         ]
-        array = jnp.concatenate(parts, -1)
+        array = jnp.concatenate(padded, -1)
     fill = -array.shape[lead] % rows if batch else 0
     return jnp.pad(array, [(0, 0)] * lead + [(0, fill), (0, 0), (0, 0)]) if fill else array
 
 
 def unpack(
-    array: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype, roles: Roles, pieces: Sequence[Piece], lead: int = 0
+    array: jax.Array,
+    shape: tuple[int, ...],
+    dtype: jnp.dtype,
+    roles: Roles,
+    pieces: Sequence[Piece],
+    lead: int = 0,
+    parts: int | None = None,
 ) -> jax.Array:
     """The inverse of `pack`: an array ``[T…, *shape]`` with axes as in the step."""
     places = order(roles)
@@ -57,10 +74,12 @@ def unpack(
     batch = sum(role not in (HEAD, FEATURE) for role in roles)
     if batch:
         array = lax.slice_in_dim(array, 0, math.prod(sizes[:batch]), axis=lead)
-    if any(p.width != p.padded for p in pieces):
+    if parts is not None:
+        array = joined(array, pieces)
+    elif any(p.width != p.padded for p in pieces):
         starts = [sum(p.padded for p in pieces[:i]) for i in range(len(pieces))]
-        parts = [lax.slice_in_dim(array, s, s + p.width, axis=-1) for s, p in zip(starts, pieces)]
-        array = jnp.concatenate(parts, -1)
+        real = [lax.slice_in_dim(array, s, s + p.width, axis=-1) for s, p in zip(starts, pieces)]
+        array = jnp.concatenate(real, -1)
     array = array.reshape(*array.shape[:lead], *sizes)
     back = [places.index(i) for i in range(len(places))]
     array = array.transpose(*range(lead), *(lead + i for i in back))
@@ -73,8 +92,9 @@ def pack_weight(
     head: bool,
     rows: Sequence[Piece],
     columns: Sequence[Piece],
+    parts: int | None = None,
 ) -> jax.Array:
-    """A weight as ``[heads or 1, groups, padded rows, padded columns]``.
+    """A weight as ``[heads or 1, groups, padded rows, padded columns]``; ``parts`` that share features are like heads.
 
     Args:
       weight: as the step has it.
@@ -82,22 +102,54 @@ def pack_weight(
       head: whether the first of the group axes is heads that run apart.
       rows: pieces of the value it multiplies.
       columns: pieces of the result.
+      parts: among how many programs features are shared out. Each has all rows, and columns for its own features.
     """
     groups, depth, width = axes
     weight = weight.transpose(*groups, *depth, *width)
     sizes = [weight.shape[: len(groups)], weight.shape[len(groups) : len(groups) + len(depth)]]
     heads = sizes[0][0] if head else 1
     weight = weight.reshape(heads, math.prod(sizes[0]) // heads, math.prod(sizes[1]), -1)
+    if parts is not None:
+        above = []
+        for p in rows:
+            part = jnp.moveaxis(shares(weight[0], 1, [p], parts), 0, 1)
+            above.append(part.reshape(part.shape[0], -1, part.shape[-1]) if p.shared_out else part[:, 0])
+        return shares(jnp.concatenate(above, 1), 2, columns, parts)
     for axis, pieces in ((2, rows), (3, columns)):
         if any(p.width != p.padded for p in pieces):
-            parts = []
+            padded = []
             for p in pieces:
                 part = lax.slice_in_dim(weight, p.start, p.start + p.width, axis=axis)
                 fill = [(0, 0)] * 4
                 fill[axis] = (0, p.padded - p.width)
-                parts.append(jnp.pad(part, fill))
-            weight = jnp.concatenate(parts, axis)
+                padded.append(jnp.pad(part, fill))
+            weight = jnp.concatenate(padded, axis)
     return weight
+
+
+def shares(array: jax.Array, axis: int, pieces: Sequence[Piece], parts: int) -> jax.Array:
+    """An axis of features in padded shares, one for each program along a new first axis."""
+    found = []
+    for p in pieces:
+        size = parts * p.width if p.shared_out else 1
+        part = jnp.moveaxis(lax.slice_in_dim(array, p.start, p.start + size, axis=axis), axis, -1)
+        if p.shared_out:
+            part = part.reshape(*part.shape[:-1], parts, p.width)
+            part = jnp.pad(part, [(0, 0)] * (part.ndim - 1) + [(0, p.padded - p.width)])
+        else:
+            part = jnp.broadcast_to(part[..., None, :], (*part.shape[:-1], parts, 1))
+        found.append(jnp.moveaxis(part, (-2, -1), (0, axis % array.ndim + 1)))
+    return jnp.concatenate(found, axis % array.ndim + 1)
+
+
+def joined(array: jax.Array, pieces: Sequence[Piece]) -> jax.Array:
+    """The inverse of `shares`, of ``[..., parts, columns]``: of what is everybody's, the first program's."""
+    found, at = [], 0
+    for p in pieces:
+        part = lax.slice_in_dim(array, at, at + p.width, axis=-1)
+        found.append(part.reshape(*part.shape[:-2], -1) if p.shared_out else part[..., 0, :])
+        at += p.padded
+    return jnp.concatenate(found, -1)
 
 
 def weight_has_heads(roles: Roles | None, batched: Sequence[int]) -> bool:

@@ -10,8 +10,9 @@ from typing import Any
 import jax
 
 from seqjax.base import PyTree
-from seqjax.engines import jaxprs, transposable
+from seqjax.engines import jaxprs, selftest, transposable
 from seqjax.engines.distribute import UnsupportedError
+from seqjax.engines.grid import Grid
 from seqjax.engines.kernel import Kernel
 from seqjax.engines.split import Split
 from seqjax.engines.ticks import Moving, Tick, Ticks
@@ -19,6 +20,9 @@ from seqjax.engines.ticks import Moving, Tick, Ticks
 # What kernels are made for: None for the default backend; "interpreter" to run them as JAX operations on any device,
 # slowly; "cuda" to lower for a GPU that is not there.
 target = jax.make_user_context(None)
+
+# Whether programs of a kernel may wait for each other: None to let a test on the device decide.
+meetings = jax.make_user_context(None)
 
 
 def unavailable() -> str | None:
@@ -57,7 +61,7 @@ def prepare(step: Callable, params: PyTree, state: PyTree, xs: PyTree) -> tuple[
     return prepared, tuple(why)
 
 
-def refused(reason: UnsupportedError) -> ValueError:
+def refused(reason: UnsupportedError | str) -> ValueError:
     """The error for a step that does not qualify."""
     return ValueError(
         "unroll: expected a recurrence of pointwise work and products of the state with weights for "
@@ -66,11 +70,32 @@ def refused(reason: UnsupportedError) -> ValueError:
 
 
 def kernel_of(tick: Tick, once: Sequence, state: Sequence, x: Sequence, *, totals: int = 0) -> Kernel:
-    """The kernel of a tick at these types."""
+    """The kernel of a tick at these types: programs by themselves where weights stay, else programs that meet."""
+    alone, refusal = None, None
     try:
-        return Kernel(tick, once, state, x, totals=totals)
-    except UnsupportedError as refusal:
-        raise refused(refusal) from None
+        alone = Kernel(tick, once, state, x, totals=totals)
+    except UnsupportedError as error:
+        refusal = error
+    if alone is not None and alone.plan.resident:
+        return alone
+    reason = no_meetings()
+    if reason is None:
+        try:
+            return Grid(tick, once, state, x, totals=totals)
+        except UnsupportedError as error:
+            reason = str(error)
+    if alone is not None:
+        return alone
+    raise refused(f"{refusal}; nor by programs that share the units: {reason}")
+
+
+def no_meetings() -> str | None:
+    """Why programs of a kernel may not wait for each other here; None if they may."""
+    if meetings.value is not None:
+        return None if meetings.value else "they are switched off"
+    if target.value is not None:
+        return "no device has shown that they meet"
+    return selftest.failure()
 
 
 class Kernels(Ticks):
