@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 from lowering import for_cuda, lowers
 from steps import STEPS
-from test_pallas import REFUSED, cell_of, close, drawn, kernels, layer_normalised, loss, problem, value_and_gradient
+from test_pallas import (
+    REFUSED,
+    bfloat16_is_near_float64,
+    cell_of,
+    close,
+    drawn,
+    kernels,
+    layer_normalised,
+    loss,
+    problem,
+    value_and_gradient,
+)
 
 import seqjax as sj
 from seqjax.engines import grid, pallas, selftest
@@ -104,25 +115,7 @@ def test_masks_resets_and_reverse():
 
 
 def test_bfloat16():
-    """Within √T 2⁻⁸ of float64, forwards and backwards."""
-    length = 64
-    make = lambda **options: sj.lstm(16, 32, **options)
-    params = jax.jit(make(dtype=jnp.float32).init)(jax.random.key(0))
-    xs = jnp.asarray(np.random.default_rng(1).normal(size=(length, 4, 16)), jnp.float32)
-
-    def value(cell, params, xs, engine):
-        state, ys = sj.unroll(cell, params, cell.initial_state(params, (4,)), xs, engine=engine)
-        return (ys**2).mean(), (state, ys)
-
-    def both(cell, params, xs, engine):
-        return jax.jit(jax.value_and_grad(lambda p: value(cell, p, xs, engine), has_aux=True))(params)
-
-    exact = both(make(dtype=jnp.float64), *jax.tree.map(lambda p: p.astype(jnp.float64), (params, xs)), "scan")
-    cell = make(dtype=jnp.float32, compute_dtype=jnp.bfloat16)
-    for a, b in zip(jax.tree.leaves(both(cell, params, xs, "pallas")), jax.tree.leaves(exact), strict=True):
-        assert a.dtype == jnp.float32
-        a, b = np.asarray(a), np.asarray(b)
-        assert np.abs(a - b).max() <= length**0.5 * 2**-8 * np.abs(b).max()
+    bfloat16_is_near_float64()
 
 
 def one_layer(units, batch=3, ticks=T, dtype=jnp.float32):

@@ -163,6 +163,10 @@ def test_several_tiles_and_weights_read_at_every_tick(monkeypatch):
 
 
 def test_bfloat16():
+    bfloat16_is_near_float64()
+
+
+def bfloat16_is_near_float64():
     """Within √T 2⁻⁸ of float64, forwards and backwards; the state stays float32."""
     length = 64
     make = lambda **options: sj.lstm(16, 32, **options)
