@@ -69,7 +69,7 @@ def test_transformations():
 
 @pytest.mark.parametrize(
     ("programs", "batch", "hidden", "plan"),
-    [(6, (20,), 18, "2 × 2 programs"), (5, (2, 3), 35, "5 × 1 programs"), (4, (), 36, "3 × 1 programs")],
+    [(6, (20,), 18, "1 × 2 × 2 programs"), (5, (2, 3), 35, "1 × 5 × 1 programs"), (4, (), 36, "1 × 3 × 1 programs")],
 )
 @pytest.mark.parametrize("make", [sj.layer_norm_lstm, sj.peephole_lstm], ids=["layer_norm", "peephole"])
 def test_shares_of_any_size(make, programs, batch, hidden, plan):
@@ -84,6 +84,22 @@ def test_shares_of_any_size(make, programs, batch, hidden, plan):
     with grid.multiprocessors(programs):
         close(both("pallas"), both("scan"), 1e-9)
         assert plan in str(sj.explain(cell, params, state, xs, engine="pallas"))
+
+
+@pytest.mark.parametrize("make", [sj.headwise_lstm, sj.headwise_gru, sj.slstm], ids=["lstm", "gru", "slstm"])
+def test_shares_of_several_heads(make):
+    """Three heads of 34 units, each shared out between two programs that meet only each other; two tiles."""
+    cell = make(4, 102, 3)
+    params = drawn(cell)
+    state = jax.tree.map(lambda s: s + 0.1, cell.initial_state(params, (20,)))
+    xs = jnp.asarray(np.random.default_rng(1).normal(size=(T, 20, 4)))
+    options = {"lengths": jnp.asarray(np.arange(20) % (T + 1))}
+    both = lambda engine: jax.jit(
+        jax.value_and_grad(lambda *a: loss(sj.unroll(cell, *a, engine=engine, **options)), (0, 1, 2))
+    )(params, state, xs)  # fmt: skip
+    with grid.multiprocessors(12):
+        assert "3 × 2 × 2 programs" in str(sj.explain(cell, params, state, xs, engine="pallas", **options))
+        close(both("pallas"), both("scan"), 1e-9)
 
 
 def test_the_filling_of_a_share_reaches_no_sum():
@@ -154,7 +170,7 @@ def test_who_waits_in_vain_says_so(ticks, monkeypatch):
     """Interpreted, programs run one after the other: the first waits in vain, gives up, and spoils all that follows."""
     monkeypatch.setattr(grid, "PATIENCE", 3)
     kernel, given, time = one_layer(32, ticks=ticks)
-    assert kernel.plan.heads == 2
+    assert kernel.plan.shares == 2
     last, ys = kernel.call(*given, **time, interpret=True)
     assert np.isnan(ys[:, :3]).all()
     assert np.isnan(last[:3, 0]).all()
@@ -164,8 +180,8 @@ def test_who_waits_in_vain_says_so(ticks, monkeypatch):
 
 @lowers
 @pytest.mark.parametrize(("make", "hidden", "plan"), [
-    (sj.lstm, 1024, "64 × 1 programs"), (sj.gru, 2048, "128 × 1 programs"),
-    (sj.layer_norm_lstm, 768, "48 × 1 programs"),
+    (sj.lstm, 1024, "1 × 64 × 1 programs"), (sj.gru, 2048, "1 × 128 × 1 programs"),
+    (sj.layer_norm_lstm, 768, "1 × 48 × 1 programs"),
 ])  # fmt: skip
 def test_lowers_for_cuda(make, hidden, plan):
     """Forwards and backwards, at sizes that one multiprocessor cannot hold."""
@@ -207,7 +223,7 @@ def explained(units=2048):
     [
         (False, 132, "they are switched off"),
         (None, 132, "no device has shown that they meet"),
-        (True, 7, "units in stretches of .2048. and a batch of 2 are not shared out among 7 multiprocessors"),
+        (True, 7, "units in stretches of .2048., 1 heads and a batch of 2 are not shared out among 7 multiprocessors"),
     ],
 )
 def test_programs_meet_only_where_that_is_known_to_work(switch, programs, why):

@@ -14,8 +14,10 @@ References:
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,34 +46,38 @@ class Grid(Kernel):
 
     def _parts(self) -> int:
         """As many programs as can run together and leave each the least weights; of small tiles, if these stay."""
-        if self.axes.heads is not None:
-            raise UnsupportedError("its heads run apart already")
         widths = {b - a for v in self.cuts.sizes for a, b in self.cuts.stretches(v) if b - a > 1}
         if not widths:
             raise UnsupportedError("there is no axis of units to share out")
-        batch, found = math.prod(self.axes.batch), []
+        batch, heads = math.prod(self.axes.batch), self.axes.heads or 1
+        found: list[tuple[bool, int, int, int]] = []
         for rows in (16, 32, 64) if self.axes.batch else (1,):
             for parts in _divisors(math.gcd(*widths)):
-                together = parts * math.ceil(batch / rows) <= _programs()
+                together = heads * parts * math.ceil(batch / rows) <= _programs()
                 if together and min(widths) > parts and max(widths) <= WIDEST * parts:
                     self.cuts.cut(parts)
                     size = self.weight_bytes()
                     found.append((size > RESIDENT, rows, size, -parts))
         if not found:
             raise UnsupportedError(
-                f"units in stretches of {sorted(widths)} and a batch of {batch} are not shared out among "
-                f"{_programs()} multiprocessors"
+                f"units in stretches of {sorted(widths)}, {heads} heads and a batch of {batch} are not shared out "
+                f"among {_programs()} multiprocessors"
             )
         _, self._tile, _, parts = min(found)
         return -parts
+
+    @property
+    def shares(self) -> int:
+        """Among how many programs the units of a head are shared out."""
+        assert self.parts is not None
+        return self.parts
 
     def _plan(self) -> Plan:
         size, rows, warps = self.weight_bytes(), self._tile, 8
         if tuned.value is not None:
             rows, warps = tuned.value
         tiles = math.ceil(math.prod(self.axes.batch) / rows)
-        assert self.parts is not None
-        return Plan(self.parts, tiles, rows, size, size <= RESIDENT, warps, meets=True)
+        return Plan(self.axes.heads or 1, self.parts, tiles, rows, size, size <= RESIDENT, warps)
 
     def _call(
         self, inputs: list, specs: list, shapes: list, out_specs: list, *, length: int, reverse: bool, interpret: bool
@@ -93,17 +99,19 @@ class Grid(Kernel):
         """The kernel itself. Interpreted, its programs run one after the other: only one that is alone gets through."""
         plan = self.plan
         sites = self._sites(inputs, specs)
-        if length * len(sites) * plan.heads >= 2**31:
+        if length * len(sites) * self.shares >= 2**31:
             raise ValueError(
                 f"unroll: expected at most 2³¹ arrivals at meetings with engine='pallas', got {length} ticks of "
-                f"{len(sites)} meetings of {plan.heads} programs. Use engine='split', or unroll in pieces."
+                f"{len(sites)} meetings of {self.shares} programs. Use engine='split', or unroll in pieces."
             )
-        shared = [jax.ShapeDtypeStruct((2, plan.tiles * rows, columns), dtype) for rows, columns, dtype in sites]
-        counter = jnp.zeros(plan.tiles, jnp.int32)
+        shared = [
+            jax.ShapeDtypeStruct((2, plan.heads, plan.tiles * rows, columns), dtype) for rows, columns, dtype in sites
+        ]
+        counter = jnp.zeros((plan.heads, plan.tiles), jnp.int32)
         everywhere = lambda array: pl.BlockSpec(array.shape, lambda share, tile: (0,) * len(array.shape))
         results = pl.pallas_call(
             functools.partial(self._meeting_body, length=length, reverse=reverse, interpret=interpret),
-            grid=(plan.heads, plan.tiles),
+            grid=(plan.programs, plan.tiles),
             in_specs=[*specs, everywhere(counter)],
             out_specs=[*out_specs, *map(everywhere, shared), everywhere(counter)],
             out_shape=[*shapes, *shared, jax.ShapeDtypeStruct(counter.shape, counter.dtype)],
@@ -142,7 +150,7 @@ class Grid(Kernel):
         found = []
 
         def gather(a: jax.Array) -> Value:
-            chunks = chunks_of(a.shape[1], self.plan.heads)
+            chunks = chunks_of(a.shape[1], self.shares)
             found.append((a.shape[0], chunks[-1].start + chunks[-1].padded, a.dtype))
             return [jnp.zeros((a.shape[0], p.padded), a.dtype) for p in chunks]
 
@@ -160,7 +168,7 @@ class Grid(Kernel):
         """The same without a device: programs as one batch, which meet by `jax.lax.all_gather`."""
 
         def gather(a: jax.Array) -> Value:
-            chunks = chunks_of(a.shape[1], self.plan.heads)
+            chunks = chunks_of(a.shape[1], self.shares)
             whole = lax.all_gather(a, SHARES, axis=1, tiled=True)
             whole = jnp.pad(whole, [(0, 0), (0, chunks[-1].start + chunks[-1].padded - whole.shape[1])])
             return [whole[:, p.start : p.start + p.padded] for p in chunks]
@@ -180,15 +188,13 @@ class Grid(Kernel):
             return [*last, *ys, *(self._row(v, value) for v, value in zip(self.totals, sums))]
 
         results = [jnp.zeros(s.shape, s.dtype) for s in shapes]
-        for tile in range(self.plan.tiles):
-            each = [
-                jnp.stack([_block(a, spec, part, tile) for part in range(self.plan.heads)])
-                for a, spec in zip(inputs, specs)
-            ]
+        for tile, head in itertools.product(range(self.plan.tiles), range(self.plan.heads)):
+            programs = range(head * self.shares, (head + 1) * self.shares)
+            each = [jnp.stack([_block(a, spec, p, tile) for p in programs]) for a, spec in zip(inputs, specs)]
             found = jax.vmap(functools.partial(program, tile), axis_name=SHARES)(*each)
             for k, (blocks, spec) in enumerate(zip(found, out_specs)):
-                for part in range(self.plan.heads):
-                    results[k] = results[k].at[_place(spec, part, tile)].set(blocks[part].astype(results[k].dtype))
+                for p, block in zip(programs, blocks):
+                    results[k] = results[k].at[_place(spec, p, tile)].set(block.astype(results[k].dtype))
         return results
 
     def _row(self, v: jaxprs.Var, value: Value) -> jax.Array:
@@ -206,9 +212,10 @@ class Meeting:
     """
 
     def __init__(self, shared: Sequence, counter, plan: Plan, interpret: bool):
-        """``shared`` has one array a meeting; ``counter`` one number a tile, of arrivals."""
-        self.shared, self.counter, self.plan, self.interpret = shared, counter, plan, interpret
-        self.share, self.tile = pl.program_id(0), pl.program_id(1)
+        """``shared`` has one array a meeting; ``counter`` one number for each head and tile, of arrivals."""
+        self.shared, self.counter, self.interpret = shared, counter, interpret
+        self.head, self.share = plan.head_and_share(pl.program_id(0))
+        self.shares, self.tile = plan.shares or 1, pl.program_id(1)
         self.lost = self.tick = jnp.zeros((), jnp.int32)
         self.met = 0
 
@@ -220,18 +227,18 @@ class Meeting:
         """Everybody's ``a``, side by side, in pieces."""
         ref, (rows, columns) = self.shared[self.met], a.shape
         slot, here = self.tick % np.int32(2), pl.ds(self.tile * np.int32(rows), rows)
-        ref[slot, here, pl.ds(self.share * np.int32(columns), columns)] = a
+        ref[slot, self.head, here, pl.ds(self.share * np.int32(columns), columns)] = a
         self.met += 1
-        arrivals = (self.tick * np.int32(len(self.shared)) + np.int32(self.met)) * np.int32(self.plan.heads)
+        arrivals = (self.tick * np.int32(len(self.shared)) + np.int32(self.met)) * np.int32(self.shares)
         self._wait(arrivals)
-        chunks = chunks_of(columns, self.plan.heads)
+        chunks = chunks_of(columns, self.shares)
         # Volatile: not from this multiprocessor's own cache, which the others do not write to.
-        whole = [triton.load(ref.at[slot, here, pl.ds(p.start, p.padded)], volatile=True) for p in chunks]
+        whole = [triton.load(ref.at[slot, self.head, here, pl.ds(p.start, p.padded)], volatile=True) for p in chunks]
         return self.unless_lost(whole)
 
     def _wait(self, arrivals: jax.Array) -> None:
         """Comes, and looks until so many have; no longer than `PATIENCE`, and not at all if somebody is lost."""
-        count = functools.partial(triton.atomic_add, self.counter, (self.tile,))
+        count = functools.partial(triton.atomic_add, self.counter, (self.head, self.tile))
         nobody, nothing = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
         self._barrier()  # all threads of this program have written
         count(jnp.ones((), jnp.int32))
@@ -273,14 +280,14 @@ def _divisors(n: int) -> Iterator[int]:
     return (k for k in range(1, n + 1) if n % k == 0)
 
 
-def _place(spec: pl.BlockSpec, part: int, tile: int) -> tuple:
+def _place(spec: pl.BlockSpec, program: int, tile: int) -> tuple:
     """Where a program's block of an array is."""
-    assert spec.block_shape is not None
-    assert spec.index_map is not None
-    sizes = [1 if size is None else size for size in spec.block_shape]
-    first = [i * size for i, size in zip(spec.index_map(part, tile), sizes)]
-    return tuple(i if size is None else slice(i, i + size) for i, size in zip(first, spec.block_shape))
+    shape: Any = spec.block_shape
+    place: Any = spec.index_map
+    with jax.ensure_compile_time_eval():
+        blocks = [int(i) for i in place(np.int32(program), tile)]
+    return tuple(i if size is None else slice(i * size, (i + 1) * size) for i, size in zip(blocks, shape))
 
 
-def _block(array: jax.Array, spec: pl.BlockSpec, part: int, tile: int) -> jax.Array:
-    return array[_place(spec, part, tile)]
+def _block(array: jax.Array, spec: pl.BlockSpec, program: int, tile: int) -> jax.Array:
+    return array[_place(spec, program, tile)]

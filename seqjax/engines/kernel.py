@@ -61,7 +61,7 @@ class Kernel(Layout):
         plan = self.plan
         return pl.pallas_call(
             functools.partial(self._body, length=length, reverse=reverse),
-            grid=(plan.heads, plan.tiles),
+            grid=(plan.programs, plan.tiles),
             in_specs=specs, out_specs=out_specs, out_shape=shapes, interpret=interpret,
             compiler_params=triton.CompilerParams(num_warps=plan.warps, num_stages=1),
             name="seqjax_recurrence",
@@ -99,8 +99,8 @@ class Kernel(Layout):
         for v, time, total in self._results(length):
             columns = sum(p.padded for p in self.pieces(v))
             batch = plan.tiles * self._rows(v) if total or self.batched(v) else 1
-            heads = plan.heads if total or self.apart(v) else 1
-            shape = ((time,) if time else ()) + (batch, heads, columns)
+            lanes = plan.programs if total else self.lanes_of(v)[0]
+            shape = ((time,) if time else ()) + (batch, lanes, columns)
             dtype = jnp.int8 if v.aval.dtype == jnp.bool_ else v.aval.dtype
             shapes.append(jax.ShapeDtypeStruct(shape, dtype))
             out_specs.append(self._total_spec(v, columns) if total else self._spec(v, columns, time))
@@ -122,10 +122,12 @@ class Kernel(Layout):
         for (v, time, total), array in zip(self._results(length), results):
             roles = self.roles(v)
             if total:
-                # One sum a program: over tiles, and over heads that share the value.
-                apart = (self.batched(v), HEAD in roles or self.parts is not None)
+                # One sum a program: over tiles, and over heads that have the value in common; shares have all of it.
+                array = array.reshape(array.shape[0], self.plan.heads, self.plan.shares or 1, -1)
+                array = array if self.parts_of(v) else array[:, :, :1]
+                apart = (self.batched(v), HEAD in roles)
                 array = array.sum([i for i in (0, 1) if not apart[i]], keepdims=True).astype(v.aval.dtype)
-                array = array if self.parts is None or self.parts_of(v) else array[:, :1]
+                array = array.reshape(array.shape[0], -1, array.shape[-1])
             found.append(
                 unpack(
                     array, v.aval.shape, v.aval.dtype, roles, self.pieces(v), 1 if time else 0, parts=self.parts_of(v)
@@ -145,18 +147,18 @@ class Kernel(Layout):
         above, beside = self.sides(e)
         rows = sum(p.padded for pieces in self.cuts.together(above) for p in pieces)
         columns = sum(p.padded for p in beside)
-        apart = self.own_weight(e) or self.parts is not None
+        _, lane = self.lanes(self.own_weight(e), self.parts is not None)
         shape = (None, len(self.cuts.groups(e)), rows, columns)
-        return pl.BlockSpec(shape, lambda head, tile: (head if apart else 0, 0, 0, 0))
+        return pl.BlockSpec(shape, lambda program, tile: (lane(program), 0, 0, 0))
 
     def _spec(self, v: Var, columns: int, time: int | None = None) -> pl.BlockSpec:
-        batched, apart = self.batched(v), self.apart(v)
+        batched, (_, lane) = self.batched(v), self.lanes_of(v)
         lead, zero = ((time,), (0,)) if time else ((), ())
         shape = (*lead, self.plan.rows if batched else 1, None, columns)
-        return pl.BlockSpec(shape, lambda head, tile: (*zero, tile if batched else 0, head if apart else 0, 0))
+        return pl.BlockSpec(shape, lambda program, tile: (*zero, tile if batched else 0, lane(program), 0))
 
     def _total_spec(self, v: Var, columns: int) -> pl.BlockSpec:
-        return pl.BlockSpec((self._rows(v), None, columns), lambda head, tile: (tile, head, 0))
+        return pl.BlockSpec((self._rows(v), None, columns), lambda program, tile: (tile, program, 0))
 
     def _body(self, *refs, length: int, reverse: bool) -> None:
         """The kernel."""

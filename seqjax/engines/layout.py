@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.experimental import pallas as pl
 
 from seqjax.engines import jaxprs
@@ -29,30 +31,43 @@ class Plan(NamedTuple):
 
     Attributes:
       heads: programs along heads.
+      shares: programs among which the units of a head are shared out, and which meet at every tick; None for one alone.
       tiles: programs along the batch.
       rows: examples of a tile.
       weight_bytes: of one head's weights, padded.
       resident: whether they are read once rather than at every tick.
       warps: of 32 threads, that a program has.
-      meets: whether programs share the units of one head, and meet at every tick; ``heads`` are then shares.
     """
 
     heads: int
+    shares: int | None
     tiles: int
     rows: int
     weight_bytes: int
     resident: bool
     warps: int
-    meets: bool = False
 
     def __str__(self) -> str:
         """In words."""
         read = "kept" if self.resident else "read at every tick"
-        kind = "share" if self.meets else "head"
+        many, kind = f"{self.heads} × {self.tiles} programs (heads × tiles", "head"
+        if self.shares is not None:
+            many = f"{self.heads} × {self.shares} × {self.tiles} programs (heads × shares of their units × tiles"
+            kind = "share"
         return (
-            f"{self.heads} × {self.tiles} programs ({kind}s × tiles of {self.rows} examples), weights of "
-            f"{self.weight_bytes:,} bytes a {kind} {read}, {self.warps} warps"
+            f"{many} of {self.rows} examples), weights of {self.weight_bytes:,} bytes a {kind} {read}, "
+            f"{self.warps} warps"
         )
+
+    @property
+    def programs(self) -> int:
+        """For one tile: shares of one head side by side."""
+        return self.heads * (self.shares or 1)
+
+    def head_and_share(self, program: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Of one of these programs."""
+        shares = np.int32(self.shares or 1)
+        return (program, jnp.int32(0)) if shares == 1 else (lax.div(program, shares), lax.rem(program, shares))
 
 
 class Layout:
@@ -124,9 +139,21 @@ class Layout:
             return [share(0, size, self.parts)]
         return [Piece(0, size, 1 if size == 1 else max(NARROWEST, pl.next_power_of_2(size)))]
 
-    def apart(self, v: Var) -> bool:
-        """Whether programs along the first axis of the grid have each their own of a value: heads, or shares."""
-        return HEAD in self.roles(v) or self.parts_of(v) is not None
+    def lanes(self, heads: bool, shares: bool) -> tuple[int, Callable]:
+        """How many different ones there are of what is each head's, or each share's; and which is a program's."""
+        count = (self.plan.heads if heads else 1) * ((self.plan.shares or 1) if shares else 1)
+
+        def lane(program: jax.Array) -> jax.Array | int:
+            head, share = self.plan.head_and_share(program)
+            if heads and shares:
+                return program
+            return head if heads else share if shares else 0
+
+        return count, lane
+
+    def lanes_of(self, v: Var) -> tuple[int, Callable]:
+        """The same for a value."""
+        return self.lanes(HEAD in self.roles(v), self.parts_of(v) is not None)
 
     def parts_of(self, v: Var) -> int | None:
         """Among how many programs a value's features are shared out; None if all have the whole."""
@@ -156,7 +183,7 @@ class Layout:
         warps = 8 if size > 64 * 2**10 else 4
         if tuning.value is not None:
             rows, warps = tuning.value
-        return Plan(heads, math.ceil(batch / rows), rows, size, size <= RESIDENT, warps)
+        return Plan(heads, None, math.ceil(batch / rows), rows, size, size <= RESIDENT, warps)
 
     def weight_bytes(self) -> int:
         """Of the weights that one program reads, padded."""

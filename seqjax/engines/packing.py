@@ -1,7 +1,7 @@
 """Arrays as a kernel reads and writes them: ``[T, batch, heads, features]``, features in padded pieces.
 
 Where pieces need no padding, and a tile divides the batch, packing is a reshape and costs nothing. Where programs share
-the features out, the shares take the place of heads: ``[T, batch, shares, features of one]``.
+the features of a head out, its shares lie in its place: ``[T, batch, heads · shares, features of a share]``.
 """
 
 import math
@@ -44,8 +44,8 @@ def pack(
     heads = sizes[batch] if HEAD in roles else 1
     array = array.reshape(*time, math.prod(sizes[:batch]), heads, -1)
     if parts is not None:
-        array = shares(array[..., 0, :], -1, pieces, parts)
-        array = jnp.moveaxis(array, 0, -2)
+        array = jnp.moveaxis(shares(array, -1, pieces, parts), 0, -2)
+        array = array.reshape(*array.shape[:-3], heads * parts, -1)
     elif any(p.width != p.padded for p in pieces):
         padded = [
             jnp.pad(
@@ -75,7 +75,7 @@ def unpack(
     if batch:
         array = lax.slice_in_dim(array, 0, math.prod(sizes[:batch]), axis=lead)
     if parts is not None:
-        array = joined(array, pieces)
+        array = joined(array.reshape(*array.shape[:-2], -1, parts, array.shape[-1]), pieces)
     elif any(p.width != p.padded for p in pieces):
         starts = [sum(p.padded for p in pieces[:i]) for i in range(len(pieces))]
         real = [lax.slice_in_dim(array, s, s + p.width, axis=-1) for s, p in zip(starts, pieces)]
@@ -112,9 +112,10 @@ def pack_weight(
     if parts is not None:
         above = []
         for p in rows:
-            part = jnp.moveaxis(shares(weight[0], 1, [p], parts), 0, 1)
-            above.append(part.reshape(part.shape[0], -1, part.shape[-1]) if p.shared_out else part[:, 0])
-        return shares(jnp.concatenate(above, 1), 2, columns, parts)
+            part = jnp.moveaxis(shares(weight, 2, [p], parts), 0, 2)
+            above.append(part.reshape(*part.shape[:2], -1, part.shape[-1]) if p.shared_out else part[:, :, 0])
+        weight = jnp.moveaxis(shares(jnp.concatenate(above, 2), 3, columns, parts), 0, 1)
+        return weight.reshape(-1, *weight.shape[2:])
     for axis, pieces in ((2, rows), (3, columns)):
         if any(p.width != p.padded for p in pieces):
             padded = []
