@@ -22,7 +22,8 @@ from test_pallas import (
 )
 
 import seqjax as sj
-from seqjax.engines import grid, pallas, selftest
+from seqjax.engines import grid, layout, pallas, selftest
+from seqjax.engines.distribute import UnsupportedError
 from seqjax.engines.grid import Grid
 
 T = 5
@@ -233,6 +234,21 @@ def test_programs_meet_only_where_that_is_known_to_work(switch, programs, why):
         pytest.raises(ValueError, match=f"67,108,864 bytes a head.*; nor by programs that share the units: {why}"),
     ):
         explained()
+
+
+def test_programs_that_could_not_all_run_are_refused():
+    """Tiles asked for, smaller than those chosen, would need four programs on two multiprocessors."""
+    cell = sj.elman(3, 32, dtype=jnp.float32)
+    given = (
+        jax.eval_shape(cell.init, jax.random.key(0)),
+        jnp.zeros((32, 32), jnp.float32),
+        jnp.zeros((T, 32, 3), jnp.float32),
+    )
+    assert "1 × 2 × 1 programs (heads × shares of their units × tiles of 32" in str(
+        sj.explain(cell, *given, engine="pallas")
+    )
+    with layout.tuning((16, 4)), pytest.raises(UnsupportedError, match="tiles of 16 examples need 4 programs"):
+        one_layer(32, batch=32)
 
 
 def test_the_device_is_tried_first(monkeypatch):

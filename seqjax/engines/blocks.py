@@ -126,8 +126,8 @@ class Blocks:
     def _over_programs(self, name: str, a: jax.Array) -> Value:
         """What the programs that share the features found, each over its own, combined."""
         assert self.gather is not None
-        assert self.cuts.parts is not None
-        return [self._over_columns(name, b, p) for b, p in zip(self.gather(a), chunks_of(1, self.cuts.parts))]
+        assert self.cuts.shares is not None
+        return [self._over_columns(name, b, p) for b, p in zip(self.gather(a), chunks_of(1, self.cuts.shares))]
 
     def _moved_value(self, value: Value, pieces: Sequence[Piece], out: Var, column: np.ndarray) -> Value:
         starts = {p.start: a for a, p in zip(value, pieces)}

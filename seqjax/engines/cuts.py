@@ -72,7 +72,7 @@ class Cuts:
     """The pieces of every value of a tick.
 
     Attributes:
-      parts: among how many programs features are shared out; None where one program has them all.
+      shares: among how many programs features are shared out; None where one program has them all.
       pieces: of each value, or of a program's share of it.
     """
 
@@ -89,16 +89,16 @@ class Cuts:
                 self._link(before, 0, after, 0, self.sizes[before])
         while sum(self._carry(*link) for link in self._links):
             pass
-        self.parts: int | None = None
+        self.shares: int | None = None
         self.pieces: dict[Var, list[Piece]] = {}
 
-    def cut(self, parts: int | None = None) -> None:
+    def cut(self, shares: int | None = None) -> None:
         """Makes the pieces: those of one program out of so many that share the features.
 
         Raises:
           UnsupportedError: too many pieces, or features that cannot be shared out equally.
         """
-        self.parts = parts
+        self.shares = shares
         self.pieces = {v: self._pieces(v) for v in self.axes.roles}
 
     def stretches(self, v: Var) -> list[tuple[int, int]]:
@@ -158,10 +158,10 @@ class Cuts:
         return len(self._cuts[a]) + len(self._cuts[b]) > before
 
     def _pieces(self, v: Var) -> list[Piece]:
-        if self.parts is None:
+        if self.shares is None:
             pieces = [p for a, b in self.stretches(v) for p in powers_of_two(a, b)]
         else:
-            pieces = [share(a, b, self.parts) for a, b in self.stretches(v)]
+            pieces = [share(a, b, self.shares) for a, b in self.stretches(v)]
         if len(pieces) > MOST_PIECES:
             raise UnsupportedError(f"{v.aval.str_short()} would be cut into {len(pieces)} pieces")
         return pieces
@@ -170,10 +170,10 @@ class Cuts:
         """Each piece as a product reads it, counted from its first feature: the shares of all programs side by side."""
         found, at = [], 0
         for p in pieces:
-            if self.parts is None:
+            if self.shares is None:
                 found.append([p._replace(start=p.start - pieces[0].start)])
             else:
-                chunks = chunks_of(p.padded, self.parts) if p.shared_out else [Piece(0, 1, 1)]
+                chunks = chunks_of(p.padded, self.shares) if p.shared_out else [Piece(0, 1, 1)]
                 found.append([q._replace(start=at + q.start) for q in chunks])
                 at += sum(q.padded for q in chunks)
         return found
@@ -244,30 +244,30 @@ def powers_of_two(start: int, stop: int) -> Iterator[Piece]:
         start += width
 
 
-def share(start: int, stop: int, parts: int) -> Piece:
+def share(start: int, stop: int, shares: int) -> Piece:
     """One program's part of a stretch.
 
     >>> share(0, 96, 4), share(96, 97, 4)
     (Piece(start=0, width=24, padded=32), Piece(start=96, width=1, padded=1))
 
     Raises:
-      UnsupportedError: the parts would not be equal, or too wide.
+      UnsupportedError: the shares would not be equal, or too wide.
     """
     if stop - start == 1:
         return Piece(start, 1, 1)
-    width, rest = divmod(stop - start, parts)
+    width, rest = divmod(stop - start, shares)
     if rest or not 1 < width <= WIDEST:
-        raise UnsupportedError(f"{stop - start} features are not shared out among {parts} programs")
+        raise UnsupportedError(f"{stop - start} features are not shared out among {shares} programs")
     return Piece(start, width, max(NARROWEST, 1 << (width - 1).bit_length()))
 
 
-def chunks_of(columns: int, parts: int) -> list[Piece]:
+def chunks_of(columns: int, shares: int) -> list[Piece]:
     """The columns of all programs side by side, in powers of two.
 
     >>> [(p.start, p.width, p.padded) for p in chunks_of(32, 5)]
     [(0, 128, 128), (128, 32, 32)]
     """
-    return list(powers_of_two(0, columns * parts))
+    return list(powers_of_two(0, columns * shares))
 
 
 def contiguous(sources: np.ndarray) -> bool:

@@ -26,13 +26,12 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from seqjax.engines import jaxprs
+from seqjax.engines import jaxprs, layout
 from seqjax.engines.blocks import Blocks, Value
 from seqjax.engines.cuts import WIDEST, chunks_of
 from seqjax.engines.distribute import UnsupportedError
 from seqjax.engines.kernel import Carry, Kernel, spread
-from seqjax.engines.layout import RESIDENT, Plan
-from seqjax.engines.layout import tuning as tuned
+from seqjax.engines.layout import Plan
 
 PATIENCE = 2**22  # looks at the counter, of about a microsecond, before a program gives up
 SHARES = "shares"
@@ -44,40 +43,43 @@ multiprocessors = jax.make_user_context(None)
 class Grid(Kernel):
     """A laid-out tick, run over time by programs that share its units."""
 
-    def _parts(self) -> int:
-        """As many programs as can run together and leave each the least weights; of small tiles, if these stay."""
+    def _shares(self) -> int:
+        """So many that weights stay, with the smallest tiles that allow it; else that each reads as few as can be."""
         widths = {b - a for v in self.cuts.sizes for a, b in self.cuts.stretches(v) if b - a > 1}
         if not widths:
             raise UnsupportedError("there is no axis of units to share out")
         batch, heads = math.prod(self.axes.batch), self.axes.heads or 1
-        found: list[tuple[bool, int, int, int]] = []
+        found: list[tuple[int, int, int, int]] = []
         for rows in (16, 32, 64) if self.axes.batch else (1,):
-            for parts in _divisors(math.gcd(*widths)):
-                together = heads * parts * math.ceil(batch / rows) <= _programs()
-                if together and min(widths) > parts and max(widths) <= WIDEST * parts:
-                    self.cuts.cut(parts)
+            for shares in _divisors(math.gcd(*widths)):
+                together = heads * shares * math.ceil(batch / rows) <= _programs()
+                if together and min(widths) > shares and max(widths) <= WIDEST * shares:
+                    self.cuts.cut(shares)
                     size = self.weight_bytes()
-                    found.append((size > RESIDENT, rows, size, -parts))
+                    found.append((max(size, layout.RESIDENT), rows, size, -shares))
         if not found:
             raise UnsupportedError(
                 f"units in stretches of {sorted(widths)}, {heads} heads and a batch of {batch} are not shared out "
                 f"among {_programs()} multiprocessors"
             )
-        _, self._tile, _, parts = min(found)
-        return -parts
+        _, self._tile, _, shares = min(found)
+        return -shares
 
     @property
-    def shares(self) -> int:
-        """Among how many programs the units of a head are shared out."""
-        assert self.parts is not None
-        return self.parts
+    def among(self) -> int:
+        """How many programs share the units of a head."""
+        assert self.shares is not None
+        return self.shares
 
     def _plan(self) -> Plan:
         size, rows, warps = self.weight_bytes(), self._tile, 8
-        if tuned.value is not None:
-            rows, warps = tuned.value
+        if layout.tuning.value is not None:
+            rows, warps = layout.tuning.value
         tiles = math.ceil(math.prod(self.axes.batch) / rows)
-        return Plan(self.axes.heads or 1, self.parts, tiles, rows, size, size <= RESIDENT, warps)
+        plan = Plan(self.axes.heads or 1, self.among, tiles, rows, size, size <= layout.RESIDENT, warps)
+        if plan.programs * tiles > _programs():
+            raise UnsupportedError(f"tiles of {rows} examples need {plan.programs * tiles} programs at the same time")
+        return plan
 
     def _call(
         self, inputs: list, specs: list, shapes: list, out_specs: list, *, length: int, reverse: bool, interpret: bool
@@ -99,10 +101,10 @@ class Grid(Kernel):
         """The kernel itself. Interpreted, its programs run one after the other: only one that is alone gets through."""
         plan = self.plan
         sites = self._sites(inputs, specs)
-        if length * len(sites) * self.shares >= 2**31:
+        if length * len(sites) * self.among >= 2**31:
             raise ValueError(
                 f"unroll: expected at most 2³¹ arrivals at meetings with engine='pallas', got {length} ticks of "
-                f"{len(sites)} meetings of {self.shares} programs. Use engine='split', or unroll in pieces."
+                f"{len(sites)} meetings of {self.among} programs. Use engine='split', or unroll in pieces."
             )
         shared = [
             jax.ShapeDtypeStruct((2, plan.heads, plan.tiles * rows, columns), dtype) for rows, columns, dtype in sites
@@ -150,7 +152,7 @@ class Grid(Kernel):
         found = []
 
         def gather(a: jax.Array) -> Value:
-            chunks = chunks_of(a.shape[1], self.shares)
+            chunks = chunks_of(a.shape[1], self.among)
             found.append((a.shape[0], chunks[-1].start + chunks[-1].padded, a.dtype))
             return [jnp.zeros((a.shape[0], p.padded), a.dtype) for p in chunks]
 
@@ -168,7 +170,7 @@ class Grid(Kernel):
         """The same without a device: programs as one batch, which meet by `jax.lax.all_gather`."""
 
         def gather(a: jax.Array) -> Value:
-            chunks = chunks_of(a.shape[1], self.shares)
+            chunks = chunks_of(a.shape[1], self.among)
             whole = lax.all_gather(a, SHARES, axis=1, tiled=True)
             whole = jnp.pad(whole, [(0, 0), (0, chunks[-1].start + chunks[-1].padded - whole.shape[1])])
             return [whole[:, p.start : p.start + p.padded] for p in chunks]
@@ -189,7 +191,7 @@ class Grid(Kernel):
 
         results = [jnp.zeros(s.shape, s.dtype) for s in shapes]
         for tile, head in itertools.product(range(self.plan.tiles), range(self.plan.heads)):
-            programs = range(head * self.shares, (head + 1) * self.shares)
+            programs = range(head * self.among, (head + 1) * self.among)
             each = [jnp.stack([_block(a, spec, p, tile) for p in programs]) for a, spec in zip(inputs, specs)]
             found = jax.vmap(functools.partial(program, tile), axis_name=SHARES)(*each)
             for k, (blocks, spec) in enumerate(zip(found, out_specs)):

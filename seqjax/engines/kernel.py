@@ -80,10 +80,10 @@ class Kernel(Layout):
         for e in self.products:
             add(self._packed_weight(e, fixed), self._weight_spec(e))
         for v, value in [*((v, fixed[v]) for v in self.vectors), *zip(self.tick.state, state)]:
-            packed = pack(value, self.roles(v), self.cuts.pieces[v], rows, parts=self.parts_of(v))
+            packed = pack(value, self.roles(v), self.cuts.pieces[v], rows, shares=self.shares_of(v))
             add(packed, self._spec(v, self.cuts.padded(v)))
         for v, value in zip(self.tick.x, jax.vmap(self.tick.inputs)(list(xs)) if self.tick.x else []):
-            packed = pack(value, self.roles(v), self.cuts.pieces[v], rows, lead=1, parts=self.parts_of(v))
+            packed = pack(value, self.roles(v), self.cuts.pieces[v], rows, lead=1, shares=self.shares_of(v))
             add(packed, self._spec(v, self.cuts.padded(v), length))
         if any(jaxprs.varying_axes(jax.typeof(a)) for a in inputs):
             raise ValueError(
@@ -124,13 +124,13 @@ class Kernel(Layout):
             if total:
                 # One sum a program: over tiles, and over heads that have the value in common; shares have all of it.
                 array = array.reshape(array.shape[0], self.plan.heads, self.plan.shares or 1, -1)
-                array = array if self.parts_of(v) else array[:, :, :1]
+                array = array if self.shares_of(v) else array[:, :, :1]
                 apart = (self.batched(v), HEAD in roles)
                 array = array.sum([i for i in (0, 1) if not apart[i]], keepdims=True).astype(v.aval.dtype)
                 array = array.reshape(array.shape[0], -1, array.shape[-1])
             found.append(
                 unpack(
-                    array, v.aval.shape, v.aval.dtype, roles, self.pieces(v), 1 if time else 0, parts=self.parts_of(v)
+                    array, v.aval.shape, v.aval.dtype, roles, self.pieces(v), 1 if time else 0, shares=self.shares_of(v)
                 )
             )
         finish = self.tick.outputs
@@ -141,13 +141,15 @@ class Kernel(Layout):
         w, side = self.weight(e)
         contracted, batched = (part[side] for part in e.params["dimension_numbers"])
         free = [i for i in range(w.aval.ndim) if i not in contracted and i not in batched]
-        return pack_weight(fixed[w], (batched, contracted, free), self.own_weight(e), *self.sides(e), parts=self.parts)
+        return pack_weight(
+            fixed[w], (batched, contracted, free), self.own_weight(e), *self.sides(e), shares=self.shares
+        )
 
     def _weight_spec(self, e: Equation) -> pl.BlockSpec:
         above, beside = self.sides(e)
         rows = sum(p.padded for pieces in self.cuts.together(above) for p in pieces)
         columns = sum(p.padded for p in beside)
-        _, lane = self.lanes(self.own_weight(e), self.parts is not None)
+        _, lane = self.lanes(self.own_weight(e), self.shares is not None)
         shape = (None, len(self.cuts.groups(e)), rows, columns)
         return pl.BlockSpec(shape, lambda program, tile: (lane(program), 0, 0, 0))
 

@@ -81,7 +81,7 @@ class Layout:
       cuts: pieces of its values.
       products: its products with weights.
       vectors: invariants that are not weights.
-      parts: among how many programs features are shared out; None where one has them all.
+      shares: among how many programs features are shared out; None where one has them all.
       plan: programs, tiles, warps.
     """
 
@@ -113,8 +113,8 @@ class Layout:
                 raise UnsupportedError(f"{v.aval.str_short()} is the same for every tile of the batch")
         self.products = [e for e in self.tick.equations if e.primitive.name == "dot_general"]
         self.vectors = [v for v in self.tick.once if v not in self.axes.weights]
-        self.parts = self._parts()
-        self.cuts.cut(self.parts)
+        self.shares = self._shares()
+        self.cuts.cut(self.shares)
         self.plan = self._plan()
 
     def roles(self, v: Var) -> Roles:
@@ -135,8 +135,8 @@ class Layout:
         if not jaxprs.is_literal(v) and self.axes.roles[v] is not None:
             return self.cuts.pieces[v]
         size = math.prod(s for s, role in zip(v.aval.shape, self.roles(v)) if role == FEATURE)
-        if self.parts is not None:
-            return [share(0, size, self.parts)]
+        if self.shares is not None:
+            return [share(0, size, self.shares)]
         return [Piece(0, size, 1 if size == 1 else max(NARROWEST, pl.next_power_of_2(size)))]
 
     def lanes(self, heads: bool, shares: bool) -> tuple[int, Callable]:
@@ -153,13 +153,13 @@ class Layout:
 
     def lanes_of(self, v: Var) -> tuple[int, Callable]:
         """The same for a value."""
-        return self.lanes(HEAD in self.roles(v), self.parts_of(v) is not None)
+        return self.lanes(HEAD in self.roles(v), self.shares_of(v) is not None)
 
-    def parts_of(self, v: Var) -> int | None:
+    def shares_of(self, v: Var) -> int | None:
         """Among how many programs a value's features are shared out; None if all have the whole."""
-        return self.parts if any(p.shared_out for p in self.pieces(v)) else None
+        return self.shares if any(p.shared_out for p in self.pieces(v)) else None
 
-    def _parts(self) -> int | None:
+    def _shares(self) -> int | None:
         return None
 
     def _plan(self) -> Plan:

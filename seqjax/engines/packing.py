@@ -28,11 +28,11 @@ def pack(
     pieces: Sequence[Piece],
     rows: int,
     lead: int = 0,
-    parts: int | None = None,
+    shares: int | None = None,
 ) -> jax.Array:
     """``[T…, *axes]`` as ``[T…, batch or 1, heads or 1, padded features]``; ``lead`` axes of time stay in front.
 
-    The batch is filled up to a multiple of ``rows``. Bool travels as int8. ``parts`` share the features.
+    The batch is filled up to a multiple of ``rows``. Bool travels as int8. ``shares`` share the features.
     """
     roles = () if roles is None else roles
     if array.dtype == jnp.bool_:
@@ -43,9 +43,9 @@ def pack(
     batch = sum(role not in (HEAD, FEATURE) for role in roles)
     heads = sizes[batch] if HEAD in roles else 1
     array = array.reshape(*time, math.prod(sizes[:batch]), heads, -1)
-    if parts is not None:
-        array = jnp.moveaxis(shares(array, -1, pieces, parts), 0, -2)
-        array = array.reshape(*array.shape[:-3], heads * parts, -1)
+    if shares is not None:
+        array = jnp.moveaxis(split_up(array, -1, pieces, shares), 0, -2)
+        array = array.reshape(*array.shape[:-3], heads * shares, -1)
     elif any(p.width != p.padded for p in pieces):
         padded = [
             jnp.pad(
@@ -66,7 +66,7 @@ def unpack(
     roles: Roles,
     pieces: Sequence[Piece],
     lead: int = 0,
-    parts: int | None = None,
+    shares: int | None = None,
 ) -> jax.Array:
     """The inverse of `pack`: an array ``[T…, *shape]`` with axes as in the step."""
     places = order(roles)
@@ -74,8 +74,8 @@ def unpack(
     batch = sum(role not in (HEAD, FEATURE) for role in roles)
     if batch:
         array = lax.slice_in_dim(array, 0, math.prod(sizes[:batch]), axis=lead)
-    if parts is not None:
-        array = joined(array.reshape(*array.shape[:-2], -1, parts, array.shape[-1]), pieces)
+    if shares is not None:
+        array = joined(array.reshape(*array.shape[:-2], -1, shares, array.shape[-1]), pieces)
     elif any(p.width != p.padded for p in pieces):
         starts = [sum(p.padded for p in pieces[:i]) for i in range(len(pieces))]
         real = [lax.slice_in_dim(array, s, s + p.width, axis=-1) for s, p in zip(starts, pieces)]
@@ -92,9 +92,9 @@ def pack_weight(
     head: bool,
     rows: Sequence[Piece],
     columns: Sequence[Piece],
-    parts: int | None = None,
+    shares: int | None = None,
 ) -> jax.Array:
-    """A weight as ``[heads or 1, groups, padded rows, padded columns]``; ``parts`` that share features are like heads.
+    """A weight as ``[heads or 1, groups, padded rows, padded columns]``; ``shares`` that share features are like heads.
 
     Args:
       weight: as the step has it.
@@ -102,19 +102,19 @@ def pack_weight(
       head: whether the first of the group axes is heads that run apart.
       rows: pieces of the value it multiplies.
       columns: pieces of the result.
-      parts: among how many programs features are shared out. Each has all rows, and columns for its own features.
+      shares: among how many programs features are shared out. Each has all rows, and columns for its own features.
     """
     groups, depth, width = axes
     weight = weight.transpose(*groups, *depth, *width)
     sizes = [weight.shape[: len(groups)], weight.shape[len(groups) : len(groups) + len(depth)]]
     heads = sizes[0][0] if head else 1
     weight = weight.reshape(heads, math.prod(sizes[0]) // heads, math.prod(sizes[1]), -1)
-    if parts is not None:
+    if shares is not None:
         above = []
         for p in rows:
-            part = jnp.moveaxis(shares(weight, 2, [p], parts), 0, 2)
+            part = jnp.moveaxis(split_up(weight, 2, [p], shares), 0, 2)
             above.append(part.reshape(*part.shape[:2], -1, part.shape[-1]) if p.shared_out else part[:, :, 0])
-        weight = jnp.moveaxis(shares(jnp.concatenate(above, 2), 3, columns, parts), 0, 1)
+        weight = jnp.moveaxis(split_up(jnp.concatenate(above, 2), 3, columns, shares), 0, 1)
         return weight.reshape(-1, *weight.shape[2:])
     for axis, pieces in ((2, rows), (3, columns)):
         if any(p.width != p.padded for p in pieces):
@@ -128,23 +128,23 @@ def pack_weight(
     return weight
 
 
-def shares(array: jax.Array, axis: int, pieces: Sequence[Piece], parts: int) -> jax.Array:
+def split_up(array: jax.Array, axis: int, pieces: Sequence[Piece], shares: int) -> jax.Array:
     """An axis of features in padded shares, one for each program along a new first axis."""
     found = []
     for p in pieces:
-        size = parts * p.width if p.shared_out else 1
+        size = shares * p.width if p.shared_out else 1
         part = jnp.moveaxis(lax.slice_in_dim(array, p.start, p.start + size, axis=axis), axis, -1)
         if p.shared_out:
-            part = part.reshape(*part.shape[:-1], parts, p.width)
+            part = part.reshape(*part.shape[:-1], shares, p.width)
             part = jnp.pad(part, [(0, 0)] * (part.ndim - 1) + [(0, p.padded - p.width)])
         else:
-            part = jnp.broadcast_to(part[..., None, :], (*part.shape[:-1], parts, 1))
+            part = jnp.broadcast_to(part[..., None, :], (*part.shape[:-1], shares, 1))
         found.append(jnp.moveaxis(part, (-2, -1), (0, axis % array.ndim + 1)))
     return jnp.concatenate(found, axis % array.ndim + 1)
 
 
 def joined(array: jax.Array, pieces: Sequence[Piece]) -> jax.Array:
-    """The inverse of `shares`, of ``[..., parts, columns]``: of what is everybody's, the first program's."""
+    """The inverse of `split_up`, of ``[..., shares, columns]``: of what is everybody's, the first program's."""
     found, at = [], 0
     for p in pieces:
         part = lax.slice_in_dim(array, at, at + p.width, axis=-1)
