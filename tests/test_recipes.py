@@ -436,6 +436,16 @@ def test_diverging_is_said(folder, capsys):
     assert "charlm: expected finite numbers in training, got others up to step" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_no_more_devices_than_cores_it_may_use():
+    code = (
+        "import os, jax; from seqjax.recipes import devices; "
+        "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); devices.make(); print(jax.device_count())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+
+
 def test_missing_libraries_are_named(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tyro", None)
     assert "Install them by: python -m pip install 'seqjax[recipes]'" in refused(capsys, ["charlm"])
