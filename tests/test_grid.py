@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend import core
 from lowering import for_cuda, lowers
 from steps import STEPS
 from test_pallas import (
@@ -177,6 +178,24 @@ def test_who_waits_in_vain_says_so(ticks, monkeypatch):
     assert np.isnan(last[:3, 0]).all()
     if ticks > 1:
         assert np.isnan(last[:3]).all()
+
+
+@lowers
+def test_a_batch_of_kernels_is_one_after_the_other():
+    """A kernel for each of five weights keeps to two programs: side by side, ten would wait for each other."""
+    cell = sj.elman(3, 32, dtype=jnp.float32)
+    params = jax.vmap(jax.jit(cell.init))(jax.random.split(jax.random.key(0), 5))
+    xs = jnp.zeros((T, 4, 3), jnp.float32)
+    run = lambda p: sj.unroll(cell, p, cell.initial_state(p, (4,)), xs, engine="pallas")[1].sum()
+    with pallas.target("cuda"):
+        jaxpr = jax.make_jaxpr(jax.vmap(jax.grad(run)))(params)
+    assert grids(jaxpr.jaxpr) == {(2, 1)}
+
+
+def grids(jaxpr):
+    """Of all kernels in a jaxpr."""
+    found = {e.params["grid_mapping"].grid for e in jaxpr.eqns if e.primitive.name == "pallas_call"}
+    return found.union(*(grids(inner) for e in jaxpr.eqns for inner in core.jaxprs_in_params(e.params)))
 
 
 @lowers

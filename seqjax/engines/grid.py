@@ -85,7 +85,13 @@ class Grid(Kernel):
         self, inputs: list, specs: list, shapes: list, out_specs: list, *, length: int, reverse: bool, interpret: bool
     ) -> Sequence[jax.Array]:
         run = self._side_by_side if interpret else self.call
-        return run(inputs, specs, shapes, out_specs, length=length, reverse=reverse)
+
+        # A batch of kernels is one after the other: side by side they would be more programs than can run together.
+        @jax.custom_batching.sequential_vmap
+        def one(*inputs: jax.Array) -> list[jax.Array]:
+            return list(run(list(inputs), specs, shapes, out_specs, length=length, reverse=reverse))
+
+        return one(*inputs)
 
     def call(
         self,
