@@ -30,7 +30,7 @@ from seqjax.engines import jaxprs, layout
 from seqjax.engines.blocks import Blocks, Value
 from seqjax.engines.cuts import WIDEST, chunks_of
 from seqjax.engines.distribute import UnsupportedError
-from seqjax.engines.kernel import Carry, Kernel, spread
+from seqjax.engines.kernel import Carry, Kernel
 from seqjax.engines.layout import Plan
 
 PATIENCE = 2**22  # looks at the counter, of about a microsecond, before a program gives up
@@ -207,9 +207,7 @@ class Grid(Kernel):
 
     def _row(self, v: jaxprs.Var, value: Value) -> jax.Array:
         """A value's pieces side by side, as they are written."""
-        pieces = self.pieces(v)
-        value = value * len(pieces) if len(value) == 1 else value
-        return jnp.concatenate([spread(a, p, self._rows(v)) for a, p in zip(value, pieces)], 1)
+        return jnp.concatenate(self._spread(v, value, self.pieces(v)), 1)
 
 
 class Meeting:
