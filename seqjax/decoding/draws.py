@@ -21,8 +21,9 @@ def ticks(batch: tuple[int, ...], size: int, length: int) -> int:
 
 
 def noise(key: Array, shape: tuple[int, ...], size: int, dtype: jnp.dtype) -> Array:
-    """Gumbel noise for draws among ``size`` symbols: ``[*shape, size]``, or about 2 √size where they are many."""
-    return jax.random.gumbel(key, (*shape, _numbers(size)), dtype)
+    """Exponential noise for draws among ``size`` symbols: ``[*shape, size]``, or about 2 √size where they are many."""
+    uniform = jax.random.uniform(key, (*shape, _numbers(size)), dtype, minval=jnp.finfo(dtype).tiny)
+    return -jnp.log(uniform)  # never 0, which would make a forbidden symbol 0 / 0
 
 
 def choose(log_probs: Array, noise: Array | None, temperature: Array, top_k: int | None, top_p: Array | None) -> Array:
@@ -40,7 +41,7 @@ def choose(log_probs: Array, noise: Array | None, temperature: Array, top_k: int
     """
     if noise is None:
         return highest(log_probs)
-    log_probs = log_probs / jnp.asarray(temperature, log_probs.dtype)
+    log_probs = (log_probs - log_probs.max(-1, keepdims=True)) / jnp.asarray(temperature, log_probs.dtype)
     if top_k is None and top_p is None:
         return draw(log_probs, noise)
     ranked, symbols = largest(log_probs, top_k or log_probs.shape[-1])
@@ -52,24 +53,26 @@ def choose(log_probs: Array, noise: Array | None, temperature: Array, top_k: int
 
 
 def draw(log_probs: Array, noise: Array) -> Array:
-    """A place ``[*B]`` in ``log_probs [*B, n]``, drawn with probability ∝ exp(log_probs).
+    """A place ``[*B]`` in ``log_probs [*B, n]``, the largest of them 0, drawn with probability p ∝ exp(log_probs).
 
-        few     w = argmax_w log p(w) + G_w                       G_w independent Gumbel(0, 1)
-        many    g = argmax_g log Σ_{w ∈ g} p(w) + G_g             first of √n groups of neighbours,
-                w = argmax_{w ∈ g} log p(w) + G_w                 then of the √n symbols in it
+        few     w = argmax_w p(w) / E_w                   E independent, exponential with mean 1
+        many    g = argmax_g Σ_{w ∈ g} p(w) / E_g         first of √n groups of neighbours,
+                w = argmax_{w ∈ g} p(w) / E_w             then of the √n symbols in it
 
-    Both follow p exactly, since p(w) = p(g) p(w | g); the second needs 2 √n random numbers instead of n, which
-    for a vocabulary of words is most of the cost of a tick.
+    A race: the time E_w / p(w) at which w arrives is exponential with rate p(w), so w comes first with probability
+    p(w). Both ways follow p exactly, since p(w) = p(g) p(w | g); the second needs 2 √n random numbers instead of n,
+    which for a vocabulary of words is most of the cost of a tick.
     """
     size = log_probs.shape[-1]
+    probs = jnp.exp(log_probs)
     if size <= FEW:
-        return highest(log_probs + noise)
+        return highest(probs / noise)
     groups, width = _split(size)
-    padding = [(0, 0)] * (log_probs.ndim - 1) + [(0, groups * width - size)]
-    grouped = jnp.pad(log_probs, padding, constant_values=-jnp.inf).reshape(*log_probs.shape[:-1], groups, width)
-    group = highest(jax.nn.logsumexp(grouped, -1) + noise[..., :groups])
+    padding = [(0, 0)] * (probs.ndim - 1) + [(0, groups * width - size)]
+    grouped = jnp.pad(probs, padding).reshape(*probs.shape[:-1], groups, width)
+    group = highest(grouped.sum(-1) / noise[..., :groups])
     within = jnp.take_along_axis(grouped, group[..., None, None], -2)[..., 0, :]
-    return group * width + highest(within + noise[..., groups:])
+    return group * width + highest(within / noise[..., groups:])
 
 
 def _split(size: int) -> tuple[int, int]:
