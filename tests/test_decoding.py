@@ -1,6 +1,4 @@
-"""Decoding against Python loops, enumeration of all sequences, and the model's own distribution."""
-
-import itertools
+"""Sampling against Python loops and the model's own distribution."""
 
 import chex
 import jax
@@ -9,74 +7,25 @@ import numpy as np
 import pytest
 import scipy.stats
 from laws import no_compiles
+from small_language import (
+    BIG,
+    BIG_PARAMS,
+    EOS,
+    FIRST,
+    LAYER,
+    PARAMS,
+    TABLE,
+    V,
+    greedy_loop,
+    in_language,
+    log_softmax,
+    narrowed,
+    rows,
+    score,
+    states,
+)
 
 import seqjax as sj
-from seqjax.decoding import draws
-from seqjax.decoding.ranking import highest, largest
-
-V, H, EOS = 6, 5, 1
-
-
-def make(vocabulary_size=V, seed=0, scale=3.0):
-    """A small recurrent model with decided opinions, as a layer, and its parameters."""
-    layer = sj.serial(sj.embedding(vocabulary_size, 4), sj.recurrent(sj.elman(4, H)), sj.dense(H, vocabulary_size))
-    params = layer.init(jax.random.key(seed))
-    return layer, jax.tree.map(lambda p: scale * p, params)
-
-
-LAYER, PARAMS = make()
-
-
-def log_softmax(x):
-    x = np.asarray(x)
-    return x - x.max(-1, keepdims=True) - np.log(np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True))
-
-
-@jax.jit
-def _step(state, symbol):
-    state, ys = LAYER.apply(PARAMS, state, symbol[None])
-    return state, ys[0]
-
-
-def step(state, symbol):
-    """One example, one tick: the new state and the log-probabilities."""
-    state, y = _step(state, jnp.asarray(symbol))
-    return state, log_softmax(y)
-
-
-@jax.jit
-def _chunk(inputs):
-    return LAYER.apply(PARAMS, LAYER.initial_state(PARAMS), inputs)[1]
-
-
-def score(first, symbols):
-    """Σ log p of a sequence by the model in one chunk."""
-    inputs = np.zeros(20, int)
-    inputs[: len(symbols)] = [first, *symbols[:-1]]
-    return log_softmax(_chunk(inputs))[np.arange(len(symbols)), list(symbols)].sum()
-
-
-def greedy_loop(first, length, eos=None, allowed=lambda symbols: range(V), prefix=()):
-    symbols, state, last = [], LAYER.initial_state(PARAMS), first
-    for t in range(length):
-        state, log_probs = step(state, last)
-        last = prefix[t] if t < len(prefix) else max(allowed(symbols), key=lambda w: log_probs[w])
-        symbols.append(last)
-        if last == eos:
-            break
-    return symbols
-
-
-FIRST = jnp.array([0, 2, 3, 5], jnp.int32)
-
-
-def states(batch=(4,)):
-    return LAYER.initial_state(PARAMS, batch)
-
-
-def rows(decoded):
-    symbols = np.asarray(decoded.symbols)
-    return [symbols[:n, b].tolist() for b, n in enumerate(decoded.lengths.tolist())]
 
 
 @pytest.mark.parametrize("eos", [None, EOS])
@@ -139,25 +88,6 @@ def test_a_masked_sequence_stays_empty(search):
         assert all(np.isnan(leaf[1]).all() for leaf in jax.tree.leaves(got.state))
 
 
-def narrowed(log_probs, temperature=1.0, top_k=V, top_p=1.0, forbidden=()):
-    """The distribution that sampling should follow, by its definition."""
-    p = np.exp(log_probs)
-    p[list(forbidden)] = 0
-    p = p ** (1 / temperature)
-    order = np.argsort(-p)
-    p[order[top_k:]] = 0
-    p /= p.sum()
-    keep, total = [], 0.0
-    for w in order:
-        if total >= top_p:
-            break
-        keep.append(w)
-        total += p[w]
-    q = np.zeros_like(p)
-    q[keep] = p[keep]
-    return q / q.sum()
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -196,47 +126,6 @@ def test_samples_follow_the_distribution(options):
     np.testing.assert_allclose(
         decoded.log_probs[:5], [log_probs(3)[a] + log_probs(3, a)[b] for a, b in pairs], rtol=1e-10
     )
-
-
-def constant(params, symbols):
-    """The same logits after every symbol."""
-    return jnp.broadcast_to(params, (*symbols.shape, *params.shape))
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"temperature": 1.7, "forbidden": (0, 1, 2, 3, 4, 5, 24, 600)}, {"top_p": 0.8}, {"top_k": 550, "top_p": 0.95}],
-    ids=["plain", "forbidden", "top_p", "top_k"],
-)
-def test_samples_among_many_symbols_follow_the_distribution(options):
-    """More symbols than are drawn in one step, and no square number of them, so that groups are unequal."""
-    n, size = 20_000, 601
-    logits = 1.5 * jax.random.normal(jax.random.key(0), (size,))
-    model = sj.pointwise(constant)
-    drawn = sj.sample(model, logits, (), jnp.zeros(n, int), length=1, key=jax.random.key(1), **options)
-    expected = n * narrowed(log_softmax(logits), **({"top_k": size} | options))
-    counts = np.bincount(drawn.symbols[0], minlength=size)
-    assert len(counts) == size
-    assert not counts[expected == 0].any()
-    often = expected >= 5
-    assert often.sum() > 100
-    few = (expected > 0) & ~often
-    observed, wanted = np.append(counts[often], counts[few].sum()), np.append(expected[often], expected[few].sum())
-    kept = wanted > 0
-    assert scipy.stats.chisquare(observed[kept], wanted[kept]).pvalue > 1e-3
-
-
-@pytest.mark.parametrize("size", [4, 600])
-def test_draws_of_different_ticks_are_independent(size):
-    """Noise is drawn for many ticks at once: no draw may come again, at any distance."""
-    model, length = sj.pointwise(constant), 150
-    state, first = (), jnp.zeros(300, int)
-    drawn = sj.sample(model, jnp.zeros(size), state, first, length=length, key=jax.random.key(2))
-    halves = np.asarray(drawn.symbols) % 2
-    for distance in (1, 2, 63, 64, 65, 128):
-        a, b = halves[:-distance].ravel(), halves[distance:].ravel()
-        table = np.bincount(2 * a + b, minlength=4).reshape(2, 2)
-        assert scipy.stats.chi2_contingency(table, correction=False).pvalue > 1e-4
 
 
 def test_top_k_is_exact_among_equals():
@@ -290,21 +179,6 @@ def test_no_ngram_comes_twice(n):
     assert rows(sj.sample(LAYER, PARAMS, states(), FIRST, length=length)) != expected
 
 
-# a b a b … then <eos> after b only; symbols 2 = a, 3 = b.
-TABLE = np.full((3, V), -1)
-TABLE[0, 2], TABLE[1, 3], TABLE[2, 2], TABLE[2, EOS] = 1, 2, 1, 0
-
-
-def in_language(symbols):
-    """Legal beginnings of (ab)+ <eos>."""
-    text = "".join({2: "a", 3: "b", EOS: "."}.get(w, "?") for w in symbols)
-    return (
-        "?" not in text
-        and ("ab" * len(text) + "...").startswith(text.rstrip("."))
-        and ("." not in text or (text.endswith("b.") and text.count(".") == 1))
-    )
-
-
 def test_state_machine():
     rule = sj.state_machine(TABLE)
 
@@ -329,155 +203,6 @@ def test_where_nothing_is_allowed_a_sequence_ends():
     found = sj.beam_search(LAYER, PARAMS, states(), FIRST, length=4, width=2, rules=[sj.state_machine(table)])
     assert np.isneginf(found.scores).all()
     assert not found.lengths.any()
-
-
-BIG, BIG_PARAMS = make(30, seed=5, scale=2.0)
-SYMBOLS = (EOS, 2, 3, 5)
-OTHERS = tuple(w for w in range(30) if w not in SYMBOLS)
-
-
-def all_sequences(length):
-    """Every sequence that ends in <eos>, and every unfinished one of full length."""
-    body = [w for w in SYMBOLS if w != EOS]
-    ended = [(*b, EOS) for n in range(length) for b in itertools.product(body, repeat=n)]
-    return ended + list(itertools.product(body, repeat=length))
-
-
-def big_scores(first, sequences):
-    """Σ log p of many sequences, by the model in one chunk."""
-    length = max(map(len, sequences))
-    padded = np.array([(*s, *[0] * (length - len(s))) for s in sequences]).T
-    inputs = np.concatenate([np.full((1, len(sequences)), first), padded[:-1]])
-    _, ys = BIG.apply(BIG_PARAMS, BIG.initial_state(BIG_PARAMS, (len(sequences),)), jnp.asarray(inputs))
-    log_probs = np.take_along_axis(log_softmax(ys), padded[..., None], -1)[..., 0]
-    return (log_probs * (np.arange(length)[:, None] < [len(s) for s in sequences])).sum(0)
-
-
-@pytest.mark.parametrize("k", [1, 3, 8])
-@pytest.mark.parametrize("n", [5000, 64 * 100])
-def test_the_largest_are_those_of_top_k(n, k):
-    """Order and places, with ties, forbidden symbols and fewer allowed than wanted."""
-    rng = np.random.default_rng(0)
-    rows = [rng.normal(size=n), rng.integers(0, 4, n).astype(float), np.full(n, -np.inf), np.full(n, -np.inf)]
-    rows[3][[n - 1, 70]] = 1.0
-    x = jnp.array(np.stack(rows).reshape(2, 2, n))
-    values, places = jax.jit(largest, static_argnums=1)(x, k)
-    expected = jax.lax.top_k(x, k)
-    np.testing.assert_array_equal(values, expected[0])
-    np.testing.assert_array_equal(places, expected[1])
-
-
-def test_the_highest_is_that_of_argmax():
-    """Of equals the first; where everything is forbidden, a place that exists."""
-    rng = np.random.default_rng(0)
-    x = np.stack([rng.normal(size=70), rng.integers(0, 4, 70).astype(float), np.full(70, -np.inf)])
-    np.testing.assert_array_equal(jax.jit(highest)(x), x.argmax(-1))
-    assert 0 <= highest(jnp.full(5, jnp.nan)) < 5
-
-
-def brute_force(first, length, alpha, legal):
-    sequences = [s for s in all_sequences(length) if legal(s)]
-    log_probs = big_scores(first, sequences)
-    scores = log_probs / ((5 + np.array([len(s) for s in sequences])) / 6) ** alpha
-    return sorted(zip(scores, log_probs, sequences), reverse=True)
-
-
-BIG_TABLE = np.full((3, 30), -1)
-BIG_TABLE[:, :V] = TABLE
-CASES = {
-    "plain": (4, {"forbidden": OTHERS}, lambda s: True),
-    "penalty": (4, {"forbidden": OTHERS, "length_penalty": 0.9}, lambda s: True),
-    "heavy_penalty": (4, {"forbidden": OTHERS, "length_penalty": 3.0}, lambda s: True),
-    "prefix": (4, {"forbidden": OTHERS, "prefix": jnp.array([5, 2])}, lambda s: s[:2] == (5, 2)),
-    "machine": (6, {"rules": [sj.state_machine(BIG_TABLE)]}, in_language),
-    "no_repeat": (3, {"forbidden": OTHERS, "no_repeat_ngram": 1}, lambda s: len({3, *s}) == len(s) + 1),
-}
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_beam_search_equals_brute_force(case):
-    """Wide enough to hold all beginnings, the beam finds the K best of all sequences, in order."""
-    length, options, legal = CASES[case]
-    expected = brute_force(3, length, options.get("length_penalty", 0.0), legal)[:30]
-    state = BIG.initial_state(BIG_PARAMS)
-    found = sj.beam_search(BIG, BIG_PARAMS, state, 3, length=length, width=30, eos=EOS, **options)
-    found = jax.tree.map(np.asarray, found)
-    n = len(expected)
-    lengths = found.lengths.tolist()
-    assert [tuple(found.symbols[k, : lengths[k]].tolist()) for k in range(n)] == [s for *_, s in expected]
-    np.testing.assert_allclose(found.scores[:n], [score for score, *_ in expected], rtol=1e-10)
-    np.testing.assert_allclose(found.log_probs[:n], [log_prob for _, log_prob, _ in expected], rtol=1e-10)
-    assert np.isneginf(found.scores[n:]).all()
-    for k in range(n):
-        assert (found.symbols[k, lengths[k] :] == EOS).all()
-
-
-def reference_beam(first, length, width, eos, alpha):
-    """The same search with lists and one example."""
-
-    def total(log_prob, n):
-        return log_prob / ((5 + n) / 6) ** alpha
-
-    alive = [(0.0, (), LAYER.initial_state(PARAMS), first)]
-    finished = []
-    for t in range(length):
-        grown = []
-        for log_prob, symbols, state, last in alive:
-            state, log_probs = step(state, last)
-            for w in range(V):
-                item = (log_prob + log_probs[w], (*symbols, w), state, w)
-                if w == eos:
-                    finished.append((total(item[0], t + 1), item[1]))
-                else:
-                    grown.append(item)
-        alive = sorted(grown, key=lambda item: -item[0])[:width]
-        finished = sorted(finished, reverse=True)[:width]
-    return sorted([*finished, *((total(a[0], length), a[1]) for a in alive)], reverse=True)[:width]
-
-
-@pytest.mark.parametrize(("width", "alpha"), [(1, 0.0), (2, 0.0), (3, 0.7)])
-def test_narrow_beams_equal_a_search_with_lists(width, alpha):
-    found = sj.beam_search(LAYER, PARAMS, states(), FIRST, length=8, width=width, eos=EOS, length_penalty=alpha)
-    found = jax.tree.map(np.asarray, found)
-    for b, f in enumerate(FIRST):
-        expected = reference_beam(int(f), 8, width, EOS, alpha)
-        got = [tuple(found.symbols[k, : found.lengths[k, b], b].tolist()) for k in range(width)]
-        assert got == [symbols for _, symbols in expected]
-        np.testing.assert_allclose(found.scores[:, b], [total for total, _ in expected], rtol=1e-10)
-
-
-def test_a_beam_of_one_is_greedy():
-    found = sj.beam_search(LAYER, PARAMS, states(), FIRST, length=9, width=1)
-    decoded = sj.sample(LAYER, PARAMS, states(), FIRST, length=9)
-    np.testing.assert_array_equal(found.symbols[0], decoded.symbols)
-    np.testing.assert_allclose(found.log_probs[0], decoded.log_probs, rtol=1e-12)
-
-
-def test_any_state_is_reordered():
-    """A state with keys, two batch axes, a context in the parameters: each row as if it were alone."""
-    cell = sj.stack(sj.zoneout(sj.gru(4, H), 0.4), sj.lstm(H, V))
-
-    def read(params, state, x):
-        table, context, inner = params
-        state, h = cell.step(inner, state, table[x])
-        return state, 4 * h + context
-
-    model = sj.Cell(
-        init=lambda key: (jax.random.normal(key, (V, 4)), jnp.zeros(()), cell.init(key)),
-        initial_state=lambda p, batch=(), *, key=None: cell.initial_state(p[2], batch, key=key),
-        step=read,
-    )
-    table, _, inner = model.init(jax.random.key(1))
-    context = jax.random.normal(jax.random.key(2), (2, 3, V))
-    state = model.initial_state((table, context, inner), (2, 3), key=jax.random.key(3))
-    first = jnp.arange(6).reshape(2, 3)
-    options = {"length": 5, "width": 3, "eos": EOS}
-    found = sj.beam_search(model, (table, context, inner), state, first, **options)
-    for i, j in itertools.product(range(2), range(3)):
-        row = jax.tree.map(lambda s, i=i, j=j: s[i, j], state)
-        alone = sj.beam_search(model, (table, context[i, j], inner), row, first[i, j], **options)
-        np.testing.assert_array_equal(found.symbols[:, :, i, j], alone.symbols)
-        np.testing.assert_allclose(found.scores[:, i, j], alone.scores, rtol=1e-10)
 
 
 def test_ensembles():
@@ -543,15 +268,6 @@ def test_memory_does_not_grow_with_length():
         return analysis.temp_size_in_bytes
 
     assert scratch(10_000) == scratch(100)
-
-
-def test_noise_is_drawn_at_once_for_as_many_ticks_as_fit():
-    """At most 64 ticks, at most a mebibyte of float32, at least one tick, at most what is written."""
-    assert draws.ticks((2, 3), 65, 1000) == 64
-    assert draws.ticks((), 65, 5) == 5
-    assert draws.ticks((4096,), 60, 1000) == 1
-    assert draws.ticks((32,), 10_000, 1000) == 2**18 // (32 * 200)
-    assert draws.ticks((0,), 65, 1000) == 64
 
 
 def test_a_layer_ends_early():
