@@ -5,10 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from small_language import (
-    log_softmax,
-    narrowed,
-)
+from small_language import log_softmax, narrowed
 
 import seqjax as sj
 from seqjax.decoding import draws

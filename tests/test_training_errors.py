@@ -1,0 +1,120 @@
+"""What training says of bad input."""
+
+import jax.numpy as jnp
+import optax
+import pytest
+from small_training import BATCH, MASK, MODEL, OBJECTIVE, PARAMS, start
+
+import seqjax as sj
+
+
+def step_of(**options):
+    return sj.train_step(OBJECTIVE, optax.sgd(1.0), **options)
+
+
+ERRORS = {
+    "objective_cell": (
+        lambda: sj.objective(sj.lstm(2, 2), sj.cross_entropy),
+        TypeError,
+        "objective: expected a Layer, got Cell",
+    ),
+    "objective_loss": (
+        lambda: sj.objective(MODEL, lambda ys, targets, mask: ys.sum())(PARAMS, start(), BATCH),
+        TypeError,
+        "objective: expected a Tally, got .*Return Tally",
+    ),
+    "chunk_size": (
+        lambda: sj.over_chunks(MODEL, sj.cross_entropy, 0),
+        ValueError,
+        "over_chunks: expected size to be a whole",
+    ),
+    "chunk_layer": (
+        lambda: sj.over_chunks(sj.lstm(2, 2), sj.cross_entropy, 2),
+        TypeError,
+        "over_chunks: expected a Layer, got Cell",
+    ),
+    "chunk_lengths": (
+        lambda: sj.over_chunks(MODEL, sj.cross_entropy, 2)(PARAMS, start(), BATCH._replace(targets=BATCH.targets[1:])),
+        ValueError,
+        r"over_chunks: expected leaves with one number of ticks.* got .xs 7, .targets 6. Put time first",
+    ),
+    "chunk_state": (
+        lambda: sj.over_chunks(
+            sj.dense(2, 2)._replace(apply=lambda p, s, xs, **_: (jnp.zeros(2), xs)), sj.mean_squared_error, 2
+        )((), (), sj.Batch(jnp.zeros((4, 2)), jnp.zeros((4, 2)))),
+        TypeError,
+        "over_chunks: expected step to return a state of structure",
+    ),
+    "truncated_k1": (
+        lambda: sj.truncated(MODEL, sj.cross_entropy, 0),
+        ValueError,
+        "truncated: expected k1 to be a whole number",
+    ),
+    "truncated_k2": (
+        lambda: sj.truncated(MODEL, sj.cross_entropy, 1, -1),
+        ValueError,
+        "truncated: expected k2 to be a whole number",
+    ),
+    "truncated_layer": (
+        lambda: sj.truncated(sj.lstm(2, 2), sj.cross_entropy, 1),
+        TypeError,
+        "truncated: expected a Layer",
+    ),
+    "truncated_window": (
+        lambda: sj.truncated(MODEL, sj.cross_entropy, 2, 3)(PARAMS, start(), BATCH),
+        ValueError,
+        "truncated: expected a window of 3 ticks for k1=2 and k2=3, got 7. Cut the batch with windows",
+    ),
+    "windows_k1": (
+        lambda: next(sj.windows(BATCH, 1.5)),
+        ValueError,
+        "windows: expected k1 to be a whole number",
+    ),
+    "windows_lengths": (
+        lambda: next(sj.windows(BATCH._replace(mask=MASK[1:]), 2)),
+        ValueError,
+        "windows: expected leaves with one",
+    ),
+    "divide_by": (
+        lambda: step_of(divide_by="ticks"),
+        ValueError,
+        "train_step: expected divide_by 'count' or a number above 0, got 'ticks'",
+    ),
+    "divide_by_zero": (
+        lambda: step_of(divide_by=0),
+        ValueError,
+        "train_step: expected divide_by 'count' or a number above 0, got 0",
+    ),
+    "clip_state": (
+        lambda: step_of(clip=optax.ema(0.9))(sj.train_state(PARAMS, optax.sgd(1.0)), start(), BATCH),
+        ValueError,
+        "train_step: expected a clip without state, got one that keeps EmaState. Chain it",
+    ),
+    "threshold": (
+        lambda: sj.clip_by_global_norm(0),
+        ValueError,
+        "clip_by_global_norm: expected a threshold above 0, got 0",
+    ),
+    "devices_many": (
+        lambda: step_of(devices=100),
+        ValueError,
+        "train_step: expected at most 2 devices, got devices=100. On a CPU",
+    ),
+    "devices_none": (
+        lambda: step_of(devices=0),
+        ValueError,
+        "train_step: expected devices to be a whole number of at least 1",
+    ),
+    "devices_odd": (
+        lambda: step_of(devices=2)(sj.train_state(PARAMS, optax.sgd(1.0)), start(), BATCH),
+        ValueError,
+        r"train_step: expected a first batch axis that 2 devices can share equally, got shape \(3, 4\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_bad_input_is_told(name):
+    call, kind, text = ERRORS[name]
+    with pytest.raises(kind, match=text):
+        call()
