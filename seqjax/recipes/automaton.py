@@ -21,7 +21,15 @@ import optax
 import seqjax as sj
 from seqjax import automata
 from seqjax.recipes import automaton_figure
-from seqjax.recipes.options import BadInput, Folder, bad_input, check_positive, check_seed, check_sizes
+from seqjax.recipes.options import (
+    BadInput,
+    FolderOrNone,
+    TextOrNone,
+    bad_input,
+    check_positive,
+    check_seed,
+    check_sizes,
+)
 from seqjax.recipes.run import Run
 
 LONGEST, LONG = 12, 1000  # letters of the strings that are all tried, and of random ones
@@ -34,7 +42,7 @@ class Options:
 
     pattern: str = "(a|b)*abb"
     """A regular expression."""
-    alphabet: str | None = None
+    alphabet: TextOrNone = None
     """The letters; those in the pattern if not given."""
     hidden_size: int = 6
     """Units of the gated network that learns the language."""
@@ -46,7 +54,7 @@ class Options:
     """Of Adam."""
     seed: int = 0
     """Another seed, other weights and strings."""
-    run_dir: Folder | None = None
+    run_dir: FolderOrNone = None
     """New folder for the run's files; runs/RECIPE-DATE-TIME if not given."""
 
     def check(self, who: str) -> None:

@@ -28,7 +28,7 @@ from seqjax.colours import COLOURS
 from seqjax.models import Conditional, captioner, conditional_objective
 from seqjax.recipes import learning
 from seqjax.recipes.cells import CELLS, CellName
-from seqjax.recipes.options import BadInput, Folder, bad_input, check_not_negative, check_sizes
+from seqjax.recipes.options import BadInput, FolderOrNone, bad_input, check_not_negative, check_sizes
 from seqjax.recipes.pairs import answerer, some, written_from
 from seqjax.recipes.run import Run
 from seqjax.tasks.digits import NAMES
@@ -40,7 +40,7 @@ HELD_BACK, SHOWN = 1000, 8
 class Options(learning.LearningOptions):
     """Trains a network to caption strips of digits, and draws strips with its captions."""
 
-    data: Folder | None = None
+    data: FolderOrNone = None
     """Folder of the MNIST digits (train-images-idx3-ubyte and train-labels-idx1-ubyte, .gz or not); a font if none."""
     shortest: int = 3
     """Digits on a strip, at least."""

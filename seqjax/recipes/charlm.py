@@ -24,7 +24,15 @@ import seqjax as sj
 from seqjax.base import PyTree
 from seqjax.recipes import devices, learning, watch
 from seqjax.recipes.learning import LearningOptions
-from seqjax.recipes.options import BadInput, File, bad_input, check_not_negative, check_rates, check_sizes
+from seqjax.recipes.options import (
+    BadInput,
+    FileOrNone,
+    TextOrNone,
+    bad_input,
+    check_not_negative,
+    check_rates,
+    check_sizes,
+)
 from seqjax.recipes.run import Run
 from seqjax.recipes.text import log_loss, ngram_nats, scorer, standard_library, write
 from seqjax.tasks.batches import streams
@@ -38,7 +46,7 @@ CELLS: dict[str, Callable[..., sj.Cell]] = {"lstm": sj.lstm, "gru": sj.gru}
 class Options(LearningOptions):
     """Trains a character language model, writes text with it, and keeps it in a run folder."""
 
-    text: File | None = None
+    text: FileOrNone = None
     """Any UTF-8 text; Python's own standard library if not given."""
     steps: int = 1000
     cell: Literal["lstm", "gru"] = "lstm"
@@ -56,7 +64,7 @@ class Options(LearningOptions):
     window: int = 128
     """Characters from update to update, through which gradients flow."""
     learning_rate: float = 4e-3
-    prompt: str | None = None
+    prompt: TextOrNone = None
     """What the text written at the end begins with; a line break if not given."""
     length: int = 500
     """Characters to write at the end."""

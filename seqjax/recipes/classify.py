@@ -27,7 +27,7 @@ from seqjax.recipes import beside, classify_tasks, figure, learning
 from seqjax.recipes.cells import CELLS, CellName, convolutions
 from seqjax.recipes.classify_tasks import Task
 from seqjax.recipes.learning import LearningOptions
-from seqjax.recipes.options import File, Folder, bad_input, check_left_out, check_rates, check_sizes
+from seqjax.recipes.options import FileOrNone, FolderOrFile, bad_input, check_left_out, check_rates, check_sizes
 from seqjax.recipes.run import Run
 
 COMPARED = ("elman-relu", "pass-through", "gru", "lstm")
@@ -41,9 +41,9 @@ class Options(LearningOptions):
 
     task: Literal["halves", "parity", "larger-sum", "surnames", "digits", "dna", "action", "sentiment"] = "halves"
     """What to tell apart; all but surnames and digits read from files are generated, without end."""
-    data: Folder | File | None = None
+    data: FolderOrFile = None
     """For surnames a folder with one file a language; for digits images in IDX format."""
-    labels: File | None = None
+    labels: FileOrNone = None
     """For digits: the labels of the images in --data, in IDX format."""
     permuted: bool = False
     """For digits: one fixed random order of the pixels."""

@@ -29,7 +29,7 @@ from seqjax.colours import COLOURS
 from seqjax.recipes import learning
 from seqjax.recipes.cells import CELLS, CellName
 from seqjax.recipes.figure import MARKERS
-from seqjax.recipes.options import BadInput, File, bad_input, check_left_out, check_not_negative, check_sizes
+from seqjax.recipes.options import BadInput, FileOrNone, bad_input, check_left_out, check_not_negative, check_sizes
 from seqjax.recipes.run import Run
 
 VALUES, STARTS = 10_000, 100
@@ -43,7 +43,7 @@ class Options(learning.LearningOptions):
     series: Literal["mackey-glass", "walk"] = "mackey-glass"
     """Without --data: the Mackey-Glass series with τ = 17, or the eight joint angles of a figure whose walk changes
     its speed every now and then; 10,000 ticks."""
-    data: File | None = None
+    data: FileOrNone = None
     """Numbers, one tick a line."""
     cell: CellName | Literal["tcn"] = "lstm"
     """The recurrence, or a temporal convolutional network."""

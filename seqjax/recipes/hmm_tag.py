@@ -24,7 +24,7 @@ import seqjax as sj
 from seqjax import hmm, masks, tasks
 from seqjax.base import Array
 from seqjax.recipes import hmm_tag_figure, learning
-from seqjax.recipes.options import BadInput, File, Folder, bad_input, check_positive, check_sizes
+from seqjax.recipes.options import BadInput, FileOrNone, FolderOrNone, bad_input, check_positive, check_sizes
 from seqjax.recipes.run import Run
 
 # Rows: determiner, noun, verb; columns of the words: ball, hit, John, the.
@@ -39,15 +39,15 @@ class Options:
 
     sentence: str = "John hit the ball"
     """Words, separated by spaces."""
-    train: File | None = None
+    train: FileOrNone = None
     """Tagged sentences to learn from (CoNLL-U); a model of three tags and four words if not given."""
-    held_back: File | None = None
+    held_back: FileOrNone = None
     """Tagged sentences to measure the tagger on (CoNLL-U); needs --train."""
     smoothing: float = 0.1
     """Added to every count of two tags in a row, and a hundredth of it to every count of a word with a tag."""
     paths: int = 3
     """How many of the best taggings to print."""
-    run_dir: Folder | None = None
+    run_dir: FolderOrNone = None
     """New folder for the run's files; runs/RECIPE-DATE-TIME if not given."""
 
     def check(self, who: str) -> None:

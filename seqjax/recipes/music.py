@@ -29,7 +29,7 @@ from seqjax.recipes import learning, piano_roll
 from seqjax.recipes.cells import CELLS
 from seqjax.recipes.options import (
     BadInput,
-    File,
+    FileOrNone,
     bad_input,
     check_left_out,
     check_not_negative,
@@ -47,7 +47,7 @@ PIECES, FRAMES, EVALUATIONS = {"train": 600, "valid": 100, "test": 100}, 64, 20
 class Options(learning.LearningOptions):
     """Trains a network on piano rolls, and writes what it plays as a MIDI file and a picture."""
 
-    data: File | None = None
+    data: FileOrNone = None
     """Piano rolls (.mat with traindata, validdata, testdata); four voices that follow rules if not given."""
     model: Literal["lstm", "gru", "tcn"] = "lstm"
     """A recurrent network, or a temporal convolutional one."""

@@ -23,7 +23,7 @@ from seqjax.base import PyTree
 from seqjax.recipes import beside, learning, words
 from seqjax.recipes.cells import CELLS, CellName
 from seqjax.recipes.learning import LearningOptions
-from seqjax.recipes.options import File, bad_input, check_left_out, check_positive, check_sizes
+from seqjax.recipes.options import FileOrNone, bad_input, check_left_out, check_positive, check_sizes
 from seqjax.recipes.run import Run
 from seqjax.recipes.text import log_loss, ngram_nats, scorer, standard_library, write
 from seqjax.recipes.wordlm import windows_of
@@ -39,7 +39,7 @@ class Options(LearningOptions):
 
     symbols: Literal["characters", "words"] = "characters"
     """What the text is made of."""
-    text: File | None = None
+    text: FileOrNone = None
     """Any UTF-8 text; that of charlm or of wordlm if not given."""
     vocabulary: int = 5000
     """Words known, where the symbols are words."""

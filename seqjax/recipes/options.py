@@ -11,6 +11,10 @@ from seqjax import checks
 
 Folder = Annotated[str, tyro.conf.arg(metavar="FOLDER")]
 File = Annotated[str, tyro.conf.arg(metavar="FILE")]
+FolderOrNone = Annotated[str | None, tyro.conf.arg(metavar="FOLDER")]
+FileOrNone = Annotated[str | None, tyro.conf.arg(metavar="FILE")]
+TextOrNone = Annotated[str | None, tyro.conf.arg(metavar="TEXT")]
+FolderOrFile = Annotated[str | None, tyro.conf.arg(metavar="FOLDER|FILE")]
 
 
 class BadInput(ValueError):
@@ -25,11 +29,11 @@ class RunOptions:
     """Decides every random draw: parameters, dropout, generated text."""
     steps: int = 1000
     """Parameter updates in all, those before a --resume included."""
-    run_dir: Folder | None = None
+    run_dir: FolderOrNone = None
     """New folder for the run's files; runs/RECIPE-DATE-TIME if not given."""
     devices: int = 0
     """Devices that share each batch; 0 for all cores of a CPU, one accelerator elsewhere."""
-    resume: Folder | None = None
+    resume: FolderOrNone = None
     """Go on with the run in this folder, with its own options."""
 
     def check(self, who: str) -> None:

@@ -26,8 +26,8 @@ from seqjax.recipes import learning
 from seqjax.recipes.figure import COLOURS
 from seqjax.recipes.options import (
     BadInput,
-    File,
-    Folder,
+    FileOrNone,
+    FolderOrNone,
     bad_input,
     check_not_negative,
     check_positive,
@@ -41,7 +41,7 @@ from seqjax.recipes.run import Run
 class Options:
     """Fits reservoirs to a chaotic series, lets them run freely, and draws what they say."""
 
-    series: File | None = None
+    series: FileOrNone = None
     """Numbers, one a line; the Mackey-Glass series with τ = 17, squashed by tanh(x - 1), if not given."""
     units: int = 1000
     """Of each reservoir."""
@@ -65,7 +65,7 @@ class Options:
     """How many, drawn from seeds in a row."""
     seed: int = 0
     """The first of them."""
-    run_dir: Folder | None = None
+    run_dir: FolderOrNone = None
     """New folder for the run's files; runs/RECIPE-DATE-TIME if not given."""
 
     def check(self, who: str) -> None:

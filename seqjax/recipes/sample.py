@@ -5,7 +5,7 @@ import dataclasses
 import tyro
 
 from seqjax.recipes import charlm
-from seqjax.recipes.options import Folder, check_not_negative, check_seed, check_sizes
+from seqjax.recipes.options import Folder, TextOrNone, check_not_negative, check_seed, check_sizes
 from seqjax.recipes.text import write
 
 
@@ -15,7 +15,7 @@ class Options:
 
     run: tyro.conf.Positional[Folder]
     """The folder of a charlm run."""
-    prompt: str | None = None
+    prompt: TextOrNone = None
     """What the text begins with; a line break if not given."""
     length: int = 500
     """Characters to write."""

@@ -28,7 +28,7 @@ from seqjax.recipes.cells import CELLS, CellName
 from seqjax.recipes.learning import LearningOptions
 from seqjax.recipes.options import (
     BadInput,
-    File,
+    FileOrNone,
     bad_input,
     check_left_out,
     check_not_negative,
@@ -50,9 +50,9 @@ class Options(LearningOptions):
 
     task: Literal["entities", "parts-of-speech"] = "entities"
     """What the generated sentences are tagged with; files bring their own tags."""
-    train: File | None = None
+    train: FileOrNone = None
     """Tagged sentences to learn from (CoNLL-U, universal tags); generated ones if not given."""
-    held_back: File | None = None
+    held_back: FileOrNone = None
     """Tagged sentences to measure on; a tenth of --train if not given."""
     steps: int = 300
     batch_size: int = 32

@@ -30,7 +30,7 @@ from seqjax.base import PyTree
 from seqjax.recipes import beside, figure, learning
 from seqjax.recipes.cells import CELLS, CellName
 from seqjax.recipes.learning import LearningOptions
-from seqjax.recipes.options import BadInput, File, bad_input, check_not_negative, check_rates, check_sizes
+from seqjax.recipes.options import BadInput, FileOrNone, bad_input, check_not_negative, check_rates, check_sizes
 from seqjax.recipes.run import Run
 from seqjax.recipes.translators import Languages, batch, looked_at, searching, word_by_word
 from seqjax.tasks.vocabulary import PAD, SPECIALS, UNK, Vocabulary
@@ -44,7 +44,7 @@ MAIN, ALIGNED = "translator", "aligned"
 class Options(LearningOptions):
     """Trains an encoder and a decoder to translate, and beside them a translator that goes word by word."""
 
-    data: File | None = None
+    data: FileOrNone = None
     """Pairs of sentences, one a line, separated by a tab; numbers spelled in English and French if not given."""
     held_back: int = 500
     """Sentences to measure on, none of which is learned from."""

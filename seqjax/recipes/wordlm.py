@@ -30,8 +30,8 @@ from seqjax.recipes.cells import CELLS, CellName
 from seqjax.recipes.learning import LearningOptions
 from seqjax.recipes.options import (
     BadInput,
-    File,
-    Folder,
+    FileOrNone,
+    FolderOrNone,
     bad_input,
     check_left_out,
     check_positive,
@@ -51,7 +51,7 @@ SENTENCES, SHOWN = 6, 3  # written at the end; shown with words swapped
 class Options(LearningOptions):
     """Trains a word language model, ranks sentences and writes some with it."""
 
-    text: File | None = None
+    text: FileOrNone = None
     """Any UTF-8 text, a sentence a line; the documentation of Python's standard library if not given."""
     split: Literal["marks", "blanks"] = "marks"
     """Set punctuation apart, or take what blanks separate (texts split already, such as Penn Treebank)."""
@@ -83,7 +83,7 @@ class Options(LearningOptions):
     """Beginnings to name the likeliest next words for; the commonest pairs of words if not given."""
     temperature: float = 0.8
     """Of the sentences written: 1 draws from the model's own distribution."""
-    characters: Folder | None = None
+    characters: FolderOrNone = None
     """The folder of a charlm run, to compare with in bits a character."""
 
     def check(self, who: str) -> None:
