@@ -88,9 +88,11 @@ def train_step(
         only together with ``divide_by``.
       divide_by: ``"count"`` makes the loss the mean over real ticks; a number divides the sum by that: the
         batch size for a sum over time and mean over sequences (Zaremba et al. 2014).
-      devices: spread the first batch axis over these devices, or over that many of ``jax.devices()``.
-        Gradients are summed over devices, then divided, so that the result is that of one device up to
-        rounding; what is drawn between recurrences (dropout) differs.
+      devices: spread the first batch axis over these devices, or over that many of ``jax.devices()``: the
+        first axis of every leaf of the state, the second of every leaf of the batch, behind time (one further
+        back under `seqjax.models.accumulated`). Gradients are
+        summed over devices, then divided, so that the result is that of one device up to rounding; what is
+        drawn between recurrences (dropout) differs.
       donate: reuse the memory of ``train``, which is then gone: keep the returned one.
 
     Returns:
@@ -136,7 +138,9 @@ def train_step(
     if mesh is None:
         gradient_of_sum = of_sum
     else:
-        whole, examples, ticks = PartitionSpec(), PartitionSpec("batch"), PartitionSpec(None, "batch")
+        in_front = getattr(objective, "axes_in_front", 0)
+        whole, examples = PartitionSpec(), PartitionSpec(*[None] * in_front, "batch")
+        ticks = PartitionSpec(None, *examples)
         gradient_of_sum = jax.shard_map(
             on_each,
             mesh=mesh,
@@ -165,7 +169,7 @@ def train_step(
         return jitted
 
     def spread(train: TrainState, state: PyTree, batch: Batch) -> tuple[TrainState, PyTree, Metrics]:
-        _divisible(mesh.size, state, batch)
+        _divisible(mesh.size, in_front, state, batch)
         return jitted(*map(_placed, (train, state, batch), shardings))
 
     shardings = [NamedSharding(mesh, spec) for spec in (whole, examples, ticks)]
@@ -239,10 +243,21 @@ def _placed(tree: PyTree, sharding: NamedSharding) -> PyTree:
     return tree if there else jax.device_put(tree, sharding)
 
 
-def _divisible(parts: int, state: PyTree, batch: Batch) -> None:
-    for leaf, axis in [(s, 0) for s in jax.tree.leaves(state)] + [(b, 1) for b in jax.tree.leaves(batch)]:
-        if leaf.ndim <= axis or leaf.shape[axis] % parts:
-            raise ValueError(
-                f"train_step: expected a first batch axis that {parts} devices can share equally, got shape "
-                f"{leaf.shape}. Change the batch size or the number of devices."
-            )
+def _divisible(parts: int, in_front: int, state: PyTree, batch: Batch) -> None:
+    """The batch axis is where it is looked for: of one size everywhere, which the devices can share equally."""
+    sizes = set()
+    for name, tree, axis in (("state", state, in_front), ("batch", batch, in_front + 1)):
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+            shape = jnp.shape(leaf)
+            sizes.add(shape[axis] if len(shape) > axis else 0)
+            size = min(sizes)
+            if len(sizes) > 1 or not size or size % parts:
+                raise ValueError(
+                    f"train_step: expected a first batch axis that {parts} devices can share equally, axis {axis} of "
+                    f"{name}{jax.tree_util.keystr(path)}, got shape {shape}{_unlike(sizes)}. Change the batch size or "
+                    "the number of devices; give what has no time an axis of 1 in front, and drop it in the objective."
+                )
+
+
+def _unlike(sizes: set[int]) -> str:
+    return f" where others have {max(sizes)} there" if len(sizes) > 1 else ""

@@ -1,6 +1,7 @@
 """What training says of bad input."""
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from small_training import BATCH, MASK, MODEL, OBJECTIVE, PARAMS, start
@@ -108,7 +109,14 @@ ERRORS = {
     "devices_odd": (
         lambda: step_of(devices=2)(sj.train_state(PARAMS, optax.sgd(1.0)), start(), BATCH),
         ValueError,
-        r"train_step: expected a first batch axis that 2 devices can share equally, got shape \(3, 4\)",
+        r"a first batch axis that 2 devices can share equally, axis 0 of state\[2\].h, got shape \(3, 4\)",
+    ),
+    "devices_without_time": (
+        lambda: step_of(devices=2)(
+            sj.train_state(PARAMS, optax.sgd(1.0)), (), sj.Batch(np.zeros((4, 2), int), np.zeros((2, 6), int))
+        ),
+        ValueError,
+        r"axis 1 of batch\.targets, got shape \(2, 6\) where others have .* give what has no time an axis",
     ),
 }
 

@@ -1,5 +1,7 @@
 """Several batches as one: their gradients are added up, one batch in memory at a time."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -37,18 +39,28 @@ def accumulated(objective: Objective) -> Objective:
       >>> tally.count.item()
       160
     """
+    return _Accumulated(objective)
 
-    def run(params: PyTree, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
+
+@dataclasses.dataclass(frozen=True)
+class _Accumulated:
+    """An objective whose batches have one more axis in front, so that `seqjax.train_step` can spread the batch."""
+
+    objective: Objective
+
+    @property
+    def axes_in_front(self) -> int:
+        return 1 + getattr(self.objective, "axes_in_front", 0)
+
+    def __call__(self, params: PyTree, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
         counts = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves((state, batch))}
         if len(counts) != 1 or counts == {()}:
             raise ValueError(
-                f"accumulated: expected leaves [batches, ...] with as many batches each, got first axes of "
-                f"{sorted(counts)}. Stack the batches and their states."
+                "accumulated: expected leaves [batches, ...] with the same number of batches in front, got first axes "
+                f"of {sorted(counts)}. Stack the batches and their states."
             )
         ((parts,),) = counts
         keys = None if key is None else jax.random.split(key, parts)
-        again = jax.checkpoint(objective, prevent_cse=False)
+        again = jax.checkpoint(self.objective, prevent_cse=False)
         state, tallies = jax.lax.scan(lambda _, part: (None, again(params, *part)), None, (state, batch, keys))[1]
         return state, jax.tree.map(lambda x: x.sum(0), tallies)
-
-    return run
