@@ -1,5 +1,6 @@
 """The mean of the parameters over training, kept by the optimizer."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ import optax
 
 from seqjax import checks
 from seqjax.base import Array, PyTree
+from seqjax.products import accumulator
 
 
 class AveragingState(NamedTuple):
@@ -27,6 +29,8 @@ def averaging(optimizer: optax.GradientTransformation, *, decay: float | None = 
     Read the mean with `averaged`; it is what to evaluate, while training goes on with the parameters
     themselves.
 
+    The mean is kept in at least float32: in bfloat16 the share of one update would be lost.
+
     Args:
       optimizer: any Optax transformation.
       decay: d in [0, 1): weights fall by d from update to update; None for the plain mean.
@@ -42,10 +46,11 @@ def averaging(optimizer: optax.GradientTransformation, *, decay: float | None = 
       https://doi.org/10.1137/0330046
     """
     if decay is not None:
-        checks.rate("averaging", decay)
+        checks.decay("averaging", decay)
 
     def init(params: PyTree) -> AveragingState:
-        return AveragingState(optimizer.init(params), jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params))
+        mean = jax.tree.map(lambda p: jnp.zeros_like(p, accumulator(p.dtype)), params)
+        return AveragingState(optimizer.init(params), jnp.zeros((), jnp.int32), mean)
 
     def update(gradient: PyTree, state: AveragingState, params: PyTree) -> tuple[PyTree, AveragingState]:
         updates, inner = optimizer.update(gradient, state.inner, params)
@@ -53,9 +58,12 @@ def averaging(optimizer: optax.GradientTransformation, *, decay: float | None = 
         new = optax.apply_updates(params, updates)
 
         def leaf(mean: Array, p: Array) -> Array:
-            n = count.astype(p.dtype)
-            share = 1 / n if decay is None else (1 - decay) / (1 - jnp.asarray(decay, p.dtype) ** n)
-            return mean + share * (p - mean)
+            n = count.astype(mean.dtype)
+            # 1 - dⁿ = -expm1(n ln d), exact where d is close to 1
+            share = 1 / n if decay is None else (1 - decay) / -jnp.expm1(n * (math.log(decay) if decay else -math.inf))
+            kind = jnp.finfo(p.dtype)
+            p = jax.lax.reduce_precision(p, kind.nexp, kind.nmant)  # as stored: XLA keeps more digits where it may
+            return mean + share * (p.astype(mean.dtype) - mean)
 
         return updates, AveragingState(inner, count, jax.tree.map(leaf, state.mean, new))
 
@@ -63,7 +71,7 @@ def averaging(optimizer: optax.GradientTransformation, *, decay: float | None = 
 
 
 def averaged(opt_state: AveragingState) -> PyTree:
-    """The mean of the parameters that `averaging` keeps.
+    """The mean of the parameters that `averaging` keeps, in at least float32.
 
     Raises:
       TypeError: the state of another optimizer.
