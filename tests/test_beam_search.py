@@ -116,6 +116,30 @@ def test_narrow_beams_equal_a_search_with_lists(width, alpha):
         np.testing.assert_allclose(found.scores[:, b], [total for total, _ in expected], rtol=1e-10)
 
 
+def test_the_length_penalty_may_be_traced():
+    """One program for all penalties, which are those given as numbers."""
+
+    def search(alpha):
+        return sj.beam_search(LAYER, PARAMS, states(), FIRST, length=6, width=3, eos=EOS, length_penalty=alpha)
+
+    alphas = jnp.array([0.0, 0.6, 2.0])
+    together = jax.vmap(search)(alphas)
+    for i, alpha in enumerate(alphas.tolist()):
+        alone = search(alpha)
+        np.testing.assert_array_equal(together.symbols[i], alone.symbols)
+        np.testing.assert_allclose(together.scores[i], alone.scores, rtol=1e-12)
+
+
+def test_what_was_not_found_is_empty():
+    """A prefix leaves one sequence of its length: the other places hold nothing."""
+    found = sj.beam_search(LAYER, PARAMS, states(), FIRST, length=2, width=3, eos=EOS, prefix=jnp.array([2, 4]))
+    np.testing.assert_array_equal(found.lengths[0], 2)
+    np.testing.assert_array_equal(found.symbols[0].T, [[2, 4]] * 4)
+    assert not found.lengths[1:].any()
+    assert np.isneginf(found.scores[1:]).all()
+    np.testing.assert_array_equal(found.symbols[1:], EOS)
+
+
 def test_a_beam_of_one_is_greedy():
     found = sj.beam_search(LAYER, PARAMS, states(), FIRST, length=9, width=1)
     decoded = sj.sample(LAYER, PARAMS, states(), FIRST, length=9)

@@ -160,6 +160,19 @@ def test_prefixes():
     assert rows(one) == [[4, EOS]] * 4
 
 
+def test_a_prefix_outside_the_vocabulary_has_no_probability():
+    for wrong in (-1, V):
+        assert np.isnan(sj.sample(LAYER, PARAMS, states(), FIRST, length=3, prefix=[2, wrong]).log_probs).all()
+        found = sj.beam_search(LAYER, PARAMS, states(), FIRST, length=3, width=2, prefix=[2, wrong])
+        assert np.isneginf(found.scores).all()
+
+
+def test_symbols_come_as_lists_and_in_any_integers():
+    expected = rows(sj.sample(LAYER, PARAMS, states(), FIRST, length=6, prefix=jnp.array([4, 2])))
+    for first, prefix in ((FIRST.tolist(), [4, 2]), (np.asarray(FIRST, np.uint8), np.array([4, 2], np.int8))):
+        assert rows(sj.sample(LAYER, PARAMS, states(), first, length=6, prefix=prefix)) == expected
+
+
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_no_ngram_comes_twice(n):
     """Greedy decoding that may not repeat, against one that looks at all n-grams so far."""
@@ -222,6 +235,35 @@ def test_ensembles():
     np.testing.assert_allclose(found.scores, single.scores, rtol=1e-10)
 
 
+@pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
+def test_samples_of_an_ensemble_follow_its_mean(mean):
+    """First symbols of many draws against the mean by definition."""
+    pair, n = (PARAMS, jax.tree.map(lambda p: -0.7 * p, PARAMS)), 20_000
+    p, q = (np.exp(log_softmax(LAYER.apply(one, states(()), jnp.array([2]))[1][0])) for one in pair)
+    expected = (p + q) / 2 if mean == "arithmetic" else np.sqrt(p * q) / np.sqrt(p * q).sum()
+    both = sj.ensemble(LAYER, LAYER, mean=mean)
+    drawn = sj.sample(both, pair, (states((n,)), states((n,))), 2, length=1, key=jax.random.key(3))
+    assert scipy.stats.chisquare(np.bincount(drawn.symbols[0], minlength=V), n * expected).pvalue > 1e-3
+
+
+def test_a_temperature_and_a_share_a_sequence():
+    """Each sequence is drawn as with its own numbers for all, V of them as well."""
+    batch, key = (V,), jax.random.key(5)
+    first = jnp.arange(V, dtype=jnp.int32)
+
+    def draw(temperature, top_p):
+        options = {"temperature": temperature, "top_p": top_p, "length": 40, "key": key}
+        return sj.sample(LAYER, PARAMS, states(batch), first, **options).symbols
+
+    temperatures, shares = jnp.linspace(0.2, 3.0, V), jnp.linspace(0.3, 1.0, V)
+    together = draw(temperatures, shares)
+    for b in range(V):
+        np.testing.assert_array_equal(together[:, b], draw(temperatures[b], shares[b])[:, b])
+    assert (together != draw(1.0, 1.0)).any()
+    greedy = sj.sample(LAYER, PARAMS, states(batch), first, length=40).symbols
+    np.testing.assert_array_equal(draw(jax.jit(lambda: 0.0 * temperatures)() + 1e-40, 1.0), greedy)
+
+
 def test_free_run():
     cell = sj.gru(3, 3)
     params = cell.init(jax.random.key(0))
@@ -281,6 +323,18 @@ def _unequal_ensemble():
     return sj.ensemble(LAYER, BIG).step((PARAMS, BIG_PARAMS), state, FIRST)
 
 
+def _from_both_ends(decode, **options):
+    model = sj.models.tagger(V, V, hidden_size=4)
+    params = model.init(jax.random.key(0))
+    return decode(model, params, model.initial_state(params, (2,)), 0, length=3, **options)
+
+
+def _forecaster():
+    model = sj.models.forecaster(2, 4)
+    params = model.init(jax.random.key(0))
+    return model, params, model.initial_state(params)
+
+
 def call(function=sj.sample, **changes):
     arguments = {"model": LAYER, "params": PARAMS, "state": states(), "first": FIRST, "length": 3} | changes
     return function(**arguments)
@@ -302,6 +356,12 @@ def search(**changes):
         (lambda: call(key=jax.random.key(0), temperature=0.0), ValueError, "expected temperature above 0, got 0.0"),
         (lambda: call(key=jax.random.key(0), top_p=1.5), ValueError, "expected top_p above 0 and at most 1, got 1.5"),
         (lambda: call(key=jax.random.key(0), top_k=7), ValueError, "top_k of at most the vocabulary's 6"),
+        (lambda: call(key=jax.random.key(0), temperature=jnp.eye(4)[0]), ValueError, "expected temperature above 0"),
+        (lambda: call(key=jax.random.key(0), temperature=jnp.ones(3)), ValueError, r"temperature of shape \(\) or"),
+        (lambda: call(key=jax.random.key(0), top_p=jnp.ones((4, V))), ValueError, r"top_p of shape \(\) or \(4,\)"),
+        (lambda: (call(length=5), call(length=5.0)), ValueError, "expected length to be a whole number .* got 5.0"),
+        (lambda: call(forbidden=1), TypeError, r"sample: expected eos as a whole number .* forbidden=1"),
+        (lambda: call(eos=0.5), TypeError, r"sample: expected eos as a whole number .* got eos=0.5"),
         (lambda: call(forbidden=[9]), ValueError, r"forbid: expected symbols from 0 to 5, got \[9\]"),
         (lambda: call(forbidden=range(V)), ValueError, "forbid: expected at least one symbol to stay"),
         (lambda: call(no_repeat_ngram=0), ValueError, "no_repeat: expected n to be a whole number of at least 1"),
@@ -311,6 +371,9 @@ def search(**changes):
         (lambda: call(mask=jnp.ones(3, bool)), ValueError, r"expected a mask of bool of shape \(4,\), got bool \(3,\)"),
         (lambda: call(rules=[sj.forbid(V + 1, [0])]), ValueError, r"output is a mask \(4, 6\) of bool"),
         (lambda: call(model=len), TypeError, "expected a Layer, got builtin_function_or_method"),
+        (lambda: _from_both_ends(sj.sample), TypeError, "as_cell: expected a layer that reads forwards, got a bidir"),
+        (lambda: _from_both_ends(sj.beam_search, width=2), TypeError, "expected a layer that reads forwards"),
+        (lambda: sj.free_run(*_forecaster(), jnp.ones(2, int), length=2), TypeError, "inputs like the outputs, which"),
         (lambda: search(width=V + 1), ValueError, "a width of at most the vocabulary's 6 symbols"),
         (lambda: search(width=0), ValueError, "expected width to be a whole number of at least 1"),
         (lambda: search(length_penalty=-1.0), ValueError, "expected a length_penalty of at least 0, got -1.0"),

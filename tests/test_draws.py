@@ -53,6 +53,17 @@ def test_draws_of_different_ticks_are_independent(size):
         assert scipy.stats.chi2_contingency(table, correction=False).pvalue > 1e-4
 
 
+def test_noise_keeps_its_digits_where_it_is_small():
+    """Exponential, never 0, and not in steps of 2^-24 near it: what is improbable needs small noise."""
+    noise = np.asarray(draws.noise(jax.random.key(0), (2**14,), 256, jnp.float32)).ravel()
+    assert scipy.stats.kstest(noise[::64], "expon").pvalue > 1e-3
+    small = noise[noise < 1e-4].astype(np.float64)
+    assert 300 < len(small) < 540  # 419 expected
+    assert noise.min() > 0
+    off_grid = (small * 2**24) % 1
+    assert ((off_grid > 0.1) & (off_grid < 0.9)).mean() > 0.6
+
+
 @pytest.mark.parametrize("k", [1, 3, 8])
 @pytest.mark.parametrize("n", [5000, 64 * 100])
 def test_the_largest_are_those_of_top_k(n, k):

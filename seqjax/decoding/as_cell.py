@@ -5,19 +5,22 @@ import jax.numpy as jnp
 
 from seqjax import checks
 from seqjax.base import Array, Cell, Layer, PyTree
+from seqjax.layers.bidirectional import BidirectionalState
 
 
 def as_cell(model: Cell | Layer) -> Cell:
     """A layer applied one tick at a time, as a cell; a cell is returned as it is.
 
+    Make it once and use it often: what is compiled for it is found again by this very cell.
+
     Args:
-      model: a cell, or a layer that carries all its memory in its state: no `bidirectional` one.
+      model: a cell, or a layer that carries all its memory in its state: none that reads from the end.
 
     Returns:
       A cell with the layer's params and state.
 
     Raises:
-      TypeError: neither a cell nor a layer.
+      TypeError: neither a cell nor a layer, or one that is `bidirectional`.
 
     Example:
       >>> import jax, jax.numpy as jnp, seqjax as sj
@@ -29,13 +32,23 @@ def as_cell(model: Cell | Layer) -> Cell:
     """
     if isinstance(model, Cell):
         return model
-    checks.instance("as_cell", model, Layer, "Pass a Cell or a Layer.")
+    remedy = "Pass a Cell or a Layer; of a model that reads something first, what encode returns and its decoder."
+    checks.instance("as_cell", model, Layer, remedy)
 
     def step(params: PyTree, state: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
+        if any(map(_looks_ahead, jax.tree.leaves(state, is_leaf=_looks_ahead))):
+            raise TypeError(
+                "as_cell: expected a layer that reads forwards, got a bidirectional one, which must see the whole "
+                "sequence. Decode with one direction."
+            )
         state, ys = model.apply(params, state, jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], x))
         return state, jax.tree.map(lambda y: y[0], ys)
 
     return Cell(model.init, model.initial_state, step)
+
+
+def _looks_ahead(state: PyTree) -> bool:
+    return isinstance(state, BidirectionalState)
 
 
 def ensemble(*models: Cell | Layer, mean: str = "arithmetic") -> Cell:
@@ -49,7 +62,8 @@ def ensemble(*models: Cell | Layer, mean: str = "arithmetic") -> Cell:
       mean: ``"arithmetic"`` or ``"geometric"``.
 
     Returns:
-      A cell with one entry a model in params and state, and log-probabilities as output.
+      A cell with one entry a model in params and state, and log-probabilities as output. Make it once: what is
+      compiled for it is found again by this very cell.
 
     Raises:
       ValueError: no model, an unknown mean, or vocabularies of different sizes.

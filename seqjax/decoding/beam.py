@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from seqjax import checks
 from seqjax.base import Array, Cell, Layer, PyTree
-from seqjax.decoding.problem import Given, Options, Reader, forced, options, prepare, read, start
+from seqjax.decoding.problem import Given, Options, Reader, forced, options, prepare, read, start, whole
 from seqjax.decoding.ranking import largest
 from seqjax.decoding.rules import Rule
 
@@ -39,7 +39,7 @@ def beam_search(
     length: int,
     width: int,
     eos: int | None = None,
-    length_penalty: float = 0.0,
+    length_penalty: float | Array = 0.0,
     prefix: Array | None = None,
     prefix_lengths: Array | None = None,
     forbidden: Sequence[int] = (),
@@ -94,24 +94,41 @@ def beam_search(
       https://arxiv.org/abs/1609.08144
     """
     checks.sizes("beam_search", width=width)
-    if not length_penalty >= 0:
+    if not isinstance(length_penalty, jax.core.Tracer) and not length_penalty >= 0:
         raise ValueError(
             f"beam_search: expected a length_penalty of at least 0, got {length_penalty!r}. Use 0 for none."
         )
-    fixed = options(length, eos, forbidden, no_repeat_ngram, rules)
+    first = whole("beam_search", first)
+    prefix = None if prefix is None else whole("beam_search", prefix)
+    fixed = options("beam_search", length, eos, forbidden, no_repeat_ngram, rules)
     given = Given(first, prefix, prefix_lengths, mask, tuple(rule.params for rule in rules))
     return _search(model, fixed, width, params, state, given, length_penalty)
 
 
+class _Ends(NamedTuple):
+    """Where sequences end, ``[K, *B]``: behind ``traced`` symbols of the beam, the last of them in place ``place``."""
+
+    traced: Array
+    place: Array
+    lengths: Array
+    scores: Array
+    log_probs: Array
+
+
 class _Loop(NamedTuple):
-    """``alive`` holds log-probabilities; readers have K as first axis."""
+    """``alive`` holds log-probabilities; readers have K as first axis.
+
+    ``symbols`` and ``parents``, ``[L, K, *B]``, say what was written at every tick in each place of the beam, and
+    behind which place of the tick before: sequences are put together once, in the end.
+    """
 
     tick: Array
     reader: Reader
     last: Array
     alive: Array
     symbols: Array
-    finished: Hypotheses
+    parents: Array
+    finished: _Ends
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -153,8 +170,7 @@ def _search(
         if eos is not None:
             ended = loop.alive + logits.log_probs(narrowed[..., eos])
             n = loop.tick + 1
-            written = _write(loop.symbols, jnp.full((width, *batch), eos, jnp.int32), loop.tick)
-            finished = _best(finished, _hypotheses(written, n, ended, penalty(n)), width)
+            finished = _best(finished, _ends(loop.tick, n, ended, penalty(n)))
             narrowed = narrowed.at[..., eos].set(-jnp.inf)
         # The best of all are among the best of each.
         values, symbols_of = largest(narrowed, width)
@@ -164,48 +180,68 @@ def _search(
         symbol = jnp.take_along_axis(flat_symbols, place, -1).astype(jnp.int32)
         alive, parent, symbol = (jnp.moveaxis(a, -1, 0) for a in (alive, place // width, symbol))
         reader = jax.tree.map(lambda leaf: _pick(leaf, parent), reader)
-        symbols = _write(_pick(jnp.moveaxis(loop.symbols, 1, -1), parent, last_axis=1), symbol, loop.tick)
-        return _Loop(loop.tick + 1, reader, symbol, alive, symbols, finished)
+        symbols, parents = (
+            jax.lax.dynamic_update_index_in_dim(table, row.astype(jnp.int32), loop.tick, 0)
+            for table, row in ((loop.symbols, symbol), (loop.parents, parent))
+        )
+        return _Loop(loop.tick + 1, reader, symbol, alive, symbols, parents, finished)
 
     copies = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (width, *leaf.shape)), start(problem, state))
     only_one = jnp.arange(width).reshape(width, *(1,) * len(batch)) == 0
-    blank = jnp.full((width, length, *batch), 0 if eos is None else eos, jnp.int32)
     nothing = jnp.full((width, *batch), -jnp.inf, dtype)
-    none_yet = Hypotheses(blank, jnp.zeros((width, *batch), jnp.int32), nothing, nothing)
+    zero = jnp.zeros((), jnp.int32)
+    blank = jnp.zeros((length, width, *batch), jnp.int32)
     alive = jnp.where(only_one & problem.mask, jnp.zeros((), dtype), nothing)
     begin = _Loop(
-        jnp.zeros((), jnp.int32), copies, jnp.broadcast_to(problem.first, (width, *batch)), alive, blank, none_yet
+        zero,
+        copies,
+        jnp.broadcast_to(problem.first, (width, *batch)),
+        alive,
+        blank,
+        blank,
+        _ends(zero, zero, nothing, penalty(zero)),
     )
     end = jax.lax.while_loop(unfinished, tick, begin)
-    rest = _hypotheses(end.symbols, end.tick, end.alive, penalty(end.tick))
-    best = _best(end.finished, rest, width)
-    zero = jnp.where(only_one, jnp.zeros((), dtype), nothing)
-    return best._replace(
-        scores=jnp.where(problem.mask, best.scores, zero), log_probs=jnp.where(problem.mask, best.log_probs, zero)
-    )
+    best = _best(end.finished, _ends(end.tick, end.tick, end.alive, penalty(end.tick)))
+    symbols = _trace_back(end.symbols, end.parents, best, 0 if eos is None else eos)
+    empty = jnp.where(only_one, jnp.zeros((), dtype), nothing)
+    scores, log_probs = (jnp.where(problem.mask, x, empty) for x in (best.scores, best.log_probs))
+    return Hypotheses(symbols, best.lengths, scores, log_probs)
 
 
-def _pick(leaf: Array, parent: Array, last_axis: int | None = None) -> Array:
-    """``leaf [K, *B, ...]`` in the order ``parent [K, *B]``; the last axis goes to ``last_axis`` afterwards."""
+def _pick(leaf: Array, parent: Array) -> Array:
+    """``leaf [K, *B, ...]`` in the order ``parent [K, *B]``."""
     grid = jnp.ix_(*(jnp.arange(n) for n in parent.shape))[1:] if parent.ndim > 1 else ()
-    picked = leaf[(parent, *grid)]
-    return picked if last_axis is None else jnp.moveaxis(picked, -1, last_axis)
+    return leaf[(parent, *grid)]
 
 
-def _write(symbols: Array, symbol: Array, tick: Array) -> Array:
-    """``symbol [K, *B]`` put at a tick of ``symbols [K, L, *B]``."""
-    return jax.lax.dynamic_update_index_in_dim(symbols, symbol, tick, 1)
+def _ends(traced: Array, n: Array, log_probs: Array, penalty: Array) -> _Ends:
+    """Every place of the beam as the end of a sequence of n symbols, ``traced`` of them from the beam."""
+    real = jnp.isfinite(log_probs)
+    places = jnp.broadcast_to(
+        jnp.arange(len(log_probs), dtype=jnp.int32).reshape(-1, *(1,) * (log_probs.ndim - 1)), log_probs.shape
+    )
+    traced, n = (jnp.where(real, x, 0).astype(jnp.int32) for x in (traced, n))
+    return _Ends(traced, places, n, log_probs / penalty, log_probs)
 
 
-def _hypotheses(symbols: Array, n: Array, log_probs: Array, penalty: Array) -> Hypotheses:
-    lengths = jnp.where(jnp.isfinite(log_probs), n, 0).astype(jnp.int32)
-    return Hypotheses(symbols, lengths, log_probs / penalty, log_probs)
-
-
-def _best(a: Hypotheses, b: Hypotheses, width: int) -> Hypotheses:
-    """The best of two sets, best first; of equals the one found earlier."""
+def _best(a: _Ends, b: _Ends) -> _Ends:
+    """The best half of two sets, best first; of equals the one found earlier."""
     both = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), a, b)
-    _, order = jax.lax.top_k(jnp.moveaxis(both.scores, 0, -1), width)
+    _, order = jax.lax.top_k(jnp.moveaxis(both.scores, 0, -1), len(a.scores))
     order = jnp.moveaxis(order, -1, 0)
-    symbols = _pick(jnp.moveaxis(both.symbols, 1, -1), order, last_axis=1)
-    return Hypotheses(symbols, *(_pick(leaf, order) for leaf in both[1:]))
+    return jax.tree.map(lambda leaf: _pick(leaf, order), both)
+
+
+def _trace_back(symbols: Array, parents: Array, ends: _Ends, filler: int) -> Array:
+    """The sequences ``[K, L, *B]`` that end there."""
+
+    def back(place: Array, row: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        tick, written, came_from = row
+        here = tick < ends.traced
+        symbol = jnp.where(here, jnp.take_along_axis(written, place, 0), filler)
+        return jnp.where(here, jnp.take_along_axis(came_from, place, 0), place), symbol
+
+    ticks = jnp.arange(len(symbols), dtype=jnp.int32)
+    _, sequences = jax.lax.scan(back, ends.place, (ticks, symbols, parents), reverse=True)
+    return jnp.moveaxis(sequences, 0, 1)

@@ -21,9 +21,14 @@ def ticks(batch: tuple[int, ...], size: int, length: int) -> int:
 
 
 def noise(key: Array, shape: tuple[int, ...], size: int, dtype: jnp.dtype) -> Array:
-    """Exponential noise for draws among ``size`` symbols: ``[*shape, size]``, or about 2 √size where they are many."""
-    uniform = jax.random.uniform(key, (*shape, _numbers(size)), dtype, minval=jnp.finfo(dtype).tiny)
-    return -jnp.log(uniform)  # never 0, which would make a forbidden symbol 0 / 0
+    """Exponential noise for draws among ``size`` symbols: ``[*shape, size]``, or about 2 √size where they are many.
+
+    -ln(1 - u), with all the bits of a number in u: small noise keeps its digits, and with it improbable symbols their
+    chance. `jax.random.exponential` has steps of 1e-7 in float32. Never 0, which would make a forbidden symbol 0 / 0.
+    """
+    width = jnp.finfo(dtype).bits
+    bits = jax.random.bits(key, (*shape, _numbers(size)), f"uint{width}")
+    return -jnp.log1p(-(bits.astype(dtype) + 0.5) * 2.0**-width)
 
 
 def choose(log_probs: Array, noise: Array | None, temperature: Array, top_k: int | None, top_p: Array | None) -> Array:
@@ -32,7 +37,7 @@ def choose(log_probs: Array, noise: Array | None, temperature: Array, top_k: int
     Args:
       log_probs: up to a constant; -∞ forbids.
       noise: from `noise`, for ``top_k`` symbols where that is given, else for V.
-      temperature: above 0.
+      temperature: above 0, one for all or ``[*B]``.
       top_k: as in `seqjax.sample`.
       top_p: as in `seqjax.sample`.
 
@@ -41,14 +46,15 @@ def choose(log_probs: Array, noise: Array | None, temperature: Array, top_k: int
     """
     if noise is None:
         return highest(log_probs)
-    log_probs = (log_probs - log_probs.max(-1, keepdims=True)) / jnp.asarray(temperature, log_probs.dtype)
+    temperature = jnp.maximum(jnp.asarray(temperature, log_probs.dtype), jnp.finfo(log_probs.dtype).tiny)
+    log_probs = (log_probs - log_probs.max(-1, keepdims=True)) / temperature[..., None]
     if top_k is None and top_p is None:
         return draw(log_probs, noise)
     ranked, symbols = largest(log_probs, top_k or log_probs.shape[-1])
     if top_p is not None:
         probs = jax.nn.softmax(ranked)
         before = jnp.cumsum(probs, -1) - probs
-        ranked = jnp.where(before < jnp.asarray(top_p, probs.dtype), ranked, -jnp.inf)
+        ranked = jnp.where(before < jnp.asarray(top_p, probs.dtype)[..., None], ranked, -jnp.inf)
     return _at(symbols, draw(ranked, noise))
 
 

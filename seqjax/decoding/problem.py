@@ -1,10 +1,12 @@
 """What sampling and beam search share: the checks of their arguments, and one tick of the model with its rules."""
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from seqjax import base, checks
 from seqjax.base import Array, Cell, Layer, PyTree
@@ -46,20 +48,36 @@ class Problem(NamedTuple):
 
 
 def options(
-    length: int, eos: int | None, forbidden: Sequence[int], no_repeat_ngram: int | None, rules: Sequence[Rule]
+    who: str,
+    length: int,
+    eos: int | None,
+    forbidden: Sequence[int],
+    no_repeat_ngram: int | None,
+    rules: Sequence[Rule],
 ) -> Options:
-    """Arguments as a hashable whole."""
-    symbols = tuple(int(symbol) for symbol in forbidden)
-    return Options(length, eos, symbols, no_repeat_ngram, tuple(rule.cell for rule in rules))
+    """Arguments, checked as far as they go by themselves, as a hashable whole."""
+    checks.sizes(who, length=length)
+    try:
+        end = None if eos is None else operator.index(eos)
+        symbols = tuple(map(operator.index, forbidden))
+    except TypeError:
+        raise TypeError(
+            f"{who}: expected eos as a whole number or None and forbidden as a list of such, got eos={eos!r}, "
+            f"forbidden={forbidden!r}. Give numbers that are known when the loop is compiled."
+        ) from None
+    return Options(length, end, symbols, no_repeat_ngram, tuple(rule.cell for rule in rules))
+
+
+def whole(who: str, symbols: ArrayLike) -> Array:
+    """Symbols as an array of int32."""
+    return checks.symbols(who, symbols).astype(jnp.int32)
 
 
 def prepare(who: str, model: Cell | Layer, params: PyTree, state: PyTree, options: Options, given: Given) -> Problem:
     """Checks shapes and sizes at trace time, and turns all conditions into rules."""
-    checks.sizes(who, length=options.length)
     as_cell(model)
     batch = base.batch_shape(model, params, state)
-    checks.integers(who, given.first)
-    first = jnp.asarray(given.first)
+    first = given.first
     batch = first.shape if batch is None else batch
     if first.shape not in ((), batch):
         raise ValueError(
@@ -112,8 +130,6 @@ def _prefix(
         if lengths is not None:
             raise ValueError(f"{who}: expected a prefix where prefix_lengths are given, got None. Give both.")
         return jnp.zeros((0, *batch), jnp.int32), jnp.zeros(batch, jnp.int32)
-    prefix = jnp.asarray(prefix)
-    checks.integers(who, prefix)
     if prefix.ndim == 0 or prefix.shape[1:] not in ((), batch) or len(prefix) > length:
         raise ValueError(
             f"{who}: expected a prefix [P, *batch] of at most {length} symbols with batch {batch}, got shape "
@@ -128,7 +144,8 @@ def _prefix(
             f"{who}: expected prefix_lengths of shape {batch}, got {lengths.shape}. Give one length a sequence."
         )
     prefix = jnp.broadcast_to(prefix, (len(prefix), *batch))
-    return prefix.astype(jnp.int32), jnp.minimum(lengths, len(prefix)).astype(jnp.int32)
+    prefix = jnp.where(prefix < 0, jnp.iinfo(prefix.dtype).max, prefix)  # outside the vocabulary: no probability
+    return prefix, jnp.minimum(lengths, len(prefix)).astype(jnp.int32)
 
 
 class Reader(NamedTuple):

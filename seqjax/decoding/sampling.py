@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax import checks, masks
 from seqjax.base import Array, Cell, Layer, PyTree
 from seqjax.decoding.as_cell import as_cell
 from seqjax.decoding.draws import choose, noise, ticks
-from seqjax.decoding.problem import Given, Options, Reader, forced, options, prepare, read, start
+from seqjax.decoding.problem import Given, Options, Reader, forced, options, prepare, read, start, whole
 from seqjax.decoding.rules import Rule
 
 
@@ -69,9 +70,9 @@ def sample(
       first: ``[*B]`` or one symbol for all, what is read first, such as ``<bos>`` or the last of a prompt.
       length: L, how many symbols to write at most.
       key: one JAX key; None writes the likeliest symbol each time.
-      temperature: above 0; below 1 sharpens, above 1 flattens.
+      temperature: above 0, one for all or ``[*B]``; below 1 sharpens, above 1 flattens.
       top_k: draw among the k likeliest only.
-      top_p: draw among the fewest symbols whose probabilities sum to at least this.
+      top_p: draw among the fewest symbols whose probabilities sum to at least this, one for all or ``[*B]``.
       eos: the symbol that ends a sequence; None for none.
       prefix: ``[P, *B]`` or ``[P]``, symbols that the sequences must begin with, whatever the rules say.
       prefix_lengths: ``[*B]``, how many of them, where prefixes are ragged.
@@ -101,7 +102,9 @@ def sample(
       Holtzman et al. (2020), The curious case of neural text degeneration (top p). https://arxiv.org/abs/1904.09751
     """
     _check_options(key, temperature, top_k, top_p)
-    fixed = options(length, eos, forbidden, no_repeat_ngram, rules)
+    first = whole("sample", first)
+    prefix = None if prefix is None else whole("sample", prefix)
+    fixed = options("sample", length, eos, forbidden, no_repeat_ngram, rules)
     given = Given(first, prefix, prefix_lengths, mask, tuple(rule.params for rule in rules))
     return _sample(model, fixed, top_k, params, state, given, key, temperature, top_p)
 
@@ -136,6 +139,12 @@ def _sample(
         )
     length, eos = fixed.length, fixed.eos
     batch = problem.first.shape
+    for name, value in (("temperature", temperature), ("top_p", top_p)):
+        if value is not None and jnp.shape(value) not in ((), batch):
+            raise ValueError(
+                f"sample: expected {name} of shape () or {batch} like the batch, got {jnp.shape(value)}. "
+                "Give one for all, or one a sequence."
+            )
     filler = jnp.asarray(0 if eos is None else eos, jnp.int32)
     among = top_k or problem.vocabulary_size
     many = ticks(batch, among, length)
@@ -195,14 +204,19 @@ def _check_options(
             "sample: expected a key where temperature, top_k or top_p are given, got None. "
             "Give key=jax.random.key(0), or leave them out to decode greedily."
         )
-    for name, value, most in (("temperature", temperature, float("inf")), ("top_p", top_p, 1.0)):
-        if isinstance(value, int | float) and not 0 < value <= most:
-            raise ValueError(
-                f"sample: expected {name} above 0{' and at most 1' if most == 1 else ''}, got {value!r}. "
-                "Leave the key out to decode greedily."
-            )
+    if _outside(temperature, float("inf")):
+        raise ValueError(
+            f"sample: expected temperature above 0, got {temperature}. Leave the key out to decode greedily."
+        )
+    if top_p is not None and _outside(top_p, 1.0):
+        raise ValueError(f"sample: expected top_p above 0 and at most 1, got {top_p}. Leave it out for all symbols.")
     if top_k is not None:
         checks.sizes("sample", top_k=top_k)
+
+
+def _outside(value: float | Array, most: float) -> bool:
+    """Whether a number is not above 0 and at most ``most``, as far as it is known at trace time."""
+    return not isinstance(value, jax.core.Tracer) and not ((np.asarray(value) > 0) & (np.asarray(value) <= most)).all()
 
 
 def free_run(
@@ -225,7 +239,8 @@ def free_run(
       state: the state to start from.
       first: x_1, one tick of input ``[*B, ...]``.
       length: how many ticks to run.
-      draw: ``y -> x``, or ``(key, y) -> x`` where a key is given; the identity if None.
+      draw: ``y -> x``, or ``(key, y) -> x`` where a key is given; the identity if None. Another function
+        compiles anew: make it once.
       key: one JAX key, split over the ticks.
 
     Returns:
@@ -233,6 +248,7 @@ def free_run(
 
     Raises:
       ValueError: a key without ``draw``, or a drawn input of another shape than the first.
+      TypeError: a first input of integers where the drawn ones are floats.
 
     Example:
       >>> import jax, jax.numpy as jnp, seqjax as sj
@@ -261,6 +277,12 @@ def _free_run(
         state, y = as_cell(model).step(params, state, x)
         new = y if draw is None else draw(y) if key is None else draw(key, y)
         checks.same_shapes("free_run", x, new)
+        for old, drawn in zip(jax.tree.leaves(x), jax.tree.leaves(new)):
+            if jnp.issubdtype(old.dtype, jnp.integer) and jnp.issubdtype(jnp.result_type(drawn), jnp.inexact):
+                raise TypeError(
+                    f"free_run: expected inputs like the outputs, which are {jnp.result_type(drawn)}, got {old.dtype}. "
+                    "Give floats as first, or round in draw."
+                )
         new = jax.tree.map(lambda n, x: n.astype(x.dtype), new, x)
         return (state, new), new
 
