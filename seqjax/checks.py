@@ -28,6 +28,14 @@ def rate(who: str, value: float) -> None:
         raise ValueError(f"{who}: expected a rate of at least 0 and below 1, got {value!r}. Set rate=0 to switch off.")
 
 
+def decay(who: str, value: float) -> None:
+    """What is left of a weight after a tick or an update: at least 0 and below 1."""
+    if not isinstance(value, Real) or not 0 <= value < 1:
+        raise ValueError(
+            f"{who}: expected a decay of at least 0 and below 1, got {value!r}. Use None for the plain mean."
+        )
+
+
 def choice(who: str, name: str, value: Any, options: Iterable[Any]) -> None:
     """A value out of a fixed list."""
     options = list(options)
@@ -53,7 +61,8 @@ def inputs(who: str, x: Any, batch: tuple[int, ...], size: int) -> None:
 def instance(who: str, value: Any, kind: type, remedy: str) -> None:
     """A cell where a cell belongs, a layer where a layer belongs."""
     if not isinstance(value, kind):
-        raise TypeError(f"{who}: expected a {kind.__name__}, got {type(value).__name__}. {remedy}")
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise TypeError(f"{who}: expected {article} {kind.__name__}, got {type(value).__name__}. {remedy}")
 
 
 def parts(who: str, count: int, params: Any, state: Any) -> None:
@@ -81,6 +90,13 @@ def integers(who: str, xs: Any) -> None:
     """Symbols are integers."""
     if not jnp.issubdtype(jnp.result_type(xs), jnp.integer):
         raise TypeError(f"{who}: expected integers, got {jnp.result_type(xs)}. Cast the symbols to int32.")
+
+
+def symbols(who: str, xs: Any) -> jax.Array:
+    """Integers as an array of at least 32 bits: in fewer, a comparison with a size that does not fit goes wrong."""
+    xs = jnp.asarray(xs)
+    integers(who, xs)
+    return xs if xs.dtype.itemsize >= 4 else xs.astype(jnp.int32)
 
 
 def floats(who: str, xs: Any) -> None:

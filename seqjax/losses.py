@@ -65,7 +65,7 @@ def cross_entropy(logits: Array, labels: Array, mask: Array | None = None) -> Ta
       >>> bits_per_character(nats).item()
       2.0
     """
-    checks.integers("cross_entropy", labels)
+    labels = checks.symbols("cross_entropy", labels)
     checks.shapes("cross_entropy", "labels", jnp.shape(labels), "logits without the last axis", logits.shape[:-1])
     mask = checks.ticks("cross_entropy", "mask", mask, labels)
     logits = _wide("cross_entropy", logits)
@@ -120,7 +120,7 @@ def ctc(logits: Array, labels: Labels, mask: Array | None = None) -> Tally:
     References:
       Graves et al. (2006), Connectionist temporal classification. https://doi.org/10.1145/1143844.1143891
     """
-    checks.integers("ctc", labels.symbols)
+    labels = labels._replace(symbols=checks.symbols("ctc", labels.symbols))
     batch = logits.shape[1:-1]
     checks.shapes("ctc", "symbols without their first axis", labels.symbols.shape[1:], "batch of the logits", batch)
     mask = checks.ticks("ctc", "mask", mask, logits[..., 0])

@@ -334,3 +334,39 @@ def test_outputs_train_and_decode():
 def test_errors(call, error, match):
     with pytest.raises(error, match=match):
         call()
+
+
+def test_symbols_may_be_bytes():
+    """A vocabulary of 256 in uint8, where a comparison with its size would wrap round: in and out, value by value."""
+    model = models.language_model(256, 6, cell=sj.gru)
+    params, wide = start(model), np.array([[3, 255], [150, 0], [200, 128]])
+    narrow = wide.astype(np.uint8)
+    logits = run(model, params, wide)
+    np.testing.assert_array_equal(run(model, params, narrow), logits)
+    big = models.language_model(FEW + 1, 6, cell=sj.gru)
+    np.testing.assert_array_equal(run(big, start(big), narrow), run(big, start(big), wide))
+    losses = {
+        "full": sj.cross_entropy,
+        "adaptive": lambda _, targets: adaptive.loss(adaptive_params, hs, targets),
+        "sampled": lambda _, targets: sampled.loss(sampled_params, hs, targets, None, jax.random.key(1)),
+    }
+    adaptive, sampled = models.adaptive_softmax(6, 256, [20]), models.sampled_softmax(6, 256, 30)
+    adaptive_params, sampled_params = start(adaptive), start(sampled)
+    hs = np.random.default_rng(0).normal(size=(3, 2, 6))
+    for loss in losses.values():
+        assert float(loss(logits, narrow).sum) == float(loss(logits, wide).sum) > 0
+    scores = [models.log_probability(model, params, symbols, first=7) for symbols in (narrow, wide)]
+    np.testing.assert_array_equal(*scores)
+
+
+def test_a_sampled_softmax_does_not_take_one_symbol_for_another():
+    """What is outside the vocabulary has no probability, in training either."""
+    softmax = models.sampled_softmax(4, 9, 5)
+    params, hs, key = start(softmax), np.ones((3, 4)), jax.random.key(0)
+    for wrong in (-1, 9, 5000):
+        targets = np.array([0, wrong, 8])
+        assert np.isnan(softmax.loss(params, hs, targets, None, key).sum)
+        assert np.isfinite(softmax.loss(params, hs, targets, np.array([True, False, True]), key).sum)
+    for output in (softmax, models.adaptive_softmax(4, 9, [3])):
+        with pytest.raises(ValueError, match=r"softmax: expected targets of shape \(3,\) like hs .* got \(1,\)"):
+            output.loss(start(output), hs, np.array([1]), None, key)

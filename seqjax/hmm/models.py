@@ -65,7 +65,7 @@ class HMM(NamedTuple):
 
     def evidence(self, xs: Array) -> Array:
         """ln P(x | z), ``[*B, N]`` for ``x [*B]``; 0 where x is `MISSING`, NaN where it is no symbol."""
-        checks.integers("HMM", xs)
+        xs = checks.symbols("HMM", xs)
         known = (xs >= 0) & (xs < self.log_emission.shape[1])
         seen = jnp.take(self.log_emission.T, xs, axis=0, mode="clip")
         unseen = jnp.where(xs == MISSING, 0, jnp.nan).astype(seen.dtype)
@@ -93,6 +93,7 @@ class HMM(NamedTuple):
 
     def maximise(self, log_initial: Array, log_transition: Array, weights: Array, xs: Array) -> "HMM":
         """The model that maximises the expected log-likelihood, ``weights [T, *B, N]`` those of the states."""
+        xs = checks.symbols("HMM", xs)
         seen = jax.nn.one_hot(xs, self.log_emission.shape[1], dtype=weights.dtype)  # zeros where missing
         counts = jnp.einsum("...n,...v->nv", weights, seen)
         return HMM(log_initial, log_transition, log_frequencies(counts, self.log_emission))

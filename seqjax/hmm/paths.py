@@ -250,8 +250,7 @@ def _top_paths(model: Model, xs: PyTree, mask: Array | None, k: int) -> Path:
 @jax.jit
 def _log_joint(model: Model, xs: PyTree, mask: Array | None, states: Array) -> Array:
     _, evidence, mask = prepare("log_joint", model, xs, mask)
-    states = jnp.asarray(states)
-    checks.integers("log_joint", states)
+    states = checks.symbols("log_joint", states)
     if states.shape != evidence.shape[:-1]:
         raise ValueError(
             f"log_joint: expected states of shape {evidence.shape[:-1]} like the observations, "

@@ -144,5 +144,4 @@ def tied_embedding(
 
 def look_up(who: str, w: Array, symbols: Array) -> Array:
     """Rows of ``w`` for integer symbols; NaN for symbols it does not have."""
-    checks.integers(who, symbols)
-    return w.at[symbols].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+    return w.at[checks.symbols(who, symbols)].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)

@@ -62,7 +62,7 @@ def _symbols(vocabulary_size: int, size: int) -> tuple[Callable, Callable]:
         return SymbolParams(standard_normal(key, (vocabulary_size, size), jnp.zeros(()).dtype))
 
     def function(params: SymbolParams, xs: Array) -> Array:
-        checks.integers("symbols_or_nothing", xs)
+        xs = checks.symbols("symbols_or_nothing", xs)
         if vocabulary_size > FEW:
             nothing = xs == NOTHING
             ys = look_up("symbols_or_nothing", params.w, jnp.where(nothing, 0, xs))
@@ -169,6 +169,9 @@ def fixed_window_model(
       https://jmlr.org/papers/v3/bengio03a.html
     """
     _two("fixed_window_model", vocabulary_size)
+    checks.sizes("fixed_window_model", hidden_size=hidden_size, window=window)
+    if window < 2:
+        raise ValueError("fixed_window_model: expected a window of at least 2, got 1. Let it see the symbol before.")
     size = hidden_size if embedding_size is None else embedding_size
     return serial(
         symbols_or_nothing(vocabulary_size, size),

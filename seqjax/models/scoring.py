@@ -43,10 +43,11 @@ def log_probability(
 
     Raises:
       TypeError: symbols that are not integers.
-      ValueError: lengths of another shape.
+      ValueError: symbols without an axis of time, or lengths of another shape.
     """
-    symbols = jnp.asarray(symbols)
-    checks.integers("log_probability", symbols)
+    symbols = checks.symbols("log_probability", symbols)
+    if not symbols.ndim:
+        raise ValueError("log_probability: expected symbols [T, *batch], got one symbol. Put it into a sequence.")
     if lengths is not None:
         lengths = jnp.asarray(lengths)
         checks.shapes("log_probability", "lengths", jnp.shape(lengths), "the symbols' batch", symbols.shape[1:])
@@ -91,9 +92,14 @@ def rank(
 
     Raises:
       ValueError: no candidate, an empty one, or one whose probability is not a number.
+      TypeError: symbols that are not integers.
     """
-    if not len(candidates) or not all(len(c) for c in candidates):
+    if not len(candidates):
+        raise ValueError("rank: expected candidates to order, got none. Give one at least.")
+    if not all(len(c) for c in candidates):
         raise ValueError("rank: expected sequences of at least one symbol, got an empty one. Leave it out.")
+    for candidate in candidates:
+        checks.integers("rank", np.asarray(candidate))
     lengths = np.array([len(c) for c in candidates])
     padded = np.zeros((lengths.max(), len(candidates)), np.int32)
     for i, candidate in enumerate(candidates):
@@ -102,7 +108,7 @@ def rank(
     if np.isnan(scores).any():
         raise ValueError(
             f"rank: expected sequences of known symbols, got {list(candidates[int(np.isnan(scores).argmax())])}, whose "
-            "probability is NaN. Encode them with the model's vocabulary."
+            "probability is NaN. Encode them and first with the model's vocabulary, or look for NaN in the parameters."
         )
     order = np.argsort(-scores, kind="stable")
     return order, scores[order]
@@ -124,9 +130,8 @@ def next_symbols(model: Layer, params: PyTree, symbols: Array, k: int) -> NextSy
       ValueError: nothing to read, or more symbols wanted than there are.
       TypeError: symbols that are not integers.
     """
-    checks.integers("next_symbols", symbols)
+    symbols = checks.symbols("next_symbols", symbols)
     checks.sizes("next_symbols", k=k)
-    symbols = jnp.asarray(symbols)
     if not symbols.ndim or not len(symbols):
         raise ValueError(
             f"next_symbols: expected a text [T, *batch] of at least one symbol, got shape {symbols.shape}. "

@@ -122,7 +122,7 @@ def adaptive_softmax(size: int, vocabulary_size: int, cutoffs: Sequence[int], *,
     def loss(
         params: AdaptiveParams, hs: Array, targets: Array, mask: Array | None = None, key: Array | None = None
     ) -> Tally:
-        checks.integers("adaptive_softmax", targets)
+        targets = _targets("adaptive_softmax", hs, targets)
         losses = jnp.full(hs.shape[:-1], jnp.nan, hs.dtype)
         for part, start in zip(parts(params, hs), bounds):
             place = targets - start
@@ -175,18 +175,25 @@ def sampled_softmax(size: int, vocabulary_size: int, samples: int) -> Softmax:
     ) -> Tally:
         if key is None:
             return whole.loss(params, hs, targets, mask)
-        checks.integers("sampled_softmax", targets)
+        targets = _targets("sampled_softmax", hs, targets)
         drawn, inclusion = _draw(key, jnp.asarray(probs, hs.dtype), samples)
-        known = jnp.clip(targets, 0, vocabulary_size - 1)
+        known = (targets >= 0) & (targets < vocabulary_size)
+        target = jnp.where(known, targets, 0)
         w, b = params.w, params.b
         assert b is not None  # dense makes one unless told not to
-        own = (hs * jnp.moveaxis(w, 0, 1)[known]).sum(-1) + b[known]
+        own = (hs * jnp.moveaxis(w, 0, 1)[target]).sum(-1) + b[target]
         others = hs @ w[:, drawn] + b[drawn] - jnp.log(inclusion)
-        others = jnp.where(drawn == known[..., None], -jnp.inf, others)
+        others = jnp.where(drawn == target[..., None].astype(drawn.dtype), -jnp.inf, others)
         total = jax.nn.logsumexp(jnp.concatenate([own[..., None], others], axis=-1), axis=-1)
-        return tally(total - own, mask)
+        return tally(jnp.where(known, total - own, jnp.nan), mask)
 
     return Softmax(whole.init, whole.log_probs, loss)
+
+
+def _targets(who: str, hs: Array, targets: Array) -> Array:
+    targets = checks.symbols(who, targets)
+    checks.shapes(who, "targets", targets.shape, "hs without the last axis", hs.shape[:-1])
+    return targets
 
 
 def _draw(key: Array, inclusion: Array, samples: int) -> tuple[Array, Array]:
