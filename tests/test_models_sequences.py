@@ -241,6 +241,25 @@ def test_encoder_and_decoder_learn_separately_and_together():
     assert_close(g, gradient(params, jnp.where(mask, TARGET, 4)))
 
 
+def test_a_captioner_reads_no_pictures_and_many_axes():
+    """An empty batch stays empty; two batch axes are one, reshaped."""
+    model = models.captioner(5, 6, 7, H, channels=(2,), context="every_tick")
+    params = start(model)
+    decoder_params, state = model.encode(params, jnp.zeros((0, 5, 6)))
+    assert sj.sample(model.decoder, decoder_params, state, 2, length=3).symbols.shape == (3, 0)
+    pictures = np.random.default_rng(0).normal(size=(6, 5, 6))
+    flat, square = (model.encode(params, p)[0].summary for p in (pictures, pictures.reshape(2, 3, 5, 6)))
+    assert_close(flat.reshape(2, 3, H), square)
+
+
+@pytest.mark.parametrize("context", ["every_tick", "attention"])
+def test_a_decoder_asks_for_what_was_read(context):
+    decoder = models.encoder_decoder(5, 5, H, context=context).decoder
+    params, state = start(models.encoder_decoder(5, 5, H, context=context)).decoder, np.zeros((2, H))
+    with pytest.raises(ValueError, match=r"decoder: expected parameters with what was read inside.* encode\("):
+        decoder.apply(params, state, jnp.zeros((3, 2), int))
+
+
 def test_captioner_by_definition():
     """The convolutions by scipy, column by column; then attention over them writes."""
     model = models.captioner(5, 6, 7, H, channels=(2, 3), cell=sj.gru)

@@ -1,11 +1,10 @@
-"""Training features: presets, averaging, accumulation, early stopping, and no compilation after the first epoch."""
+"""Training features: presets, averaging, accumulation, scheduled sampling, and no compilation after the first epoch."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax.training.early_stopping import EarlyStopping
 from laws import assert_close, no_compiles
 
 import seqjax as sj
@@ -257,16 +256,98 @@ def test_scheduled_sampling_of_a_conditional(context):
     assert abs(run(1.0, jax.random.key(0))[1].sum - exact[1].sum) > 1e-4
 
 
-def test_early_stopping_by_flax():
-    """The validation loss of a layer that can't learn stops training after its patience."""
-    stop, epochs = EarlyStopping(min_delta=1e-3, patience=2), 0
-    for loss in (3.0, 2.0, 1.9999, 2.5, 2.1, 2.2, 0.1):
-        epochs += 1
-        stop = stop.update(loss)
-        if stop.should_stop:
-            break
-    assert epochs == 5
-    assert stop.best_metric == 2.0
+def test_scheduled_sampling_starts_anew_at_resets():
+    """Rate 0 is `objective` with its resets; behind a reset the true symbol is read, whatever the rate."""
+    model = models.language_model(6, 4, cell=sj.gru)
+    params = start(model)
+    symbols = np.random.default_rng(0).integers(0, 6, (5, 2))
+    reset = np.zeros((4, 2), bool)
+    reset[2, 0] = reset[0, 1] = True
+    state = model.initial_state(params, (2,))
+    exact = sj.objective(model, sj.cross_entropy)(params, state, sj.Batch(symbols[:-1], symbols[1:], None, reset))
+    loss = jax.jit(models.scheduled_objective(model, sj.cross_entropy))
+
+    def run(rate, key, reset=reset):
+        return loss(params, state, sj.Batch((symbols[:-1], jnp.asarray(rate)), symbols[1:], None, reset), key)
+
+    for key in (None, jax.random.key(0), jax.random.PRNGKey(0)):
+        assert_close(run(0.0, key), exact)
+    assert abs(run(0.0, None, None)[1].sum - exact[1].sum) > 1e-6
+    assert_close(run(1.0, jax.random.PRNGKey(3)), run(1.0, jax.random.key(3)))
+    all_new = np.ones((4, 2), bool)
+    assert_close(run(1.0, jax.random.key(0), all_new), run(0.0, None, all_new))
+    pair = models.encoder_decoder(6, 6, 4)
+    for make, xs in (
+        (models.scheduled_objective, (models.Source(symbols), symbols, 0.5)),
+        (models.conditional_objective, (models.Source(symbols), symbols)),
+    ):
+        with pytest.raises(ValueError, match=f"{make.__name__}: expected one sequence a column, got resets"):
+            make(pair, sj.cross_entropy)(start(pair), (), sj.Batch(xs, symbols, None, np.ones((5, 2), bool)))
+        with pytest.raises(ValueError, match=rf"{make.__name__}: expected inputs .condition, symbols.* got ndarray"):
+            make(pair, sj.cross_entropy)(start(pair), (), sj.Batch(symbols, symbols))
+    with pytest.raises(TypeError, match=r"encoder_decoder: expected a Source\(symbols, mask\) to read, got ndarray"):
+        pair.encode(start(pair), symbols)
+
+
+def test_reader_and_writer_drop_apart():
+    """Of one key each has a part of its own: with the same one, the same features would be dropped of both."""
+    model = models.encoder_decoder(6, 6, 16, dropout=0.5)
+    params, symbols, key = start(model), np.array([[5, 2], [3, 1]]), jax.random.key(4)
+    objective = models.conditional_objective(model, sj.cross_entropy)
+    _, tally = objective(params, (), sj.Batch((models.Source(symbols), symbols), symbols), key)
+
+    def by_hand(read, write):
+        decoder_params, state = model.encode(params, models.Source(symbols), key=read)
+        return sj.cross_entropy(model.decoder.apply(decoder_params, state, symbols, key=write)[1], symbols).sum
+
+    assert_close(tally.sum, by_hand(*jax.random.split(key)))
+    assert abs(tally.sum - by_hand(key, key)) > 1e-3
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("decay", [None, 0.0, 0.999, 0.999999])
+def test_averaging_keeps_its_digits(dtype, decay):
+    """Narrow parameters that grow by a quarter: the mean in float32 is that of float64."""
+    optimizer = sj.averaging(optax.sgd(1.0), decay=decay)
+    params, state = jnp.zeros((), dtype), None
+    state = optimizer.init(params)
+    advance = jax.jit(lambda state, params: optimizer.update(-jnp.asarray(0.25, dtype), state, params))
+    mean, weights = 0.0, 0.0
+    for _ in range(300):
+        updates, state = advance(state, params)
+        params = optax.apply_updates(params, updates)
+        d = 1.0 if decay is None else decay
+        mean, weights = d * mean + float(params), d * weights + 1
+    assert sj.averaged(state).dtype == jnp.float32
+    np.testing.assert_allclose(sj.averaged(state), mean / weights, rtol=2e-5)
+
+
+def test_accumulated_batches_over_devices():
+    """The axis of the batch is shared, not that of time, whether the model has a state or none."""
+    layer, params, _, parts = ragged_parts()
+    pair = models.encoder_decoder(7, 7, 4)
+    symbols = np.random.default_rng(0).integers(0, 7, (3, 4, 6))
+    recurrent = models.language_model(7, 4, cell=sj.gru)
+    stacked = jax.tree.map(lambda x: jnp.zeros((3, 6, *x.shape)), recurrent.initial_state(start(recurrent)))
+    cases = [
+        (sj.objective(layer, sj.mean_squared_error), params, (), parts),
+        (
+            models.conditional_objective(pair, sj.cross_entropy),
+            start(pair),
+            (),
+            sj.Batch((models.Source(symbols), symbols), symbols),
+        ),
+        (sj.objective(recurrent, sj.cross_entropy), start(recurrent), stacked, sj.Batch(symbols, symbols)),
+    ]
+    for objective, first, state, batch in cases:
+        optimizer = optax.sgd(0.1)
+        results = []
+        for devices in (None, 2):
+            step = sj.train_step(models.accumulated(objective), optimizer, devices=devices, donate=False)
+            results.append(step(sj.train_state(first, optimizer), state, batch))
+        (one, _, a), (two, _, b) = results
+        assert_close(one.params, two.params, rtol=1e-12)
+        assert_close(a, b, rtol=1e-12)
 
 
 def texts(rng, count, symbols=9):
@@ -453,11 +534,13 @@ def test_two_directions_solve_what_one_cannot():
 def test_errors():
     with pytest.raises(ValueError, match="zaremba: expected size to be one of 'small', 'medium', 'large', got 'tiny'"):
         models.zaremba("tiny", 10, updates_per_epoch=5)
-    with pytest.raises(ValueError, match=r"accumulated: expected leaves \[batches, ...\] with as many batches each"):
+    with pytest.raises(
+        ValueError, match=r"accumulated: expected leaves \[batches, ...\] with the same number of batches"
+    ):
         models.accumulated(len)((), jnp.zeros((2, 3)), sj.Batch(jnp.zeros((4, 3)), None))
     with pytest.raises(TypeError, match="scheduled_objective: expected a Layer or a Conditional, got Cell"):
         models.scheduled_objective(sj.gru(2, 2), sj.cross_entropy)
-    with pytest.raises(ValueError, match="averaging: expected a rate of at least 0 and below 1, got 1"):
+    with pytest.raises(ValueError, match="averaging: expected a decay of at least 0 and below 1, got 1"):
         sj.averaging(optax.sgd(1.0), decay=1)
-    with pytest.raises(TypeError, match="averaged: expected a AveragingState, got"):
+    with pytest.raises(TypeError, match="averaged: expected an AveragingState, got"):
         sj.averaged(optax.sgd(1.0).init(jnp.ones(())))

@@ -1,5 +1,6 @@
 """Pictures to words: a convolutional reader, a recurrent writer."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -110,12 +111,12 @@ def captioner(
             )
         checks.floats("captioner", condition)
         batch = condition.shape[:-2]
-        a = condition.reshape(-1, height, width, 1).astype(params.columns.w.dtype)
+        a = condition.reshape(math.prod(batch), height, width, 1).astype(params.columns.w.dtype)
         for kernel in params.kernels:
             a = jax.lax.conv_general_dilated(a, kernel.w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
             a = jax.nn.relu(a + kernel.b)
             a = jax.lax.reduce_window(a, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "SAME")
-        a = jnp.moveaxis(a, 2, 0).reshape(a.shape[2], *batch, -1)
+        a = jnp.moveaxis(a, 2, 0).reshape(a.shape[2], *batch, rows * last)
         _, values = columns.apply(params.columns, (), a)
         (write_key,) = split(key, 1)
         if context == "attention":

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from seqjax import checks
 from seqjax.base import Array, Layer, PyTree
+from seqjax.layers.compose import split
 from seqjax.losses import Tally
 from seqjax.objectives import Batch, Objective
 
@@ -41,13 +42,30 @@ def conditional_objective(model: Conditional, loss: Callable[..., Tally]) -> Obj
 
     Raises:
       TypeError: something else than a `Conditional`.
+      ValueError: inputs that are no such pair, or resets.
     """
     checks.instance("conditional_objective", model, Conditional, "Pass encoder_decoder(...) or captioner(...).")
 
     def run(params: PyTree, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
-        condition, symbols = batch.xs
-        decoder_params, start = model.encode(params, condition, key=key)
-        _, logits = model.decoder.apply(decoder_params, start, symbols, mask=batch.mask, key=key)
+        condition, symbols = inputs_of("conditional_objective", batch, "condition", "symbols")
+        no_resets("conditional_objective", batch)
+        read_key, write_key = split(key, 2)
+        decoder_params, start = model.encode(params, condition, key=read_key)
+        _, logits = model.decoder.apply(decoder_params, start, symbols, mask=batch.mask, key=write_key)
         return state, loss(logits, batch.targets, batch.mask)
 
     return run
+
+
+def inputs_of(who: str, batch: Batch, *names: str) -> tuple[PyTree, ...]:
+    """The batch's inputs, one an expected name."""
+    if not isinstance(batch.xs, tuple | list) or len(batch.xs) != len(names):
+        got = f"{len(batch.xs)} parts" if isinstance(batch.xs, tuple | list) else type(batch.xs).__name__
+        raise ValueError(f"{who}: expected inputs ({', '.join(names)}), got {got}. Put them together as a tuple.")
+    return tuple(batch.xs)
+
+
+def no_resets(who: str, batch: Batch) -> None:
+    """A condition belongs to one sequence."""
+    if batch.reset is not None:
+        raise ValueError(f"{who}: expected one sequence a column, got resets inside them. Give each its own column.")

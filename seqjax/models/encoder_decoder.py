@@ -126,6 +126,11 @@ def encoder_decoder(
     def encode(
         params: EncoderDecoderParams, condition: Source, *, key: Array | None = None
     ) -> tuple[DecoderParams, PyTree]:
+        if not isinstance(condition, tuple) or len(condition) != 2:
+            raise TypeError(
+                f"encoder_decoder: expected a Source(symbols, mask) to read, got {type(condition).__name__}. "
+                "Wrap the symbols: Source(symbols)."
+            )
         symbols, mask = condition
         batch = symbols.shape[1:]
         drop_key, state_key, write_key = split(key, 3)
@@ -175,7 +180,19 @@ def writer(
         keys = jax.random.split(key, 3)
         return DecoderParams(symbols.init(keys[0]), inner.init(keys[1]), readout.init(keys[2]), None)
 
+    def check_encoded(params: DecoderParams) -> None:
+        without = (
+            params.summary is None if context == "every_tick" else context == "attention" and params.cell.memory is None
+        )
+        if without:
+            raise ValueError(
+                "decoder: expected parameters with what was read inside, got them without. "
+                "Take those that encode(params, condition) returns."
+            )
+
     def initial_state(params: DecoderParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None) -> PyTree:
+        if context == "attention":
+            check_encoded(params)
         return inner.initial_state(params.cell, batch_shape, key=key)
 
     def apply(
@@ -187,6 +204,7 @@ def writer(
         reset: Array | None = None,
         key: Array | None = None,
     ) -> tuple[PyTree, Array]:
+        check_encoded(params)
         first_key, last_key = split(key, 2)
         _, es = symbols.apply(params.embedding, (), xs, mask=mask)
         _, es = drops.apply((), (), es, mask=mask, key=first_key)

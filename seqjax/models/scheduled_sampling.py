@@ -12,7 +12,7 @@ from seqjax.base import Array, Cell, Layer, Noise, PyTree
 from seqjax.decoding.as_cell import as_cell
 from seqjax.layers.compose import split
 from seqjax.losses import Tally
-from seqjax.models.conditional import Conditional
+from seqjax.models.conditional import Conditional, inputs_of, no_resets
 from seqjax.objectives import Batch, Objective
 from seqjax.transforms.noise import example_keys, per_example
 from seqjax.unroll import unroll
@@ -41,6 +41,7 @@ def scheduled_sampling(
     rate: float | Array,
     key: Array,
     mask: Array | None = None,
+    reset: Array | None = None,
 ) -> tuple[PyTree, Array]:
     """Runs a writer over a target, now and then on its own last guess in place of the true symbol.
 
@@ -58,6 +59,7 @@ def scheduled_sampling(
       rate: the probability of a guess.
       key: one JAX key.
       mask: ``[T, *B]``, True at real ticks.
+      reset: ``[T, *B]``, True where a new text begins: from the initial state, and with its true symbol.
 
     Returns:
       The last state and the logits ``[T, *B, v]``.
@@ -69,7 +71,7 @@ def scheduled_sampling(
       Bengio et al. (2015), Scheduled sampling for sequence prediction with recurrent neural networks.
       https://arxiv.org/abs/1506.03099
     """
-    checks.integers("scheduled_sampling", symbols)
+    symbols = checks.symbols("scheduled_sampling", symbols)
     batch = symbols.shape[1:]
     logits = jax.eval_shape(lambda *args: as_cell(model).step(*args)[1], params, state, symbols[0])
     start = _State(
@@ -79,7 +81,7 @@ def scheduled_sampling(
         Noise(example_keys(key, batch)),
     )
     wrapped = _Params(params, jnp.asarray(rate, logits.dtype))
-    end, ys = unroll(_guessing(model, logits.shape[-1]), wrapped, start, symbols, mask=mask)
+    end, ys = unroll(_guessing(model, logits.shape[-1]), wrapped, start, symbols, mask=mask, reset=reset)
     return end.model, ys
 
 
@@ -99,6 +101,7 @@ def scheduled_objective(model: Layer | Conditional, loss: Callable[..., Tally]) 
 
     Raises:
       TypeError: neither a layer nor a `Conditional`.
+      ValueError: inputs of another form, or resets for a `Conditional`.
 
     Example:
       >>> import jax, jax.numpy as jnp, seqjax as sj
@@ -119,15 +122,20 @@ def scheduled_objective(model: Layer | Conditional, loss: Callable[..., Tally]) 
         )
 
     def run(params: PyTree, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
-        *condition, symbols, rate = batch.xs
+        names = ("condition", "symbols", "rate") if isinstance(model, Conditional) else ("symbols", "rate")
+        *condition, symbols, rate = inputs_of("scheduled_objective", batch, *names)
+        if isinstance(model, Conditional):
+            no_resets("scheduled_objective", batch)
         read_key, guess_key = split(key, 2)
         writer, start = model.decoder if isinstance(model, Conditional) else model, state
         if isinstance(model, Conditional):
             params, start = model.encode(params, *condition, key=read_key)
         if guess_key is None:
-            end, ys = writer.apply(params, start, symbols, mask=batch.mask)
+            end, ys = writer.apply(params, start, symbols, mask=batch.mask, reset=batch.reset)
         else:
-            end, ys = scheduled_sampling(writer, params, start, symbols, rate=rate, key=guess_key, mask=batch.mask)
+            end, ys = scheduled_sampling(
+                writer, params, start, symbols, rate=rate, key=guess_key, mask=batch.mask, reset=batch.reset
+            )
         return state if isinstance(model, Conditional) else end, loss(ys, batch.targets, batch.mask)
 
     return run

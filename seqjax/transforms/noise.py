@@ -16,7 +16,9 @@ def per_example(draw: Callable[[Array], PyTree], keys: Array) -> PyTree:
 
 
 def example_keys(key: Array, batch_shape: tuple[int, ...]) -> Array:
-    """One key an example, ``[*B]``."""
+    """One key an example, ``[*B]``; raw keys (`jax.random.PRNGKey`) become typed ones, without an axis of their own."""
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key = jax.random.wrap_key_data(key)
     return jax.random.split(key, batch_shape) if batch_shape else key
 
 
