@@ -3,13 +3,14 @@
 import contextlib
 import io
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from seqjax import tasks
-from seqjax.tasks import applications, sentences
-from seqjax.tasks.execution import PROGRAM_SYMBOLS, RESULT_SYMBOLS
+from seqjax.tasks import applications, frames, sentences
+from seqjax.tasks.execution import PROGRAM_SYMBOLS, RESULT_SYMBOLS, results
 from seqjax.tasks.reber import SYMBOLS
 
 PROBLEMS = {
@@ -78,6 +79,22 @@ def test_batches_keep_their_promises(name):
     else:
         assert targets.shape == (*scored.shape, problem.output_size)
         assert targets.dtype == np.float32
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_a_batch_of_no_examples_is_empty(name):
+    problem = PROBLEMS[name]()
+    for none, one in zip(problem.draw(rng(), 0), problem.draw(rng(), 1)):
+        assert none.dtype == one.dtype
+        assert none.size == 0
+        assert none.ndim == one.ndim
+        assert [a for a, b in zip(none.shape, one.shape) if a != b] == [0]
+
+
+def test_numpy_integers_are_lengths():
+    for length in (np.int64(30), np.uint8(250)):
+        for a, b in zip(tasks.signed_adding(length).draw(rng(), 4), tasks.signed_adding(int(length)).draw(rng(), 4)):
+            np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -259,6 +276,25 @@ def test_programs_print_what_python_prints():
     assert max(int(n) for n in re.findall(r"\d+", "".join(p.source for p in pairs[:240]))) <= 9
 
 
+@pytest.mark.parametrize(("length", "nesting", "rel"), [(1, 1, 0.06), (2, 1, 0.1), (2, 2, 0.12)])
+def test_the_chance_of_programs_is_that_of_the_best_constant_answer(length, nesting, rel):
+    problem = tasks.execution(length, nesting)
+    chosen, measured = (
+        Counter(pair.target for pair in problem.draw(rng(seed), count)) for seed, count in ((11, 20_000), (12, 60_000))
+    )
+    best = max(measured[answer] for answer, _ in chosen.most_common(5)) / 60_000
+    assert problem.chance == pytest.approx(best, rel=rel)
+    assert tasks.execution(length, nesting, scrambled=3).chance == problem.chance
+    assert tasks.execution(4, 3).chance < 1e-4
+
+
+def test_results_alone_are_those_of_whole_programs():
+    printed = [int(tasks.program(generator, 2, 3).target[:-1]) for generator in [rng(1)] for _ in range(20_000)]
+    alone = results(rng(2), 2, 3, 200_000)
+    levels = np.quantile(alone, np.linspace(0.05, 0.95, 19))
+    np.testing.assert_allclose((np.array(printed)[:, None] <= levels).mean(0), np.linspace(0.05, 0.95, 19), atol=0.015)
+
+
 def test_scrambled_programs_are_the_same_programs_in_another_alphabet():
     plain, hidden = (tasks.execution(3, 2, scrambled=s).draw(rng(5), 30) for s in (None, 7))
     table = dict(zip(*("".join(a + b for a, b in pairs) for pairs in (plain, hidden))))
@@ -307,6 +343,52 @@ def test_addition():
         (lambda: tasks.number_spelling(1), "expected a bound from 2 to 1,000,000, got 1"),
         (lambda: tasks.program(rng(), 0, 1), "program: expected length to be a whole number of at least 1"),
         (lambda: tasks.program(rng(), 1, 21), "expected a nesting of at most 20, got 21"),
+        (lambda: tasks.program(rng(), 19, 1), "program: expected length of at most 18 digits, got 19"),
+        (lambda: tasks.execution(19, 1), "program: expected length of at most 18 digits, got 19"),
+        (lambda: tasks.addition(19), "addition: expected digits of at most 18 digits, got 19"),
+        (lambda: tasks.adding(True), "adding: expected a length of at least 2 ticks, got True"),
+        (
+            lambda: tasks.identical_halves(12, symbols=1),
+            "identical_halves: expected symbols to be a whole number",
+        ),
+        (
+            lambda: applications.speech(rng(), 1, symbols=1),
+            "speech: expected symbols to be a whole number of at least 2",
+        ),
+        (
+            lambda: applications.speech(rng(), 1, longest=0),
+            "speech: expected longest to be a whole number of at least 1",
+        ),
+        (lambda: applications.speech(rng(), 1, noise=-1), "speech: expected noise to be a finite number of at least 0"),
+        (lambda: applications.clips(5, size=3), "clips: expected size to be a whole number of at least 4, got 3"),
+        (
+            lambda: applications.clips(5, noise=np.nan),
+            "clips: expected noise to be a finite number of at least 0, got nan",
+        ),
+        (lambda: tasks.latch(5, noise=-0.5), "latch: expected noise to be a finite number of at least 0, got -0.5"),
+        (lambda: tasks.mackey_glass(5, tau=0), "mackey_glass: expected tau to be a whole number of at least 1, got 0"),
+        (lambda: tasks.mackey_glass(5, washout=-1), "expected washout to be a whole number of at least 0, got -1"),
+        (lambda: tasks.four_voices(5, hold=0), "four_voices: expected hold to be a whole number of at least 1, got 0"),
+        (lambda: tasks.music_floor(5, hold=0), "music_floor: expected hold to be a whole number of at least 1, got 0"),
+        (lambda: frames.poses(5, joints=0), "poses: expected joints to be a whole number of at least 1, got 0"),
+        (lambda: tasks.walk(5, stretch=0), "walk: expected stretch to be a whole number of at least 1, got 0"),
+        (lambda: tasks.walk(5, seed=-1), "walk: expected seed to be a whole number of at least 0, got -1"),
+        (
+            lambda: tasks.execution(2, 1, scrambled=-1),
+            "scramble: expected seed to be a whole number of at least 0, got -1",
+        ),
+        (
+            lambda: tasks.digit_strips(rng(), 1, shortest=4, longest=3),
+            "expected longest to be a whole number of at least 4",
+        ),
+        (
+            lambda: tasks.digit_strips(rng(), 1, noise=-1),
+            "digit_strips: expected noise to be a finite number",
+        ),
+        (
+            lambda: tasks.pixels(np.zeros((1, 2, 2), np.uint8), permutation=-1),
+            "pixels: expected permutation to be a whole",
+        ),
         (lambda: sentences.tagged_sentence(rng(), "MISC"), "expected kind to be one of 'PER', 'LOC', 'ORG'"),
     ],
 )

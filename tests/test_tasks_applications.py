@@ -79,6 +79,11 @@ def test_entities_depend_on_a_later_word():
     assert {kinds_in_all.count(kind) for kind in sentences.NOUNS} == {1000}
     best = sum(max(found.count(kind) for kind in sentences.NOUNS) for found in seen.values() if len(found) >= 8)
     assert best / sum(len(found) for found in seen.values() if len(found) >= 8) < 0.62
+    held = [(word, tag) for words, tags in pairs for word, tag in zip(words, tags)]
+    of_names = [tag for _, tag in held if tag != "O"]
+    guessed = [np.mean([tag[2:] == kind for tag in of_names]) for kind in sentences.NOUNS]
+    assert guessed == pytest.approx([tasks.entity_sentences().chance] * 3)
+    assert 1 - len(of_names) / len(held) == pytest.approx(0.87, abs=0.01)
     tagged = tasks.part_of_speech_sentences().draw(rng(), 3000)
     assert [p.source for p in tagged] == [p.source for p in pairs]
     share = [t for p in tagged for t in p.target].count("PUNCT") / sum(len(p.target) for p in tagged)

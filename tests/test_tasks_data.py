@@ -1,6 +1,7 @@
 """Vocabularies, readers and batches: exact contents, round trips, a clear sentence for every bad input."""
 
 import gzip
+import io
 import struct
 import sys
 import zipfile
@@ -44,6 +45,10 @@ def test_vocabulary_limits():
             lambda: tasks.Vocabulary("ab").encode("abc"),
             "expected one of 2 known symbols, got 'c' at position 2",
         ),
+        (
+            lambda: tasks.Vocabulary("ab").encode(iter("abc")),
+            "expected one of 2 known symbols, got 'c' at position 2",
+        ),
         (lambda: tasks.Vocabulary("ab").encode("a", eos=True), "expected <eos> in the vocabulary"),
         (lambda: tasks.Vocabulary("ab").decode([2]), "expected numbers from 0 to 1, got 2"),
         (
@@ -64,6 +69,7 @@ def test_vocabulary_errors(call, match):
 
 def test_words():
     assert tasks.words("L'été, c'est 42 %!") == ["L'été", ",", "c'est", "42", "%", "!"]
+    assert tasks.words("cafe\u0301 E\u0301te\u0301", lower=True) == ["caf\xe9", "\xe9t\xe9"]
 
 
 def test_subwords_give_every_text_back():
@@ -80,6 +86,13 @@ def test_subwords_give_every_text_back():
     assert len(units.encode("the cat sat")) < len("the cat sat") / 2
     again = tasks.Subwords.from_json(units.to_json())
     np.testing.assert_array_equal(again.encode("the mat"), units.encode("the mat"))
+    for one in (units, again):
+        for text in ("a<eos>b", "<pad><unk> <bos>", "<eos>"):
+            ids = one.encode(text)
+            assert ids.min() > 3
+            assert one.decode(ids) == text
+    with pytest.raises(ValueError, match=r"Subwords.from_json: expected a text that to_json wrote, got another \(EOF"):
+        tasks.Subwords.from_json("{")
     with pytest.raises(ValueError, match=r"expected a size of at least 260"):
         tasks.Subwords.train(texts, 200)
 
@@ -109,6 +122,56 @@ def test_read_text(write, tmp_path):
     assert tasks.read_text(tmp_path / "a.zip") == "yes"
 
 
+def test_every_way_to_end_a_line(write):
+    assert tasks.read_text(write("a.txt", "a\r\nb\rc\n\r")) == "a\nb\nc\n\n"
+    assert tasks.read_lines(write("b.txt", "a\rb\r\nc\r")) == ["a", "b", "c"]
+    assert tasks.read_pairs(write("c.tsv", "a\tb\rc\td\r")) == [("a", "b"), ("c", "d")]
+    assert tasks.read_conllu(write("d.conllu", CONLLU.replace("\n", "\r"))) == tasks.read_conllu(write("e", CONLLU))
+    np.testing.assert_array_equal(tasks.read_series(write("f.txt", "1\r2")), [[1], [2]])
+
+
+def archive(name, content, compression=zipfile.ZIP_DEFLATED):
+    if name.endswith(".gz"):
+        return gzip.compress(content)
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", compression) as file:
+        file.writestr("a.txt", content)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "compression"),
+    [("a.gz", None), ("a.zip", zipfile.ZIP_DEFLATED), ("b.zip", zipfile.ZIP_BZIP2), ("c.zip", zipfile.ZIP_LZMA)],
+)
+def test_a_damaged_archive_is_complained_about_or_read_as_it_was(write, name, compression):
+    content = b"hello world this is text\n" * 200
+    whole = archive(name, content, compression)
+    complaints = 0
+    for at in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[at] ^= 255
+        try:
+            assert tasks.read_text(write(name, damaged)) == content.decode()
+        except ValueError as error:
+            assert str(error).startswith(f"{write(name, damaged)}: expected ")  # noqa: PT017
+            complaints += 1
+    assert complaints > len(whole) / 3
+
+
+@pytest.mark.parametrize(
+    ("at", "flag", "match"),
+    [(6, 1, "is encrypted, password required"), (8, 99, "compression method is not supported")],
+)
+def test_archives_that_do_not_unpack(write, at, flag, match):
+    """A zip states its flags and its compression twice: before the file, and in the list at the end."""
+    content = bytearray(archive("a.zip", b"text"))
+    for start in (at, content.index(b"PK\1\2") + at + 2):
+        content[start] = flag
+    path = write("a.zip", content)
+    with pytest.raises(ValueError, match=f"{path}: expected a whole archive, got one that does not unpack .*{match}"):
+        tasks.read_text(path)
+
+
 def test_read_pairs(write):
     path = write("pairs.tsv", "Go.\tVa !\tCC-BY\nHi.\tSalut.\n")
     assert tasks.read_pairs(path) == [("Go.", "Va !"), ("Hi.", "Salut.")]
@@ -130,6 +193,9 @@ CONLLU = """# text = don't go
 
 def test_read_conllu(write):
     path = write("a.conllu", CONLLU)
+    one = CONLLU.split("\n")[2].replace("1\tdo", "1\tdu").replace("AUX", "ADP")
+    token = "1-1\tdu" + "\t_" * 8
+    assert tasks.read_conllu(write("b.conllu", f"{token}\n{one}\n")) == [(("du",), ("ADP",))]
     assert tasks.read_conllu(path) == [(("do", "n't", "go"), ("AUX", "PART", "VERB")), (("Stop",), ("VERB",))]
     assert tasks.read_conllu(path, column="xpos")[0].tags == ("VB", "RB", "VB")
 
@@ -154,14 +220,14 @@ def test_read_idx(write):
     assert images.dtype == np.uint8
 
 
-def rolls_file(path, **splits):
+def rolls_file(path, compressed=False, **splits):
     import scipy.io
 
     cells = {}
     for name, rolls in splits.items():
         cells[name] = np.empty((1, len(rolls)), object)
         cells[name][0] = rolls
-    scipy.io.savemat(path, cells)
+    scipy.io.savemat(path, cells, do_compression=compressed)
     return path
 
 
@@ -188,9 +254,42 @@ def test_read_piano_rolls(tmp_path):
     scipy_io.savemat(tmp_path / "g.mat", {"traindata": np.eye(3)})
     with pytest.raises(ValueError, match=r"expected roll 0 of traindata to be \[T, keys\] .* got shape \(\)"):
         tasks.read_piano_rolls(tmp_path / "g.mat")
+    nested = np.empty((1, 2), object)
+    nested[0, 0], nested[0, 1] = roll, long
+    with pytest.raises(
+        ValueError, match=r"roll 0 of traindata .* got shape \(1, 2\) with values such as those of type "
+    ):
+        tasks.read_piano_rolls(rolls_file(tmp_path / "h.mat", traindata=[nested, roll]))
     missing = rolls_file(tmp_path / "c.mat", traindata=[roll, long])
     with pytest.raises(ValueError, match=r"expected the key validdata, got \['traindata'\]"):
         tasks.read_piano_rolls(missing)
+
+
+def test_damaged_piano_rolls(tmp_path):
+    """Whatever byte is flipped, there is one sentence, or a check further on that finds nothing wrong."""
+    rolls = [np.eye(4, 88, dtype=np.uint8)] * 2
+    path = rolls_file(tmp_path / "a.mat", compressed=True, traindata=rolls, validdata=rolls, testdata=rolls)
+    whole = path.read_bytes()
+    complaints = 0
+    for at in range(128, len(whole)):
+        damaged = bytearray(whole)
+        damaged[at] ^= 255
+        path.write_bytes(damaged)
+        try:
+            tasks.read_piano_rolls(path)
+        except ValueError as error:
+            assert str(error).startswith(f"{path}: expected ")  # noqa: PT017
+            complaints += "Fetch it again." in str(error)
+    assert complaints > len(whole) / 2
+    for other, error, match in (
+        ("none.mat", FileNotFoundError, "expected a file, got none. Check the path."),
+        (".", FileNotFoundError, "expected a file, got a folder. Check the path."),
+        ("empty.mat", ValueError, "expected some content, got an empty file. Choose another."),
+    ):
+        (tmp_path / "empty.mat").touch()
+        with pytest.raises(error) as caught:
+            tasks.read_piano_rolls(tmp_path / other)
+        assert str(caught.value) == f"{tmp_path / other}: {match}"
 
 
 def test_piano_rolls_without_their_library(monkeypatch, tmp_path):
@@ -232,13 +331,50 @@ def bad_line(number, replacement):
             tasks.read_conllu,
             "line 3: expected a word and its upos, got \\('do', '_'\\)",
         ),
+        (
+            bad_line(2, "2-1\tx" + "\t_" * 8),
+            tasks.read_conllu,
+            "line 2: expected a token of words from 1 on, got '2-1'",
+        ),
+        (
+            bad_line(2, "1-0\tx" + "\t_" * 8),
+            tasks.read_conllu,
+            "line 2: expected a token of words from 1 on, got '1-0'",
+        ),
+        (
+            bad_line(2, "7-9\tx" + "\t_" * 8),
+            tasks.read_conllu,
+            "line 2: expected a token of words from 1 on, got '7-9'",
+        ),
+        (
+            bad_line(6, "2-4\tx" + "\t_" * 8),
+            tasks.read_conllu,
+            "line 6: expected a token of words from 4 on, got '2-4'",
+        ),
+        (
+            bad_line(6, "4-5\tx" + "\t_" * 8),
+            tasks.read_conllu,
+            "line 6: expected a sentence of at least 5 words, got 3",
+        ),
+        (
+            bad_line(9, "1-2\tx" + "\t_" * 8),
+            tasks.read_conllu,
+            "line 9: expected a sentence of at least 2 words, got 0",
+        ),
         ("# nothing\n", tasks.read_conllu, "expected sentences in CoNLL-U, got none"),
         ("1\nx\n", tasks.read_series, "line 2: expected numbers, got 'x'"),
+        (",,\n,\n", tasks.read_series, "line 1: expected numbers, got ',,'"),
+        ("1\n,\n", tasks.read_series, "line 2: expected numbers, got ','"),
         ("1\n2 3\n", tasks.read_series, "line 2: expected 1 finite numbers, got '2 3'"),
         ("1\nnan\n", tasks.read_series, "line 2: expected 1 finite numbers"),
         (b"PNG!", tasks.read_idx, "expected an IDX file of unsigned bytes, got header 504e4721"),
         (idx((), range(1)), tasks.read_idx, "expected an IDX file of unsigned bytes, got header 00000800"),
         (idx((2, 2), range(3)), tasks.read_idx, "expected 4 bytes for shape \\(2, 2\\), got 3"),
+        (idx((2**31, 2**31, 4), range(0)), tasks.read_idx, "expected 18446744073709551616 bytes for shape .* got 0"),
+        (idx((0, 28, 28), range(0)), tasks.read_idx, "expected at least one byte, got shape \\(0, 28, 28\\)"),
+        (idx((3, 0), range(0)), tasks.read_idx, "expected at least one byte, got shape \\(3, 0\\)"),
+        ("a\nbc\n".encode("utf-16-le"), tasks.read_text, "line 1: expected UTF-8, got byte 0x00. Convert the file"),
+        (b"a\rb\0", tasks.read_text, "line 2: expected UTF-8, got byte 0x00"),
         ("not matlab" * 20, tasks.read_piano_rolls, "expected a MATLAB file of piano rolls"),
     ],
 )
@@ -252,11 +388,13 @@ def test_reader_errors(write, content, reader, match):
 def test_other_reader_errors(write, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"expected a file, got none"):
         tasks.read_text(tmp_path / "absent")
+    with pytest.raises(FileNotFoundError, match=r"expected a file, got a folder\. Check the path\."):
+        tasks.read_text(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"expected a folder of at least two <label>.txt files, got 0"):
         tasks.read_labelled(tmp_path / "absent")
     with pytest.raises(ValueError, match=r"expected as many lines in both files, got 2 in .* and 1 in"):
         tasks.read_parallel(write("a", "x\ny\n"), write("b", "x\n"))
-    with pytest.raises(ValueError, match=r"expected a whole archive, got a damaged one"):
+    with pytest.raises(ValueError, match=r"expected a whole archive, got one that does not unpack"):
         tasks.read_text(write("bad.gz", b"\x1f\x8b no"))
     with pytest.raises(ValueError, match=r"expected column to be one of"):
         tasks.read_conllu(write("c", CONLLU), column="lemma")
@@ -294,6 +432,12 @@ def test_pad():
     assert (values[2:, 0] == -1).all()
     assert (values[:4, 1] == 1).all()
     assert (values[4] == -1).all()
+    mixed = tasks.pad([np.array([1]), np.array([1.7, 2]), []])
+    assert mixed.values.T.tolist() == [[1, 0], [1.7, 2], [0, 0]]
+    assert mixed.lengths.tolist() == [1, 2, 0]
+    assert tasks.pad([np.array([1], np.int32), np.array([2**40]), []]).values.tolist() == [[1, 2**40, 0]]
+    assert tasks.pad([np.float32([1]), np.float32([2, 3])], value=np.nan).values.dtype == np.float32
+    assert tasks.pad([np.array([True]), np.array([], bool)], value=1).values.tolist() == [[True, True]]
 
 
 def brute_force_waste(lengths, groups):
@@ -387,6 +531,9 @@ def test_batches_resume_anywhere():
         for a, b in zip(whole[stop + 1 :], rest):
             np.testing.assert_array_equal(a.examples, b.examples)
             assert a.position == b.position
+    for epoch, batch in ((0, -1), (0, n + 1), (-1, 0)):
+        with pytest.raises(ValueError, match=rf"batch from 0 to {n}, got \({epoch}, {batch}\)"):
+            next(tasks.batches([field], plan, 4, seed=5, position=tasks.Position(epoch, batch)))
     other = list(tasks.batches([field], plan, 4, seed=6, epochs=1))
     assert [d.examples.tolist() for d in other] != [d.examples.tolist() for d in whole[: len(other)]]
 
@@ -464,6 +611,13 @@ def test_split():
     [
         (lambda: tasks.pad([]), "pad: expected at least one sequence"),
         (lambda: tasks.pad([np.ones(3), np.ones(9)], length=5), "at most 5 ticks, got 9 at index 1"),
+        (lambda: tasks.pad([np.arange(3)], value=0.5), "pad: expected a value that int64 holds, got 0.5"),
+        (lambda: tasks.pad([np.arange(3)], value=np.nan), "pad: expected a value that int64 holds, got nan"),
+        (lambda: tasks.pad([np.zeros(3, np.uint8)], value=-1), "pad: expected a value that uint8 holds, got -1"),
+        (lambda: tasks.pad([np.zeros(3, bool)], value=2), "pad: expected a value that bool holds, got 2"),
+        (lambda: next(tasks.batches([ragged(2)], SHORT, 2, seed=-1)), "batches: expected seed to be a whole number"),
+        (lambda: tasks.BatchSource([ragged(2)], SHORT, 2, seed=-1), "BatchSource: expected seed to be a whole number"),
+        (lambda: tasks.split(9, (0.5, 0.5), -1), "split: expected seed to be a whole number of at least 0, got -1"),
         (lambda: tasks.buckets(np.array([3, 0])), "expected sequences of at least one tick, got \\[1\\]"),
         (lambda: tasks.buckets(np.array([3, 1]), 0), "buckets: expected shapes to be a whole number"),
         (lambda: tasks.buckets(np.array([3, 1]), size=0), "buckets: expected size to be a whole number"),

@@ -4,7 +4,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqjax.tasks.problem import Examples, Pair, Problem, TextProblem, at_least, balanced, one_answer, pick
+from seqjax import checks
+from seqjax.tasks.problem import (
+    Examples,
+    Pair,
+    Problem,
+    TextProblem,
+    at_least,
+    balanced,
+    deviation,
+    one_answer,
+    pick,
+    whole,
+)
 from seqjax.tasks.vocabulary import words
 
 BASES = "ACGT"
@@ -62,8 +74,9 @@ def speech(
     Raises:
       ValueError: fewer than two symbols, or too few features to tell them apart.
     """
-    at_least("speech: symbols", symbols, 2)
-    at_least("speech: longest", longest, 1)
+    whole("speech", 2, symbols=symbols)
+    checks.sizes("speech", features=features, longest=longest)
+    deviation("speech", noise)
     if 2**features < symbols:
         raise ValueError(f"speech: expected at least log₂ {symbols} features, got {features}. Raise features.")
     bits = np.arange(symbols)[:, None] >> np.arange(features) & 1
@@ -95,7 +108,7 @@ def promoter(length: int = 50) -> Problem:
     Returns:
       A problem with ``xs [T, B]`` of bases, numbered as in ACGT, and targets ``[B]``, 1 = it occurs.
     """
-    at_least("promoter", length, len(MOTIF))
+    length = at_least("promoter", length, len(MOTIF))
 
     def draw(rng: np.random.Generator, count: int) -> Examples:
         labels = balanced(rng, count, 2)
@@ -109,7 +122,7 @@ def promoter(length: int = 50) -> Problem:
                 if text.count(MOTIF) == label:
                     break
             strings.append(text)
-        return one_answer(_bases(strings), labels)
+        return one_answer(_bases(strings, length), labels)
 
     return Problem(draw, 4, 2, "accuracy", 1 / 2)
 
@@ -127,7 +140,7 @@ def genes(length: int = 60) -> Problem:
       A problem with ``xs`` and targets ``[T, B]``, 1 = coding; ``chance`` is the share of the more frequent
       label in 2,000 sequences.
     """
-    at_least("genes", length, 9)
+    length = at_least("genes", length, 9)
 
     def draw(rng: np.random.Generator, count: int) -> Examples:
         strings = []
@@ -139,9 +152,9 @@ def genes(length: int = 60) -> Problem:
                 if coding(text).any() == closed:
                     break
             strings.append(text)
-        targets = np.stack([coding(text) for text in strings], 1)
+        targets = np.array([coding(text) for text in strings], np.int32).reshape(count, length).T
         every = np.ones(targets.shape, bool)
-        return Examples(_bases(strings), targets, every, every)
+        return Examples(_bases(strings, length), targets, every, every)
 
     share = float(draw(np.random.default_rng(0), 2000).targets.mean())
     return Problem(draw, 4, 2, "accuracy", max(share, 1 - share))
@@ -163,8 +176,9 @@ def coding(text: str) -> np.ndarray:
     return labels
 
 
-def _bases(strings: list[str]) -> np.ndarray:
-    return np.array([[BASES.index(base) for base in text] for text in strings], np.int32).T
+def _bases(strings: list[str], length: int) -> np.ndarray:
+    numbers = [[BASES.index(base) for base in text] for text in strings]
+    return np.array(numbers, np.int32).reshape(len(strings), length).T
 
 
 def clips(length: int = 8, *, size: int = 8, noise: float = 0.3) -> Problem:
@@ -181,8 +195,9 @@ def clips(length: int = 8, *, size: int = 8, noise: float = 0.3) -> Problem:
     Returns:
       A problem with ``xs [T, B, size · size]`` and targets ``[B]``, numbered in the order above.
     """
-    at_least("clips", length, 2)
-    at_least("clips: size", size, 4)
+    length = at_least("clips", length, 2)
+    whole("clips", 4, size=size)
+    deviation("clips", noise)
 
     def draw(rng: np.random.Generator, count: int) -> Examples:
         labels = balanced(rng, count, 4)
@@ -193,7 +208,7 @@ def clips(length: int = 8, *, size: int = 8, noise: float = 0.3) -> Problem:
         for corner in ((0, 0), (0, 1), (1, 0), (1, 1)):
             row, column = np.moveaxis((place + corner) % size, -1, 0)
             frames[t, b, row, column] += 1
-        return one_answer(frames.reshape(length, count, -1), labels)
+        return one_answer(frames.reshape(length, count, size * size), labels)
 
     return Problem(draw, size * size, 4, "accuracy", 1 / 4)
 

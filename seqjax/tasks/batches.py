@@ -8,6 +8,7 @@ import numpy as np
 
 from seqjax import checks
 from seqjax.tasks.buckets import Buckets
+from seqjax.tasks.problem import whole
 
 
 class Padded(NamedTuple):
@@ -41,10 +42,10 @@ def pad(sequences: Sequence[np.ndarray], *, length: int | None = None, value: fl
       value: what fills the padding.
 
     Returns:
-      ``values [T, B, ...]`` and ``lengths [B]``.
+      ``values [T, B, ...]`` of a type that holds those of all sequences, and ``lengths [B]``.
 
     Raises:
-      ValueError: no sequence, or one longer than ``length``.
+      ValueError: no sequence, one longer than ``length``, or a fill value that integers or bools do not hold.
 
     Example:
       >>> import numpy as np
@@ -62,7 +63,12 @@ def pad(sequences: Sequence[np.ndarray], *, length: int | None = None, value: fl
             f"{lengths.argmax()}. "
             "Raise the limit or leave that example out."
         )
-    values = np.full((length, len(arrays), *arrays[0].shape[1:]), value, arrays[0].dtype)
+    dtype = np.result_type(*({array.dtype for array in arrays if array.size} or {arrays[0].dtype}))
+    if dtype.kind in "biu":
+        least, most = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        if not least <= value <= most or value % 1:
+            raise ValueError(f"pad: expected a value that {dtype} holds, got {value!r}. Cast the sequences first.")
+    values = np.full((length, len(arrays), *arrays[0].shape[1:]), value, dtype)
     for i, array in enumerate(arrays):
         values[: len(array), i] = array
     return Padded(values, lengths)
@@ -98,10 +104,16 @@ def batches(
       0``.
 
     Raises:
-      ValueError: fields or a plan that do not belong together.
+      ValueError: fields or a plan that do not belong together, a negative seed, or a position where no batch of this
+        plan ends.
     """
-    _check("batches", fields, plan, size)
+    _check("batches", fields, plan, size, seed)
     epoch, start = position
+    if epoch < 0 or not 0 <= start <= _in_epoch(plan, size):
+        raise ValueError(
+            f"batches: expected a position with an epoch of at least 0 and a batch from 0 to {_in_epoch(plan, size)}, "
+            f"got {tuple(position)}. Give the position of a batch of the same plan and size."
+        )
     while epochs is None or epoch < epochs:
         groups = _order(plan, size, seed, epoch)
         for number in range(start, len(groups)):
@@ -140,12 +152,12 @@ class BatchSource(Sequence[Drawn]):
         """Takes the arguments of `batches`; ``epochs`` must end.
 
         Raises:
-          ValueError: fields or a plan that do not belong together, or a size below 1.
+          ValueError: fields or a plan that do not belong together, a negative seed, or a size below 1.
         """
-        _check("BatchSource", fields, plan, size)
+        _check("BatchSource", fields, plan, size, seed)
         checks.sizes("BatchSource", epochs=epochs)
         self._given = fields, plan, size, seed, value
-        self._in_epoch = sum(-(-len(members) // size) for members in plan.members)
+        self._in_epoch = _in_epoch(plan, size)
         self._epochs = epochs
         self._latest: tuple[int, list] = (-1, [])
 
@@ -169,8 +181,9 @@ class BatchSource(Sequence[Drawn]):
         return _draw(fields, plan, size, groups[number], Position(epoch, number + 1), value)
 
 
-def _check(who: str, fields: Sequence[Sequence[np.ndarray]], plan: Buckets, size: int) -> None:
+def _check(who: str, fields: Sequence[Sequence[np.ndarray]], plan: Buckets, size: int, seed: int) -> None:
     checks.sizes(who, size=size)
+    whole(who, 0, seed=seed)
     counts = {len(field) for field in fields} | {sum(map(len, plan.members))}
     if len(counts) != 1 or plan.shapes.shape[1] != len(fields):
         raise ValueError(
@@ -178,6 +191,10 @@ def _check(who: str, fields: Sequence[Sequence[np.ndarray]], plan: Buckets, size
             f"{plan.shapes.shape[1]} fields and {sorted(counts)} examples. Make it with buckets() on these "
             "lengths."
         )
+
+
+def _in_epoch(plan: Buckets, size: int) -> int:
+    return sum(-(-len(members) // size) for members in plan.members)
 
 
 def _order(plan: Buckets, size: int, seed: int, epoch: int) -> list[tuple[int, np.ndarray]]:
@@ -252,6 +269,7 @@ def split(count: int, shares: tuple[float, ...], seed: int) -> list[np.ndarray]:
     [8, 1, 1]
     """
     checks.sizes("split", count=count)
+    whole("split", 0, seed=seed)
     if any(share <= 0 for share in shares) or abs(sum(shares) - 1) > 1e-9:
         raise ValueError(f"split: expected positive shares that sum to 1, got {shares}. Adjust them.")
     bounds = np.round(np.cumsum(shares)[:-1] * count).astype(int)

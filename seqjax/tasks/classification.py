@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from seqjax.tasks.problem import Examples, Problem, at_least, balanced, one_answer
+from seqjax.tasks.problem import Examples, Problem, at_least, balanced, one_answer, whole
 
 
 def identical_halves(longest: int = 20, *, symbols: int = 9) -> Problem:
@@ -22,8 +22,8 @@ def identical_halves(longest: int = 20, *, symbols: int = 9) -> Problem:
     Raises:
       ValueError: no even length, or fewer than two symbols.
     """
-    at_least("identical_halves", longest, 2)
-    at_least("identical_halves: symbols", symbols, 2)
+    longest = at_least("identical_halves", longest, 2)
+    whole("identical_halves", 2, symbols=symbols)
 
     def draw(rng: np.random.Generator, count: int) -> Examples:
         labels = balanced(rng, count, 2)
@@ -92,8 +92,8 @@ def running_parity(shortest: int, longest: int) -> Problem:
     Raises:
       ValueError: lengths below 1 or in the wrong order.
     """
-    at_least("parity", shortest, 1)
-    at_least("parity", longest, shortest)
+    shortest = at_least("parity", shortest, 1)
+    longest = at_least("parity", longest, shortest)
 
     def draw(rng: np.random.Generator, count: int) -> Examples:
         lengths = rng.integers(shortest, longest + 1, count)
@@ -124,8 +124,8 @@ def larger_sum(shortest: int, longest: int) -> Problem:
     Raises:
       ValueError: lengths below 1 or in the wrong order.
     """
-    at_least("larger_sum", shortest, 1)
-    at_least("larger_sum", longest, shortest)
+    shortest = at_least("larger_sum", shortest, 1)
+    longest = at_least("larger_sum", longest, shortest)
 
     def draw(rng: np.random.Generator, count: int) -> Examples:
         labels = balanced(rng, count, 2)
@@ -159,5 +159,7 @@ def pixels(images: np.ndarray, *, permutation: int | None = None) -> np.ndarray:
             f"pixels: expected images [n, height, width] of uint8, got {images.shape} of {images.dtype}. "
             "Read them with read_idx, one channel each."
         )
+    if permutation is not None:
+        whole("pixels", 0, permutation=permutation)
     flat = images.reshape(len(images), -1).T[..., None].astype(np.float32) / 255
     return flat if permutation is None else flat[np.random.default_rng(permutation).permutation(len(flat))]

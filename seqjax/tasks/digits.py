@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqjax.tasks.problem import at_least
+from seqjax.tasks.problem import deviation, whole
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -64,8 +64,9 @@ def digit_strips(
       >>> strips.images.shape, strips.captions[0]
       ((2, 11, 35), ('two', 'four', 'nine'))
     """
-    at_least("digit_strips", shortest, 1)
-    at_least("digit_strips", longest, shortest)
+    whole("digit_strips", 1, shortest=shortest)
+    whole("digit_strips", shortest, longest=longest)
+    deviation("digit_strips", noise)
     if (pictures is None) != (labels is None):
         raise ValueError("digit_strips: expected pictures and labels together, got one of them. Give both or none.")
     glyphs = FONT.astype(np.float32) if pictures is None else np.asarray(pictures)

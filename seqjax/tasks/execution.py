@@ -1,13 +1,12 @@
 """Learning to execute: short programs and what they print, and sums of numbers."""
 
 import string
-from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
 
 from seqjax import checks
-from seqjax.tasks.problem import Pair, TextProblem, pick
+from seqjax.tasks.problem import Pair, TextProblem, pick, whole
 
 DIGITS = tuple(string.digits)
 PROGRAM_SYMBOLS = tuple(sorted(set(string.digits + string.ascii_lowercase + "=()+-*<>:\n ")))
@@ -40,9 +39,7 @@ def program(rng: np.random.Generator, length: int, nesting: int) -> Pair:
     References:
       Zaremba and Sutskever (2014), Learning to execute. https://arxiv.org/abs/1410.4615
     """
-    checks.sizes("program", length=length, nesting=nesting)
-    if nesting > 20:
-        raise ValueError(f"program: expected a nesting of at most 20, got {nesting}: variables run out. Lower it.")
+    _check_program(length, nesting)
     names = iter(rng.permutation([c for c in string.ascii_lowercase if c not in "xlo"]))
     lines: list[str] = []
 
@@ -90,6 +87,19 @@ def program(rng: np.random.Generator, length: int, nesting: int) -> Pair:
     return Pair("\n".join(lines) + "\n", f"{value}.")
 
 
+def _check_program(length: int, nesting: int) -> None:
+    _check_digits("program", "length", length)
+    checks.sizes("program", nesting=nesting)
+    if nesting > 20:
+        raise ValueError(f"program: expected a nesting of at most 20, got {nesting}: variables run out. Lower it.")
+
+
+def _check_digits(who: str, name: str, value: int) -> None:
+    checks.sizes(who, **{name: value})
+    if value > 18:
+        raise ValueError(f"{who}: expected {name} of at most 18 digits, got {value}: 64 bits hold no more. Lower it.")
+
+
 def _conditional(expression: str) -> bool:
     """Whether a parenthesised expression is a conditional one at its top."""
     depth = 0
@@ -114,8 +124,10 @@ def execution(length: int, nesting: int, *, scrambled: int | None = None) -> Tex
         reader sees who knows no digits. None leaves the programs legible.
 
     Returns:
-      A problem of pairs of strings; chance is the share of the most frequent answer of 2,000 programs.
+      A problem of pairs of strings; chance is the share of one answer in 250,000 programs, the most frequent answer
+      of as many others.
     """
+    _check_program(length, nesting)
     rewrite = None if scrambled is None else scramble(scrambled)
     symbols = tuple(sorted({*PROGRAM_SYMBOLS, *RESULT_SYMBOLS}))
 
@@ -123,12 +135,32 @@ def execution(length: int, nesting: int, *, scrambled: int | None = None) -> Tex
         pairs = [program(rng, length, nesting) for _ in range(count)]
         return pairs if rewrite is None else [Pair(*map(rewrite, map(str, pair))) for pair in pairs]
 
-    answers = Counter(pair.target for pair in draw(np.random.default_rng(0), 2000))
-    return TextProblem(draw, symbols, symbols, "exact match", answers.most_common(1)[0][1] / 2000)
+    rng = np.random.default_rng(0)
+    found, counts = np.unique(results(rng, length, nesting, 250_000), return_counts=True)
+    chance = float((results(rng, length, nesting, 250_000) == found[counts.argmax()]).mean())
+    return TextProblem(draw, symbols, symbols, "exact match", chance)
+
+
+def results(rng: np.random.Generator, length: int, nesting: int, count: int) -> np.ndarray:
+    """What ``count`` programs print, distributed as those of `program`; numbers of more than 64 bits wrap around."""
+
+    def number() -> np.ndarray:
+        return rng.integers(10**length, size=count)
+
+    values = number()
+    for _ in range(nesting):
+        kind, first, sign = rng.integers(5, size=count), rng.integers(2, size=count) == 1, rng.choice((1, -1), count)
+        other, small = number(), rng.integers(1, 4 * length, count)
+        sums = np.where(first, values + sign * other, other + sign * values)
+        products, either = values * small, np.where(first, values, other)
+        loops = values + sign * small * other
+        values = np.select([kind <= 1, kind == 2, kind == 3], [sums, products, either], loops)
+    return values
 
 
 def scramble(seed: int) -> Callable[[str], str]:
     """One fixed permutation of the programs' alphabet, as a function of texts."""
+    whole("scramble", 0, seed=seed)
     symbols = sorted({*PROGRAM_SYMBOLS, *RESULT_SYMBOLS})
     shuffled = np.random.default_rng(seed).permutation(symbols)
     table = str.maketrans(dict(zip(symbols, map(str, shuffled))))
@@ -184,7 +216,7 @@ def addition(digits: int) -> TextProblem:
     Returns:
       A problem of pairs of strings; chance is that of the most frequent sum, 10^digits - 1.
     """
-    checks.sizes("addition", digits=digits)
+    _check_digits("addition", "digits", digits)
 
     def draw(rng: np.random.Generator, count: int) -> list[Pair]:
         return [Pair(f"{a}+{b}", str(a + b)) for a, b in rng.integers(0, 10**digits, (count, 2)).tolist()]

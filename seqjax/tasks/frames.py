@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from seqjax.tasks.problem import Examples, Problem, at_least
+from seqjax import checks
+from seqjax.tasks.problem import Examples, Problem, at_least, whole
 
 KEYS = 88
 LOWEST = 21
@@ -57,8 +58,8 @@ def four_voices(length: int, *, hold: int = 2) -> Problem:
       cross-entropy of knowing how often each key sounds, in nats a frame summed over keys, measured on 500
       pieces. `music_floor` is the best there is.
     """
-    at_least("four_voices", length, 1)
-    at_least("four_voices: hold", hold, 1)
+    length = at_least("four_voices", length, 1)
+    checks.sizes("four_voices", hold=hold)
 
     def draw(rng: np.random.Generator, count: int) -> Examples:
         rolls = np.zeros((length + 1, count, KEYS), np.float32)
@@ -92,6 +93,8 @@ def music_floor(length: int, *, hold: int = 2) -> float:
     The entropy of each new chord given the last, in the phrases that are not repetitions, averaged over the
     targets.
     """
+    length = at_least("music_floor", length, 1)
+    checks.sizes("music_floor", hold=hold)
     entropy = -np.where(PROGRESSION > 0, PROGRESSION * np.log(np.where(PROGRESSION > 0, PROGRESSION, 1)), 0).sum(1)
     where, total = np.eye(7)[0], 0.0
     for chord in range(length // hold + 1):
@@ -115,8 +118,8 @@ def poses(length: int, *, joints: int = 8) -> Problem:
       A problem with ``xs`` and targets ``[T, B, joints]``, targets one frame ahead; ``chance`` is the
       variance of an angle, which the mean pose scores.
     """
-    at_least("poses", length, 1)
-    at_least("poses: joints", joints, 1)
+    length = at_least("poses", length, 1)
+    checks.sizes("poses", joints=joints)
     first, second, _ = _body(joints)
 
     def draw(rng: np.random.Generator, count: int) -> Examples:
@@ -140,9 +143,9 @@ def walk(length: int, *, joints: int = 8, stretch: int = 500, seed: int = 0) -> 
     Returns:
       ``[T, joints]`` of float64, in radians.
     """
-    at_least("walk", length, 1)
-    at_least("walk: joints", joints, 1)
-    at_least("walk: stretch", stretch, 1)
+    length = at_least("walk", length, 1)
+    checks.sizes("walk", joints=joints, stretch=stretch)
+    whole("walk", 0, seed=seed)
     speeds = np.random.default_rng(seed).uniform(0.1, 0.4, -(-length // stretch))
     return _frames(np.cumsum(np.repeat(speeds, stretch)[:length]), joints)
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from seqjax import checks
-from seqjax.tasks.problem import Examples, Problem, at_least, balanced, one_answer
+from seqjax.tasks.problem import Examples, Problem, at_least, balanced, deviation, one_answer
 
 
 def adding(length: int) -> Problem:
@@ -22,7 +22,7 @@ def adding(length: int) -> Problem:
       Bai, Kolter and Koltun (2018), An empirical evaluation of generic convolutional and recurrent networks.
       https://arxiv.org/abs/1803.01271
     """
-    at_least("adding", length, 2)
+    length = at_least("adding", length, 2)
 
     def draw(rng: np.random.Generator, count: int) -> Examples:
         values = rng.random((length, count))
@@ -51,7 +51,7 @@ def signed_adding(length: int) -> Problem:
     References:
       Hochreiter and Schmidhuber (1997), Long short-term memory, experiment 4. https://doi.org/10.1162/neco.1997.9.8.1735
     """
-    at_least("signed_adding", length, 24)
+    length = at_least("signed_adding", length, 24)
     longest, second = length + length // 10, length // 2 - 1
     first_marked = 1 / 10 + 9 / 10 / (second - 1)
 
@@ -91,7 +91,7 @@ def copy_memory(length: int, *, width: int = 10) -> Problem:
     References:
       Arjovsky, Shah and Bengio (2016), Unitary evolution recurrent neural networks. https://arxiv.org/abs/1511.06464
     """
-    at_least("copy_memory", length, 1)
+    length = at_least("copy_memory", length, 1)
     checks.sizes("copy_memory", width=width)
     ticks = length + 2 * width
 
@@ -119,7 +119,8 @@ def latch(length: int, *, noise: float = 0.2) -> Problem:
       Bengio, Simard and Frasconi (1994), Learning long-term dependencies with gradient descent is difficult.
       https://doi.org/10.1109/72.279181
     """
-    at_least("latch", length, 2)
+    length = at_least("latch", length, 2)
+    deviation("latch", noise)
 
     def draw(rng: np.random.Generator, count: int) -> Examples:
         labels = balanced(rng, count, 2)
@@ -148,7 +149,7 @@ def temporal_order(length: int = 100, *, relevant: int = 2) -> Problem:
     References:
       Hochreiter and Schmidhuber (1997), Long short-term memory, experiment 6. https://doi.org/10.1162/neco.1997.9.8.1735
     """
-    at_least("temporal_order", length, 10)
+    length = at_least("temporal_order", length, 10)
     checks.choice("temporal_order", "relevant", relevant, (2, 3))
     starts = {2: (0.1, 0.5), 3: (0.1, 0.33, 0.66)}[relevant]
     longest = length + length // 10

@@ -1,6 +1,8 @@
 """What a generated task is: examples drawn from a generator of random numbers, and what blind guessing scores."""
 
+import math
 from collections.abc import Callable, Sequence
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
@@ -56,7 +58,8 @@ class TextProblem(NamedTuple):
       source_symbols: every symbol a source can hold, in order.
       target_symbols: every symbol a target can hold, in order.
       measure: ``"exact match"`` of the whole target, or ``"accuracy"`` over single words of it.
-      chance: what the best answer that never looks at the source scores by that measure.
+      chance: what the best answer that never looks at the source scores by that measure, over the whole target or
+        over those words of it that the task is about, where its description names them.
     """
 
     draw: Callable[[np.random.Generator, int], list[Pair]]
@@ -85,7 +88,27 @@ def one_answer(xs: np.ndarray, targets: np.ndarray, mask: np.ndarray | None = No
     return Examples(xs, targets, mask, np.ones(xs.shape[1], bool))
 
 
-def at_least(who: str, length: int, least: int) -> None:
-    """A length is a whole number of at least ``least`` ticks."""
-    if not isinstance(length, int) or length < least:
+def at_least(who: str, length: int, least: int) -> int:
+    """A length as a whole number of at least ``least`` ticks."""
+    if not _is_whole(length, least):
         raise ValueError(f"{who}: expected a length of at least {least} ticks, got {length!r}. Raise it.")
+    return int(length)
+
+
+def whole(who: str, least: int, **named: int) -> None:
+    """Every named number is a whole one of at least ``least``."""
+    for name, value in named.items():
+        if not _is_whole(value, least):
+            raise ValueError(
+                f"{who}: expected {name} to be a whole number of at least {least}, got {value!r}. Set {name}."
+            )
+
+
+def _is_whole(value: int, least: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+
+
+def deviation(who: str, noise: float) -> None:
+    """The standard deviation of noise is a finite number of at least 0."""
+    if not isinstance(noise, Real) or not 0 <= noise < math.inf:
+        raise ValueError(f"{who}: expected noise to be a finite number of at least 0, got {noise!r}. Use 0 for none.")

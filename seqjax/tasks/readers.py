@@ -6,14 +6,27 @@ names begin with an underscore.
 
 import gzip
 import io
+import lzma
+import math
 import re
 import zipfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from seqjax.tasks.problem import Pair
+
+DAMAGE = (
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    zlib.error,
+)  # what unpacking raises
 
 
 class Sentence(NamedTuple):
@@ -27,45 +40,49 @@ def read_bytes(path: str | Path) -> bytes:
     """The bytes of a file, unpacked if it is a ``.gz`` or a ``.zip``.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: an empty or damaged file, or a ``.zip`` without exactly one text.
+      FileNotFoundError: there is no such file, or it is a folder.
+      ValueError: an empty or damaged file, or a ``.zip`` that is encrypted or without exactly one text.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected a file, got none. Check the path.")
+        got = "a folder" if path.is_dir() else "none"
+        raise FileNotFoundError(f"{path}: expected a file, got {got}. Check the path.")
+    data, names = path.read_bytes(), [path.name]
     try:
         if path.suffix == ".gz":
-            data = gzip.decompress(path.read_bytes())
+            data = gzip.decompress(data)
         elif path.suffix == ".zip":
-            with zipfile.ZipFile(path) as archive:
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 names = [n for n in archive.namelist() if not Path(n).name.startswith("_") and not n.endswith("/")]
-                if len(names) != 1:
-                    raise ValueError(f"{path}: expected one text in the archive, got {names}. Unpack it by hand.")
-                data = archive.read(names[0])
-        else:
-            data = path.read_bytes()
-    except (EOFError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: expected a whole archive, got a damaged one ({error}). Fetch it again.") from error
+                data = archive.read(names[0]) if len(names) == 1 else data
+    except DAMAGE as error:
+        raise ValueError(
+            f"{path}: expected a whole archive, got one that does not unpack ({error}). Fetch it again."
+        ) from error
+    if len(names) != 1:
+        raise ValueError(f"{path}: expected one text in the archive, got {names}. Unpack it by hand.")
     if not data:
         raise ValueError(f"{path}: expected some content, got an empty file. Choose another.")
     return data
 
 
 def read_text(path: str | Path) -> str:
-    """A UTF-8 text.
+    """A UTF-8 text; a line may end in LF, CR LF or CR, and ends in LF here.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: an empty file, or bytes that are not UTF-8.
+      ValueError: an empty file, bytes that are not UTF-8, or a NUL among them.
     """
-    data = read_bytes(path)
+    data = read_bytes(path).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    at = data.find(b"\0")
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise ValueError(
-            f"{path}, line {line}: expected UTF-8, got byte {data[error.start]:#04x}. Convert the file to UTF-8."
-        ) from error
+        at = error.start
+    if at >= 0:
+        line = data[:at].count(b"\n") + 1
+        raise ValueError(f"{path}, line {line}: expected UTF-8, got byte {data[at]:#04x}. Convert the file to UTF-8.")
+    return text
 
 
 def read_lines(path: str | Path) -> list[str]:
@@ -127,7 +144,7 @@ def read_conllu(path: str | Path, *, column: str = "upos") -> list[Sentence]:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: a malformed line, an unknown column, or no sentence at all.
+      ValueError: a malformed line, a multiword token without its words, an unknown column, or no sentence at all.
 
     References:
       Universal Dependencies, CoNLL-U format. https://universaldependencies.org/format.html
@@ -142,18 +159,28 @@ def read_conllu(path: str | Path, *, column: str = "upos") -> list[Sentence]:
     sentences: list[Sentence] = []
     words: list[str] = []
     tags: list[str] = []
+    asked, last = 0, 0  # the line that asks for more words, and the number of the last one it asks for
     for number, line in enumerate([*_lines(path), ""], 1):
         if not line.strip():
+            if len(words) < last:
+                raise complain(asked, f"a sentence of at least {last} words", f"{len(words)}")
             if words:
                 sentences.append(Sentence(tuple(words), tuple(tags)))
-            words, tags = [], []
+            words, tags, last = [], [], 0
             continue
         if line.startswith("#"):
             continue
         fields = line.split("\t")
         if len(fields) != 10:
             raise complain(number, "10 columns separated by tabs", f"{len(fields)}")
-        if re.fullmatch(r"\d+[-.]\d+", fields[0]):
+        token = re.fullmatch(r"(\d+)-(\d+)", fields[0])
+        if token:
+            start, stop = map(int, token.groups())
+            if not last < start == len(words) + 1 <= stop:
+                raise complain(number, f"a token of words from {max(last, len(words)) + 1} on", repr(fields[0]))
+            asked, last = number, stop
+            continue
+        if re.fullmatch(r"\d+\.\d+", fields[0]):
             continue
         if fields[0] != str(len(words) + 1):
             raise complain(number, f"word number {len(words) + 1}", repr(fields[0]))
@@ -198,7 +225,9 @@ def read_series(path: str | Path) -> np.ndarray:
         try:
             row = [float(field) for field in line.replace(",", " ").split()]
         except ValueError:
-            raise ValueError(f"{path}, line {number}: expected numbers, got {line[:60]!r}. Repair it.") from None
+            row = []
+        if not row:
+            raise ValueError(f"{path}, line {number}: expected numbers, got {line[:60]!r}. Repair it.")
         if not np.isfinite(row).all() or (rows and len(row) != len(rows[0])):
             raise ValueError(
                 f"{path}, line {number}: expected {len((rows or [row])[0])} finite numbers, got "
@@ -217,7 +246,7 @@ def read_idx(path: str | Path) -> np.ndarray:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: not IDX, not of unsigned bytes, or cut short.
+      ValueError: not IDX, not of unsigned bytes, cut short, or of nothing.
     """
     data = read_bytes(path)
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] != 8 or not data[3] or len(data) < 4 + 4 * data[3]:
@@ -225,7 +254,9 @@ def read_idx(path: str | Path) -> np.ndarray:
             f"{path}: expected an IDX file of unsigned bytes, got header {data[:4].hex()}. Check the file."
         )
     shape = tuple(np.frombuffer(data, ">u4", data[3], 4).tolist())
-    start, size = 4 + 4 * data[3], int(np.prod(shape))
+    start, size = 4 + 4 * data[3], math.prod(shape)
+    if not size:
+        raise ValueError(f"{path}: expected at least one byte, got shape {shape}. Choose another file.")
     if len(data) - start != size:
         raise ValueError(f"{path}: expected {size} bytes for shape {shape}, got {len(data) - start}. Fetch it again.")
     return np.frombuffer(data, np.uint8, size, start).reshape(shape)
@@ -244,27 +275,30 @@ def read_piano_rolls(path: str | Path) -> dict[str, list[np.ndarray]]:
     """
     try:
         import scipy.io
-        import scipy.io.matlab
     except ImportError as error:
         raise ImportError(
             "read_piano_rolls: expected the scipy library, got none. Install it with `pip install 'seqjax[recipes]'`."
         ) from error
+    data = read_bytes(path)
     try:
-        content = scipy.io.loadmat(io.BytesIO(read_bytes(path)))
-    except (ValueError, NotImplementedError, OSError, scipy.io.matlab.MatReadError) as error:
-        raise ValueError(f"{path}: expected a MATLAB file of piano rolls, got another ({error}).") from error
+        content = scipy.io.loadmat(io.BytesIO(data))
+    except Exception as error:  # on a damaged file it raises whatever the bytes lead to
+        raise ValueError(
+            f"{path}: expected a MATLAB file of piano rolls, got another or a damaged one ({error}). Fetch it again."
+        ) from error
     splits = {}
     for split in ("train", "valid", "test"):
         if f"{split}data" not in content:
             names = sorted(name for name in content if not name.startswith("_"))
             raise ValueError(f"{path}: expected the key {split}data, got {names}. Check the file.")
-        rolls = [np.asarray(roll) for roll in content[f"{split}data"].ravel()]
+        rolls = [np.asarray(roll) for roll in np.ravel(content[f"{split}data"])]
         if not rolls:
             raise ValueError(f"{path}: expected rolls in {split}data, got none. Check the file.")
         for i, roll in enumerate(rolls):
+            numbers = roll.dtype.kind in "biuf"
             alike = roll.ndim == 2 and roll.size and roll.shape[1] == rolls[0].shape[1]
-            if not alike or not np.isin(roll, (0, 1)).all():
-                found = sorted(map(str, np.unique(roll)))[:3]
+            if not numbers or not alike or not np.isin(roll, (0, 1)).all():
+                found = sorted(map(str, np.unique(roll)))[:3] if numbers else [f"those of type {roll.dtype}"]
                 raise ValueError(
                     f"{path}: expected roll {i} of {split}data to be [T, keys] of zeros and ones with as many keys as "
                     f"the first, got shape {roll.shape} with values such as {', '.join(found)}. Check the file."
@@ -274,4 +308,4 @@ def read_piano_rolls(path: str | Path) -> dict[str, list[np.ndarray]]:
 
 
 def _lines(path: str | Path) -> list[str]:
-    return read_text(path).replace("\r\n", "\n").rstrip("\n").split("\n")
+    return read_text(path).rstrip("\n").split("\n")

@@ -29,7 +29,7 @@ def embedded_reber(length: int = 40) -> Problem:
       Fahlman (1991), The recurrent cascade-correlation architecture.
       https://papers.nips.cc/paper/1990/hash/4b0a59ddf11c58e7446c9df0da541a84-Abstract.html
     """
-    at_least("embedded_reber", length, 10)
+    length = at_least("embedded_reber", length, 10)
 
     def string(rng: np.random.Generator, outer: str) -> str:
         while True:

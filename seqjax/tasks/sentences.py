@@ -80,7 +80,8 @@ def entity_sentences() -> TextProblem:
     """Sentences to tag with entities in BIO, every kind as often as the others.
 
     Returns:
-      A problem of pairs (words, entity tags); ``chance`` is that of a name's words: one in three.
+      A problem of pairs (words, entity tags); ``chance`` is the accuracy on a name's two words of whoever knows where
+      names stand and guesses their kind: one in three. Over all words it says nothing: O everywhere is right for 87 %.
     """
 
     def draw(rng: np.random.Generator, count: int) -> list[Pair]:
@@ -146,8 +147,8 @@ def agreement(fillers: int) -> TextProblem:
       fillers: words between "ate" and the comma.
 
     Returns:
-      A problem of pairs (words before the verb, the verb and what follows); ``chance`` is that of "was" or
-      "were".
+      A problem of pairs (words before the verb, the verb and what follows); ``chance`` is the accuracy on the verb
+      alone, of "was" or "were".
 
     Raises:
       ValueError: a negative number of fillers.

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from seqjax.tasks.problem import at_least
+from seqjax import checks
+from seqjax.tasks.problem import at_least, whole
 
 
 def mackey_glass(length: int, *, tau: int = 17, start: float = 1.2, washout: int = 1000, steps: int = 10) -> np.ndarray:
@@ -28,9 +29,9 @@ def mackey_glass(length: int, *, tau: int = 17, start: float = 1.2, washout: int
       Mackey and Glass (1977), Oscillation and chaos in physiological control systems.
       https://doi.org/10.1126/science.267326
     """
-    at_least("mackey_glass", length, 1)
-    at_least("mackey_glass: tau", tau, 1)
-    at_least("mackey_glass: steps", steps, 1)
+    length = at_least("mackey_glass", length, 1)
+    checks.sizes("mackey_glass", tau=tau, steps=steps)
+    whole("mackey_glass", 0, washout=washout)
     delay, dt = tau * steps, 1 / steps
     n = (length + washout) * steps
     x = np.full(delay + 1 + n, float(start))

@@ -11,7 +11,8 @@ from seqjax.tasks.vocabulary import SPECIALS, UNK
 class Subwords:
     """Byte-pair units with the face of a `Vocabulary`: ``encode``, ``decode``, ``len``, the special numbers.
 
-    The units cover every byte, so that no text is unknown and decoding gives the text back.
+    The units cover every byte, so that no text is unknown and decoding gives the text back. Text that looks like a
+    special symbol is text like any other: only ``bos`` and ``eos`` of `encode` put special symbols.
 
     Args:
       tokenizer: a `tokenizers.Tokenizer` whose first symbols are ``<pad>``, ``<unk>``, ``<bos>``, ``<eos>``.
@@ -26,6 +27,7 @@ class Subwords:
     def __init__(self, tokenizer):
         """Wraps a tokenizer."""
         self.tokenizer = tokenizer
+        tokenizer.encode_special_tokens = True  # its JSON does not keep this
 
     @classmethod
     def train(cls, texts: Iterable[str], size: int) -> "Subwords":
@@ -61,8 +63,20 @@ class Subwords:
 
     @classmethod
     def from_json(cls, text: str) -> "Subwords":
-        """The units that `to_json` wrote."""
-        return cls(_tokenizers().Tokenizer.from_str(text))
+        """The units that `to_json` wrote.
+
+        Raises:
+          ImportError: the `tokenizers` library is absent.
+          ValueError: another text.
+        """
+        library = _tokenizers()
+        try:
+            tokenizer = library.Tokenizer.from_str(text)
+        except Exception as error:  # the library raises no narrower one
+            raise ValueError(
+                f"Subwords.from_json: expected a text that to_json wrote, got another ({error}). Write it again."
+            ) from error
+        return cls(tokenizer)
 
     def to_json(self) -> str:
         """The units as a text."""

@@ -1,6 +1,7 @@
 """Symbols as numbers: vocabularies of characters, words or labels."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -144,12 +145,12 @@ class Vocabulary:
         Raises:
           ValueError: an unseen symbol where there is no ``<unk>``, or no ``<bos>`` or ``<eos>`` to put.
         """
-        ids = [self._index.get(symbol, self.unk) for symbol in sequence]
+        symbols = list(sequence)
+        ids = [self._index.get(symbol, self.unk) for symbol in symbols]
         if None in ids:
             at = ids.index(None)
-            symbol = list(sequence)[at]
             raise ValueError(
-                f"Vocabulary.encode: expected one of {len(self)} known symbols, got {symbol!r} at position "
+                f"Vocabulary.encode: expected one of {len(self)} known symbols, got {symbols[at]!r} at position "
                 f"{at}. Build the vocabulary with {UNK}, or leave that symbol out."
             )
         for wanted, special, at in ((bos, BOS, 0), (eos, EOS, len(ids) + bos)):
@@ -185,7 +186,10 @@ class Vocabulary:
 def words(text: str, *, lower: bool = False) -> list[str]:
     """Splits a text into words (apostrophes and hyphens inside them stay) and single marks.
 
+    Letters with their accents apart are composed first (Unicode's form NFC): é is one letter however it is written.
+
     >>> words("It isn't a well-known cat, is it?", lower=True)
     ['it', "isn't", 'a', 'well-known', 'cat', ',', 'is', 'it', '?']
     """
-    return re.findall(r"\w+(?:['’\-]\w+)*|[^\w\s]", text.lower() if lower else text)
+    text = unicodedata.normalize("NFC", text.lower() if lower else text)
+    return re.findall(r"\w+(?:['’\-]\w+)*|[^\w\s]", text)
