@@ -32,6 +32,22 @@ def compiled_programs():
     jax.clear_caches()
 
 
+@pytest.fixture(scope="module")
+def patch(tmp_path_factory):
+    """For modules that run recipes: a monkeypatch; runs alike compile once, and Optax may multiply by integers."""
+    cache = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+    }
+    before = {name: getattr(jax.config, name) for name in cache}
+    for name, value in cache.items():
+        jax.config.update(name, value)
+    with jax.numpy_dtype_promotion("standard"), pytest.MonkeyPatch.context() as patch:
+        yield patch
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
 @pytest.fixture(scope="session")
 def shared_data():
     """The folder of public data files that SEQJAX_DATA names; tests that need it skip without."""

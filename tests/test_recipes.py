@@ -14,7 +14,7 @@ import pytest
 
 import seqjax as sj
 from seqjax.__main__ import main
-from seqjax.recipes import charlm, learning, sample, score
+from seqjax.recipes import charlm, learning, sample, score, text
 from seqjax.recipes.run import Run
 
 # "b" follows "a" or not according to the letter before: a bigram model is in doubt where a memory is not.
@@ -36,18 +36,9 @@ SMALL = [
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _settings(tmp_path_factory):
-    """Optax multiplies floats by integers of its own; runs alike compile once; two validations are enough."""
-    cache = {"jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache"))}
-    cache["jax_persistent_cache_min_compile_time_secs"] = 0
-    before = {name: getattr(jax.config, name) for name in cache}
-    for name, value in cache.items():
-        jax.config.update(name, value)
-    with jax.numpy_dtype_promotion("standard"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(learning, "EVALUATIONS", 2)
-        yield
-    for name, value in before.items():
-        jax.config.update(name, value)
+def _settings(patch):
+    """Two validations are enough."""
+    patch.setattr(learning, "EVALUATIONS", 2)
 
 
 @pytest.fixture
@@ -177,7 +168,7 @@ def test_a_finished_run_goes_on_with_more_steps(folder, capsys):
 
 
 def test_a_second_ctrl_c_does_not_wait(folder, monkeypatch, capsys):
-    log = Run.log
+    log, usual = Run.log, signal.getsignal(signal.SIGINT)
 
     def log_and_interrupt_twice(self, **record):
         log(self, **record)
@@ -188,7 +179,30 @@ def test_a_second_ctrl_c_does_not_wait(folder, monkeypatch, capsys):
     monkeypatch.setattr(Run, "log", log_and_interrupt_twice)
     assert main(charlm_command("--steps", "20")) == 130
     assert "nothing to resume in run" in capsys.readouterr().err
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is usual
+
+
+def test_patience_ends_training_with_the_best_parameters(folder, monkeypatch, capsys):
+    """What is held back contradicts what is learned: its loss falls while letters are learned, then rises."""
+    monkeypatch.setattr(learning, "EVALUATIONS", 20)
+    (folder / "text.txt").write_text("ab" * 180 + "aabbb" * 8)
+    assert main(charlm_command("--steps", "60", "--patience", "3")) == 0
+    said = capsys.readouterr().out
+    run = Run.open("charlm", "run")
+    losses = {r["step"]: r["validation_loss"] for r in run.metrics() if "validation_loss" in r}
+    best = min(losses, key=losses.get)
+    assert list(losses) == list(range(3, best + 3 * 3 + 1, 3))  # an evaluation every 3 steps, 3 of them in vain
+    assert run.last_step() == max(losses) < 60
+    assert f"lowest validation_loss at step {best} of {max(losses)}, whose parameters are taken" in said
+    assert json.loads((folder / "run" / "result.json").read_text())["figures"]["validation_loss"] == losses[best]
+    model, params, vocabulary = charlm.trained("run")
+    numbers = vocabulary.encode("aabbb" * 8)
+    last = run.restore(charlm.initial(model, run.options(charlm.Options)))[1].train.params
+    nats = [text.log_loss(text.scorer(model), model, p, numbers, columns=32, lead=256) for p in (params, last)]
+    assert nats[0][0] / nats[0][1] == pytest.approx(losses[best], rel=1e-5)
+    assert nats[1][0] / nats[1][1] == pytest.approx(losses[max(losses)], rel=1e-5)
+    assert main(["charlm", "--resume", "run"]) == 0  # it is over, and stays so
+    assert Run.open("charlm", "run").last_step() == max(losses)
 
 
 # Bad input
@@ -211,7 +225,7 @@ def refused(capsys, command, *, status=2):
         (["--text", "none.txt"], "charlm: none.txt: expected a file, got none. Check the path."),
         (["--text", "empty.txt"], "charlm: empty.txt: expected some content, got an empty file."),
         (["--text", "latin1.txt"], "charlm: latin1.txt, line 1: expected UTF-8, got byte 0xe9. Convert"),
-        (["--text", "."], "charlm: .: expected a file, got none."),
+        (["--text", "."], "charlm: .: expected a file, got a folder."),
         (["--text", "same.txt"], "charlm: Vocabulary: expected at least two symbols, got ['a']."),
         (
             ["--window", "200"],

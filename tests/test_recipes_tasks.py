@@ -26,30 +26,21 @@ from seqjax.recipes.run import Run
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _settings(tmp_path_factory):
-    """Optax multiplies floats by integers of its own; runs alike compile once; few sequences are enough."""
-    cache = {"jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache"))}
-    cache["jax_persistent_cache_min_compile_time_secs"] = 0
-    before = {name: getattr(jax.config, name) for name in cache}
-    for name, value in cache.items():
-        jax.config.update(name, value)
-    with jax.numpy_dtype_promotion("standard"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(learning, "EVALUATIONS", 1)
-        patch.setattr(memory, "EVALUATIONS", 1)
-        patch.setattr(music, "EVALUATIONS", 1)
-        patch.setattr(memory, "HELD_BACK", 5)  # as many as are shown: one program answers both
-        for recipe in (addition, execute, caption):
-            patch.setattr(recipe, "HELD_BACK", 10)
-        patch.setattr(execute, "EACH", 10)  # as many as are held back
-        patch.setattr(agreement, "CELLS", {"LSTM": sj.lstm})
-        patch.setattr(agreement, "EACH", 4)
-        patch.setattr(agreement, "MEASURED", 3)
-        patch.setattr(music, "PIECES", {"train": 6, "valid": 2, "test": 2})
-        patch.setattr(forecast, "VALUES", 600)
-        patch.setattr(forecast, "STARTS", 3)
-        yield
-    for name, value in before.items():
-        jax.config.update(name, value)
+def _settings(patch):
+    """Few sequences are enough."""
+    patch.setattr(learning, "EVALUATIONS", 1)
+    patch.setattr(memory, "EVALUATIONS", 1)
+    patch.setattr(music, "EVALUATIONS", 1)
+    patch.setattr(memory, "HELD_BACK", 5)  # as many as are shown: one program answers both
+    for recipe in (addition, execute, caption):
+        patch.setattr(recipe, "HELD_BACK", 10)
+    patch.setattr(execute, "EACH", 10)  # as many as are held back
+    patch.setattr(agreement, "CELLS", {"LSTM": sj.lstm})
+    patch.setattr(agreement, "EACH", 4)
+    patch.setattr(agreement, "MEASURED", 3)
+    patch.setattr(music, "PIECES", {"train": 6, "valid": 2, "test": 2})
+    patch.setattr(forecast, "VALUES", 600)
+    patch.setattr(forecast, "STARTS", 3)
 
 
 def finite(folder):

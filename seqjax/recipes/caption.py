@@ -12,7 +12,6 @@ References:
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -30,7 +29,7 @@ from seqjax.recipes import learning
 from seqjax.recipes.cells import CELLS, CellName
 from seqjax.recipes.options import BadInput, FolderOrNone, bad_input, check_not_negative, check_sizes
 from seqjax.recipes.pairs import answerer, some, written_from
-from seqjax.recipes.run import Run
+from seqjax.recipes.run import Run, digest
 from seqjax.tasks.digits import NAMES
 
 HELD_BACK, SHOWN = 1000, 8
@@ -104,7 +103,7 @@ def main(options: Options) -> None:
     params = model.init(jax.random.key(options.seed))
     answer, held_back = answerer(model, words), batch(asked)
     chance = 10.0**-options.shortest / (options.longest - options.shortest + 1)
-    folder = Run.start("caption", options, {"sha256": hashlib.sha256(asked.images.tobytes()).hexdigest()})
+    folder = Run.start("caption", options, {"sha256": digest(asked.images)})
     print(
         f"strips of {options.shortest} to {options.longest} digits, {height} × {width} pixels; a guess is right for "
         f"{chance:.3%}\nmodel: {options.cell}, {learning.parameter_count(params):,} parameters"

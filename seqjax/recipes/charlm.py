@@ -12,7 +12,6 @@ References:
 """
 
 import dataclasses
-import hashlib
 import itertools
 from collections.abc import Callable
 from typing import Literal
@@ -22,8 +21,8 @@ import numpy as np
 
 import seqjax as sj
 from seqjax.base import PyTree
-from seqjax.recipes import devices, learning, watch
-from seqjax.recipes.learning import LearningOptions
+from seqjax.recipes import learning, watch
+from seqjax.recipes.learning import PatientOptions
 from seqjax.recipes.options import (
     BadInput,
     FileOrNone,
@@ -33,7 +32,8 @@ from seqjax.recipes.options import (
     check_rates,
     check_sizes,
 )
-from seqjax.recipes.run import Run
+from seqjax.recipes.patience import Patience
+from seqjax.recipes.run import Run, digest
 from seqjax.recipes.text import log_loss, ngram_nats, scorer, standard_library, write
 from seqjax.tasks.batches import streams
 from seqjax.tasks.readers import read_text
@@ -43,7 +43,7 @@ CELLS: dict[str, Callable[..., sj.Cell]] = {"lstm": sj.lstm, "gru": sj.gru}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(LearningOptions):
+class Options(PatientOptions):
     """Trains a character language model, writes text with it, and keeps it in a run folder."""
 
     text: FileOrNone = None
@@ -98,7 +98,6 @@ def main(options: Options) -> None:
             f"tenths fill {options.batch_size} streams of one window of {options.window}, got {len(text)}. "
             "Give a longer text, or lower --batch-size or --window."
         )
-    devices.share("charlm", options.devices, options.batch_size)  # refused before a folder is made
     bigram = ngram_nats(train, held_back, len(vocabulary), 2)
 
     # Model
@@ -117,7 +116,7 @@ def main(options: Options) -> None:
         return {"validation_loss": nats / count, "validation_bits": sj.bits_per_character(nats / count)}
 
     facts = {
-        "sha256": hashlib.sha256(text.encode("utf-8")).hexdigest(),
+        "sha256": digest(text),
         "characters": len(text),
         "vocabulary": "".join(vocabulary.symbols),
         "bigram_loss": bigram,
@@ -143,6 +142,7 @@ def main(options: Options) -> None:
         unit="characters",
         evaluate=evaluate,
         show_evaluation="validation {validation_loss:.4f} {validation_bits:.4f} bits/char",
+        patience=Patience(folder, options.patience, "validation_loss") if options.patience else None,
         watch=watch.watcher(folder, cells, above, options.watch_gradients) if options.watch_gradients else None,
     )
 

@@ -35,14 +35,12 @@ def last_step(folder: Path) -> int | None:
     return max((int(path.stem) for path in folder.glob("*.json") if path.stem.isdecimal()), default=None)
 
 
-def restore(folder: Path, step: int, like: PyTree) -> PyTree:
-    """The state of a checkpoint, with the structure, shapes and dtypes of ``like``.
+def check(folder: Path, step: int) -> dict[str, str]:
+    """The types of a checkpoint's arrays.
 
     Raises:
-      ValueError: it is damaged, or its arrays are not those of ``like``.
+      ValueError: it is damaged.
     """
-    import orbax.checkpoint as ocp
-
     files, entry = (folder / str(step)).absolute(), folder / f"{step}.json"
     try:
         record = json.loads(entry.read_text("utf-8"))
@@ -51,9 +49,20 @@ def restore(folder: Path, step: int, like: PyTree) -> PyTree:
         whole = False
     if not whole:
         raise ValueError(f"expected the checkpoint {files} as it was written, got a damaged one. Put back its files.")
-    expected = _arrays(like)
-    for name in expected | record["arrays"]:
-        wanted, found = expected.get(name, "none"), record["arrays"].get(name, "none")
+    return record["arrays"]
+
+
+def restore(folder: Path, step: int, like: PyTree) -> PyTree:
+    """The state of a checkpoint, with the structure, shapes and dtypes of ``like``.
+
+    Raises:
+      ValueError: it is damaged, or its arrays are not those of ``like``.
+    """
+    import orbax.checkpoint as ocp
+
+    files, arrays, expected = (folder / str(step)).absolute(), check(folder, step), _arrays(like)
+    for name in expected | arrays:
+        wanted, found = expected.get(name, "none"), arrays.get(name, "none")
         if wanted != found:
             raise ValueError(
                 f"expected the checkpoint {files} to be of this model with {name} {wanted}, got {found}. "

@@ -113,7 +113,9 @@ def main(options: Options) -> None:
     def evaluate(params: dict[str, PyTree]) -> dict[str, float]:
         return {f"accuracy_{name}": accuracy(c, params[name], held_back) for name, c in classifiers.items()}
 
-    folder = Run.start("classify", options, {"classes": list(task.classes), "chance": task.chance})
+    folder = Run.start(
+        "classify", options, {"classes": list(task.classes), "chance": task.chance, "sha256": task.sha256}
+    )
     print(
         f"{options.task}: {len(task.classes)} classes, chance {task.chance:.2%}; up to {len(held_back.xs)} ticks, "
         f"{held_back.xs.shape[1]:,} sequences held back"

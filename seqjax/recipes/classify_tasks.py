@@ -7,6 +7,7 @@ import numpy as np
 
 from seqjax import tasks
 from seqjax.recipes.options import BadInput
+from seqjax.recipes.run import digest
 from seqjax.tasks import applications
 from seqjax.tasks.digits import NAMES
 from seqjax.tasks.problem import one_answer
@@ -28,6 +29,7 @@ class Task(NamedTuple):
       at: ``(rng, length) -> Examples`` of that length, where lengths matter.
       lengths: to measure at.
       beyond: all lengths that are longer than any in training, up to the last: how they are called, and the draw.
+      sha256: of the data; None where they are generated.
     """
 
     draw: Callable[[np.random.Generator, int], tasks.Examples]
@@ -41,6 +43,7 @@ class Task(NamedTuple):
     at: Callable[[np.random.Generator, int], tasks.Examples] | None = None
     lengths: tuple[int, ...] = ()
     beyond: tuple[str, Callable[[np.random.Generator], tasks.Examples]] | None = None
+    sha256: str | None = None
 
 
 HELD_BACK = 2000
@@ -131,11 +134,11 @@ def sentiment() -> Task:
 
 
 def surnames_of(folder: str | None, seed: int) -> Task:
-    """Surnames by rule; those of a folder with a file a language are split, a fifth held back."""
+    """Surnames by rule; those of a folder with a file a language are split by names, a fifth of them held back."""
     if folder is None:
         problem = tasks.surnames()
         return of_texts(problem, Vocabulary([PAD, *problem.source_symbols]), "")
-    pairs = tasks.read_labelled(folder)
+    pairs = sorted(set(tasks.read_labelled(folder)))
     languages = tuple(sorted({str(pair.target) for pair in pairs}))
     parts = tasks.split(len(pairs), (0.8, 0.2), seed)
     train, held_back = ([pairs[i] for i in part] for part in parts)
@@ -183,7 +186,8 @@ def digits(images: str | None, labels: str | None, *, permuted: bool, seed: int)
         if pictures.ndim != 3 or answers.ndim != 1 or len(pictures) != len(answers) or answers.max() > 9:
             raise BadInput(
                 f"classify: expected pictures [n, height, width] and as many labels 0 to 9, got shapes "
-                f"{pictures.shape} and {answers.shape}. Name the images with --data and their labels with --labels."
+                f"{pictures.shape} and {answers.shape}, labels to {answers.max()}. Name the images with --data "
+                "and their labels with --labels."
             )
         xs = tasks.pixels(pictures, permutation=order)
         parts = tasks.split(len(answers), (5 / 6, 1 / 6), seed)
@@ -213,4 +217,5 @@ def fixed(
         chosen = rng.integers(0, len(train.targets), count)
         return tasks.Examples(*(a[..., chosen, :] if a.ndim == 3 else a[..., chosen] for a in train))
 
-    return Task(draw, lambda rng: held_back, symbols, int(not symbols), tuple(classes), float(chance), tell)
+    task = Task(draw, lambda rng: held_back, symbols, int(not symbols), tuple(classes), float(chance), tell)
+    return task._replace(sha256=digest(*(array for part in (train, held_back) for array in part)))

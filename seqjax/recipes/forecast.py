@@ -14,7 +14,6 @@ References:
 """
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +29,7 @@ from seqjax.recipes import learning
 from seqjax.recipes.cells import CELLS, CellName
 from seqjax.recipes.figure import MARKERS
 from seqjax.recipes.options import BadInput, FileOrNone, bad_input, check_left_out, check_not_negative, check_sizes
-from seqjax.recipes.run import Run
+from seqjax.recipes.run import Run, digest
 
 VALUES, STARTS = 10_000, 100
 SERIES = {"mackey-glass": "Mackey-Glass series, τ = 17", "walk": "joint angles of a walk"}
@@ -118,7 +117,7 @@ def main(options: Options) -> None:
         return {"one": float(errors[0]), "furthest": float(errors[-1]), "mean": float(errors.mean())}
 
     params = model.init(jax.random.key(options.seed))
-    folder = Run.start("forecast", options, {"sha256": hashlib.sha256(values.tobytes()).hexdigest()})
+    folder = Run.start("forecast", options, {"sha256": digest(values)})
     print(
         f"{options.data or SERIES[options.series]}: {len(train):,} ticks to learn from, {len(held_back):,} held "
         f"back; {len(starts)} forecasts of {options.horizon} ticks after {options.warm_up}\n"
@@ -215,7 +214,7 @@ def draw(
 
     figure = Figure(figsize=(7.2, 2.9), layout="constrained")
     left, right = figure.subplots(1, 2)
-    ahead, shown = np.arange(1, len(future) + 1), min(len(past), len(future) // 2)
+    ahead, shown = np.arange(1, len(future) + 1), min(len(past), max(1, len(future) // 2))
     series = np.concatenate([past[-shown:, 0, 0], future[:, 0, 0]])
     left.plot(np.arange(1 - shown, len(future) + 1), series, color="black", linewidth=1.6, label="series")
     styles = list(zip(COLOURS[1:], ("--", ":", "-.")))

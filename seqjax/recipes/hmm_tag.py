@@ -26,6 +26,7 @@ from seqjax.base import Array
 from seqjax.recipes import hmm_tag_figure, learning
 from seqjax.recipes.options import BadInput, FileOrNone, FolderOrNone, bad_input, check_positive, check_sizes
 from seqjax.recipes.run import Run
+from seqjax.recipes.tagging import check_tags
 
 # Rows: determiner, noun, verb; columns of the words: ball, hit, John, the.
 TAGS, WORDS = ("Det", "Noun", "Verb"), ("ball", "hit", "John", "the")
@@ -67,6 +68,7 @@ def main(options: Options) -> None:
     with bad_input("hmm-tag"):
         tagger = textbook() if options.train is None else learn(tasks.read_conllu(options.train), options.smoothing)
         held_back = None if options.held_back is None else tasks.read_conllu(options.held_back)
+        check_tags(tagger.tags, held_back or [])
     folder = Run.create("hmm-tag", options, {"tags": list(tagger.tags), "symbols": len(tagger.symbols)})
     print(f"{len(tagger.tags)} tags, {len(tagger.symbols):,} words and endings")
     if held_back is not None:

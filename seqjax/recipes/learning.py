@@ -16,7 +16,8 @@ from seqjax import tasks
 from seqjax.base import Array, PyTree
 from seqjax.objectives import Objective
 from seqjax.recipes import devices, figure, loop
-from seqjax.recipes.options import RunOptions, check_positive, check_sizes
+from seqjax.recipes.options import RunOptions, check_not_negative, check_positive, check_sizes
+from seqjax.recipes.patience import Patience
 from seqjax.recipes.run import Run
 
 EVALUATIONS = 10
@@ -37,7 +38,22 @@ class LearningOptions(RunOptions):
         """Refuses sizes, rates and thresholds out of range."""
         super().check(who)
         check_sizes(who, self, "batch_size")
+        devices.share(who, self.devices, self.batch_size)
         check_positive(who, self, "learning_rate", "clip")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PatientOptions(LearningOptions):
+    """The options of a recipe that can end before its steps are done."""
+
+    patience: int = 0
+    """End after so many evaluations without a lower loss on held-back data, with the parameters of the lowest; 0 goes
+    through all steps."""
+
+    def check(self, who: str) -> None:
+        """Refuses a number below 0."""
+        super().check(who)
+        check_not_negative(who, self, "patience")
 
 
 class Training(NamedTuple):
@@ -110,8 +126,9 @@ def learn(
     divide_by: str | float = "count",
     evaluations: int | None = None,
     watch: Callable[[Training, sj.Batch, int], None] | None = None,
+    patience: Patience | None = None,
 ) -> Outcome:
-    """Trains to ``options.steps`` updates, from the start or from the run's checkpoint, on all the cores.
+    """Trains to ``options.steps`` updates or to the end of its patience, from the start or from the run's checkpoint.
 
     Args:
       run: where metrics and checkpoints go.
@@ -132,6 +149,7 @@ def learn(
       divide_by: as in `seqjax.train_step`.
       evaluations: how many there are, spread evenly; `EVALUATIONS` if None.
       watch: sees what every update starts from, its batch, and its number from 1.
+      patience: for early stopping.
 
     Returns:
       Parameters on the first device, and the last evaluation.
@@ -159,7 +177,14 @@ def learn(
         numbers = {"gradient_norm": metrics.gradient_norm, "clip_rate": metrics.clipped}
         return Training(train, kept), {"loss": metrics.loss, **more, **numbers}
 
-    final = loop.train(
+    def look(state: Training) -> dict[str, float]:
+        params = on_one(state.train.params)
+        numbers = evaluate(params)
+        if patience is not None:
+            patience.note(int(state.train.step), numbers[patience.measure], params)
+        return numbers
+
+    steps, final = loop.train(
         run,
         start,
         advance,
@@ -167,17 +192,21 @@ def learn(
         show=show + f" {{speed:,.0f}} {unit}/s norm {{gradient_norm:.2f}} clip {{clip_rate:.0%}}",
         work=work,
         unit=unit,
-        evaluate=lambda state: evaluate(on_one(state.train.params)),
+        evaluate=look,
         show_evaluation=show_evaluation,
         evaluate_every=max(1, options.steps // (evaluations or EVALUATIONS)),
+        over=(lambda: False) if patience is None else patience.over,
     )
     params = on_one(final.train.params)
     records = run.metrics()
     last = next((record for record in reversed(records) if "loss" not in record), {})
-    if last.get("step") != options.steps:  # stopped at its last update, before the evaluation
-        last = evaluate(params)
-        run.log(step=options.steps, **last)
-    return Outcome(params, last, options.steps, max(record.get("seconds", 0.0) for record in records))
+    if last.get("step") != steps:  # stopped at its last update, before the evaluation
+        last = look(final)
+        run.log(step=steps, **last)
+    if patience is not None:
+        params, last = run.restore_best(params), patience.lowest()
+        print(f"lowest {patience.measure} at step {last['step']} of {steps}, whose parameters are taken")
+    return Outcome(params, last, steps, max(record.get("seconds", 0.0) for record in records))
 
 
 def conclude(run: Run, measure: str, figures: Mapping[str, float | None], floors: Mapping[str, float]) -> None:
@@ -219,8 +248,9 @@ def on_one(params: PyTree) -> PyTree:
 
 
 def trained(run: Run, like: Training) -> PyTree:
-    """The parameters of a run's last checkpoint; ``like`` comes from `begin`."""
-    return on_one(run.restore(like)[1].train.params)
+    """The parameters of a run's last checkpoint, or the best if early stopping kept them; ``like`` is from `begin`."""
+    best = run.restore_best(like.train.params)
+    return on_one(run.restore(like)[1].train.params if best is None else best)
 
 
 def draw(

@@ -36,7 +36,8 @@ def train(
     show_evaluation: str,
     log_every: int = 20,
     evaluate_every: int,
-) -> PyTree:
+    over: Callable[[], bool] = lambda: False,
+) -> tuple[int, PyTree]:
     """Trains to ``steps`` updates from the start or from the run's checkpoint.
 
     Everything that decides the next update has to be in ``state`` or follow from the step's number: then a
@@ -57,9 +58,10 @@ def train(
       show_evaluation: a format string for them; with the latest ``show`` it makes a line above the bar.
       log_every: steps from record to record.
       evaluate_every: steps from evaluation to evaluation; there is one at the end in any case.
+      over: whether to end before ``steps``; asked at the start and after every evaluation.
 
     Returns:
-      The state after the last update.
+      The number of the last update, and the state after it.
 
     Raises:
       Interrupted: Ctrl-C; the message says how to go on.
@@ -85,8 +87,9 @@ def train(
                 run.save(step, state)
                 saved = step
 
+        last = first if over() else steps
         try:
-            for step in range(first + 1, steps + 1):
+            for step in range(first + 1, last + 1):
                 state, metrics = advance(state, step - 1)
                 pending.append(metrics)
                 stopping = asked_to_stop()
@@ -106,13 +109,16 @@ def train(
                     line = f"{step:>6} steps  {show_evaluation.format(**numbers)}  {latest}"
                     progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
                     keep(step)
+                    if over():
+                        last = step
+                        break
                     mark = time.perf_counter()
                 if stopping and step < steps:
                     keep(step)
                     raise KeyboardInterrupt
         except KeyboardInterrupt:
             raise Interrupted(_farewell(run, saved, steps)) from None
-    return state
+    return last, state
 
 
 def _farewell(run: Run, saved: int, steps: int) -> str:

@@ -14,7 +14,6 @@ References:
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from typing import Literal
 
@@ -37,7 +36,7 @@ from seqjax.recipes.options import (
     check_rates,
     check_sizes,
 )
-from seqjax.recipes.run import Run
+from seqjax.recipes.run import Run, digest
 from seqjax.tasks.frames import KEYS
 
 PIECES, FRAMES, EVALUATIONS = {"train": 600, "valid": 100, "test": 100}, 64, 20
@@ -118,7 +117,7 @@ def main(options: Options) -> None:
         return numbers
 
     frames = np.concatenate([roll for rolls in pieces.values() for roll in rolls])
-    facts = {"sha256": hashlib.sha256(frames.tobytes()).hexdigest()}
+    facts = {"sha256": digest(frames)}
     folder = Run.start("music", options, facts, free=("prompt", "length", "temperature"))
     to_beat = ", ".join(f"{name} {floor:.4f}" for name, floor in floors.items())
     print(

@@ -11,7 +11,6 @@ References:
 """
 
 import dataclasses
-import hashlib
 from typing import Literal, NamedTuple
 
 import jax
@@ -24,7 +23,7 @@ from seqjax.recipes import beside, learning, words
 from seqjax.recipes.cells import CELLS, CellName
 from seqjax.recipes.learning import LearningOptions
 from seqjax.recipes.options import FileOrNone, bad_input, check_left_out, check_positive, check_sizes
-from seqjax.recipes.run import Run
+from seqjax.recipes.run import Run, digest
 from seqjax.recipes.text import log_loss, ngram_nats, scorer, standard_library, write
 from seqjax.recipes.wordlm import windows_of
 from seqjax.tasks.readers import read_text
@@ -204,7 +203,7 @@ def characters(options: Options) -> Stream:
     vocabulary = Vocabulary.build([text], specials=())
     numbers = vocabulary.encode(text)
     train, held_back = np.split(numbers, [int(0.9 * len(numbers))])
-    facts = {"sha256": hashlib.sha256(text.encode("utf-8")).hexdigest()}
+    facts = {"sha256": digest(text)}
     return Stream("Python standard library", train, held_back, vocabulary, facts, len(held_back) - 1, 0.0)
 
 
@@ -218,7 +217,7 @@ def of_words(options: Options) -> Stream:
         train,
         held_back,
         vocabulary,
-        {"sha256": words.digest(text)},
+        {"sha256": digest(text.text)},
         words.characters(text.held_back),
         words.unknown_nats(vocabulary, text),
     )

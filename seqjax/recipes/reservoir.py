@@ -74,6 +74,8 @@ class Options:
         check_not_negative(who, self, "connections", "ridge", "washout")
         check_positive(who, self, "leak", "radius", "input_scale")
         check_seed(who, self.seed + self.reservoirs - 1)
+        if self.washout >= self.train:
+            raise ValueError(f"{who}: expected --washout below --train {self.train}, got {self.washout}. Lower it.")
 
 
 def main(options: Options) -> None:

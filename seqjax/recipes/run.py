@@ -2,7 +2,9 @@
 
 import dataclasses
 import datetime
+import hashlib
 import json
+import os
 import platform
 import shlex
 from collections.abc import Collection, Mapping
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import jax
+import numpy as np
 
 import seqjax as sj
 from seqjax.base import PyTree
@@ -74,6 +77,10 @@ class Run:
                 f"{recipe}: expected --steps of at least the {done} that the run has made, "
                 f"got {options.steps}. Raise it."
             )
+        run.metrics()  # what cannot be gone on with is refused before anything is written
+        if done:
+            with bad_input(recipe):
+                checkpoints.check(run._checkpoints, done)
         run.config["options"].update({name: now[name] for name in ("steps", *free)})
         run._write_config()
         return run
@@ -94,9 +101,10 @@ class Run:
                 f"({error.strerror}). Choose another folder."
             ) from error
         if taken:
+            resuming = f", or go on with that run by --resume {folder}" if isinstance(options, RunOptions) else ""
             raise BadInput(
                 f"{recipe}: expected --run-dir to be new or empty, got {folder} with files in it. "
-                f"Choose another folder, or go on with that run by --resume {folder}."
+                f"Choose another folder{resuming}."
             )
         config = {
             "recipe": recipe,
@@ -182,7 +190,7 @@ class Run:
     def forget_after(self, step: int) -> None:
         """Drops the records of later steps, which a run that goes on from ``step`` writes again."""
         kept = [record for record in self.metrics() if record["step"] <= step]
-        (self.folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in kept), "utf-8")
+        _replace(self.folder / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in kept))
 
     def save(self, step: int, state: PyTree) -> None:
         """Writes a checkpoint; the one before is kept until this one is whole."""
@@ -207,11 +215,39 @@ class Run:
         return f"python -m seqjax {self.config['recipe']} --resume {shlex.quote(str(self.folder))}"
 
     def _write_config(self) -> None:
-        (self.folder / "config.json").write_text(json.dumps(self.config, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        _replace(self.folder / "config.json", json.dumps(self.config, indent=2, ensure_ascii=False) + "\n")
+
+    def restore_best(self, like: PyTree) -> PyTree | None:
+        """The parameters that early stopping kept; None where it was not asked for."""
+        step = checkpoints.last_step(self.best)
+        if step is None:
+            return None
+        with bad_input(self.config["recipe"]):
+            return checkpoints.restore(self.best, step, like)
+
+    @property
+    def best(self) -> Path:
+        """Where early stopping keeps the best parameters."""
+        return self.folder / "best"
 
     @property
     def _checkpoints(self) -> Path:
         return self.folder / "checkpoints"
+
+
+def digest(*data: str | np.ndarray) -> str:
+    """SHA-256 of texts and arrays, by which a run knows its data again."""
+    found = hashlib.sha256()
+    for part in data:
+        found.update(part.encode("utf-8") if isinstance(part, str) else np.ascontiguousarray(part).tobytes())
+    return found.hexdigest()
+
+
+def _replace(path: Path, text: str) -> None:
+    """Writes a file anew, all of it or nothing."""
+    new = path.with_name(path.name + ".new")
+    new.write_text(text, "utf-8")
+    os.replace(new, path)
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -35,8 +35,20 @@ from seqjax.recipes.options import (
     check_rates,
     check_sizes,
 )
-from seqjax.recipes.run import Run
-from seqjax.recipes.tagging import Answers, Code, aligned, columns, commonest, confusion, label, scores, tag, told
+from seqjax.recipes.run import Run, digest
+from seqjax.recipes.tagging import (
+    Answers,
+    Code,
+    aligned,
+    check_tags,
+    columns,
+    commonest,
+    confusion,
+    label,
+    scores,
+    tag,
+    told,
+)
 from seqjax.tasks.vocabulary import UNK
 
 SENTENCES = 2000, 500  # generated: to learn from, held back
@@ -101,6 +113,7 @@ def main(options: Options) -> None:
     with bad_input("tag"):
         train, held_back = sentences(options)
         code = Code.of(train, options.characters)
+        check_tags(code.tags.symbols, held_back)
     floor = scores(commonest(train, held_back), held_back)
     measure = "f1" if "f1" in floor else "accuracy"
     examples = [code.encode(sentence) for sentence in train]
@@ -135,7 +148,8 @@ def main(options: Options) -> None:
         }
 
     facts = {"sentences": len(train), "held_back": len(held_back), "tags": list(code.tags.symbols), "floor": floor}
-    folder = Run.start("tag", options, facts | {"words": len(code.words)})
+    sha256 = digest(*(f"{word}\t{tag}\n" for part in (train, held_back) for s in part for word, tag in zip(*s)))
+    folder = Run.start("tag", options, facts | {"words": len(code.words), "sha256": sha256})
     print(
         f"{options.train or 'generated sentences'}: {len(train):,} sentences to learn from, {len(held_back):,} held "
         f"back; {len(code.words):,} words, {len(code.tags)} tags; the commonest tag of each word: {told(floor)}; "

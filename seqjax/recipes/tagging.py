@@ -1,7 +1,7 @@
 """Tagged sentences as numbers and back, and how good tags are: what the recipe `tag` is made of, but for its model."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import jax
@@ -72,13 +72,32 @@ def tag(
 
 
 def scores(found: Sequence[Sequence[str]], sentences: Sequence[tasks.Sentence]) -> dict[str, float]:
-    """The share of tags that are right; F1 over whole entities too, where tags are BIO."""
+    """The share of tags that are right; F1 over whole entities too, where the true tags are BIO."""
     true = [sentence.tags for sentence in sentences]
     pairs = [pair for f, t in zip(found, true) for pair in zip(f, t)]
     numbers = {"accuracy": sum(f == t for f, t in pairs) / len(pairs)}
-    if all(tag == "O" or tag[:2] in ("B-", "I-") for pair in pairs for tag in pair):
-        numbers["f1"] = tasks.span_f1(found, true).f1
+    if all(_is_bio(tag) for tags in true for tag in tags):
+        numbers["f1"] = tasks.span_f1([[tag if _is_bio(tag) else "O" for tag in tags] for tags in found], true).f1
     return numbers
+
+
+def _is_bio(tag: str) -> bool:
+    return tag == "O" or tag[:2] in ("B-", "I-")
+
+
+def check_tags(known: Collection[str], held_back: Sequence[tasks.Sentence]) -> None:
+    """Every tag that is held back can be learned.
+
+    Raises:
+      ValueError: one cannot.
+    """
+    for sentence in held_back:
+        for word, tag in zip(*sentence):
+            if tag not in known:
+                raise ValueError(
+                    f"expected the tags held back to occur among those to learn from, got {tag} of {word!r} in "
+                    f"{' '.join(sentence.words)!r}. Learn from more sentences, or leave that one out."
+                )
 
 
 def commonest(train: Sequence[tasks.Sentence], held_back: Sequence[tasks.Sentence]) -> list[tuple[str, ...]]:

@@ -31,7 +31,7 @@ from seqjax.recipes import beside, figure, learning
 from seqjax.recipes.cells import CELLS, CellName
 from seqjax.recipes.learning import LearningOptions
 from seqjax.recipes.options import BadInput, FileOrNone, bad_input, check_not_negative, check_rates, check_sizes
-from seqjax.recipes.run import Run
+from seqjax.recipes.run import Run, digest
 from seqjax.recipes.translators import Languages, batch, looked_at, searching, word_by_word
 from seqjax.tasks.vocabulary import PAD, SPECIALS, UNK, Vocabulary
 
@@ -136,7 +136,8 @@ def main(options: Options) -> None:
         return numbers
 
     facts = {"pairs": len(train), "held_back": len(held_back), "source": len(source), "target": len(target)}
-    folder = Run.start("translate", options, facts, free=())
+    sha256 = digest(*(f"{pair.source}\t{pair.target}\n" for pair in (*train, *held_back)))
+    folder = Run.start("translate", options, facts | {"sha256": sha256})
     print(
         f"{options.data or 'numbers in English and French'}: {len(train):,} pairs to learn from, {len(held_back):,} "
         f"held back; {len(source):,} and {len(target):,} words; "

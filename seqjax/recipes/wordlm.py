@@ -27,7 +27,7 @@ from seqjax import models
 from seqjax.base import PyTree
 from seqjax.recipes import charlm, learning, words
 from seqjax.recipes.cells import CELLS, CellName
-from seqjax.recipes.learning import LearningOptions
+from seqjax.recipes.learning import PatientOptions
 from seqjax.recipes.options import (
     BadInput,
     FileOrNone,
@@ -38,7 +38,8 @@ from seqjax.recipes.options import (
     check_rates,
     check_sizes,
 )
-from seqjax.recipes.run import Run
+from seqjax.recipes.patience import Patience
+from seqjax.recipes.run import Run, digest
 from seqjax.recipes.speaker import Speaker
 from seqjax.recipes.text import log_loss, ngram_nats, restart, scorer
 from seqjax.tasks import streams
@@ -48,7 +49,7 @@ SENTENCES, SHOWN = 6, 3  # written at the end; shown with words swapped
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(LearningOptions):
+class Options(PatientOptions):
     """Trains a word language model, ranks sentences and writes some with it."""
 
     text: FileOrNone = None
@@ -124,7 +125,7 @@ def main(options: Options) -> None:
         bits = sj.bits_per_character(nats + spelling, words.characters(text.held_back))
         return {"validation_perplexity": float(np.exp(nats / count)), "validation_bits": bits}
 
-    facts = {"sha256": words.digest(text), "vocabulary": len(vocabulary), "floors": floors}
+    facts = {"sha256": digest(text.text), "vocabulary": len(vocabulary), "floors": floors}
     folder = Run.start("wordlm", options, facts, free=("text", "rank", "prompt", "temperature", "characters"))
     (folder.folder / "text.txt").write_text(text.text, "utf-8")
     missing = float(np.mean(held_back == vocabulary.unk))
@@ -150,6 +151,7 @@ def main(options: Options) -> None:
         work=used.batch_size * used.window,
         unit="words",
         evaluate=evaluate,
+        patience=Patience(folder, options.patience, "validation_perplexity") if options.patience else None,
         show_evaluation="validation perplexity {validation_perplexity:.2f} {validation_bits:.3f} bits/char",
     )
 
@@ -265,7 +267,7 @@ def commonest_pairs(sentences: Sequence[Sequence[str]]) -> list[str]:
 def character_row(folder: str, text: words.Words) -> tuple[float, int, float]:
     """Bits a character on the text held back, ticks and seconds of training of a charlm run on the same text."""
     run = Run.open("charlm", folder)
-    if run.config["facts"].get("sha256") != words.digest(text):
+    if run.config["facts"].get("sha256") != digest(text.text):
         raise BadInput(
             f"wordlm: expected --characters to be a charlm run on the text.txt of this run, got {folder}, of another "
             "text. Train one by python -m seqjax charlm --text RUN/text.txt."

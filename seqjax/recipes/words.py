@@ -1,6 +1,5 @@
 """A text as sentences of words, for the recipes that model words: reading, numbering, and what unknown words cost."""
 
-import hashlib
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -47,7 +46,10 @@ def read(who: str, path: str | None, *, at: str, lower: bool) -> Words:
     ends = np.cumsum([len(" ".join(sentence)) + 1 for sentence in sentences])
     cut = int(np.searchsorted(ends, 0.9 * ends[-1])) + 1 if sentences else 0
     if cut < 2 or cut >= len(sentences):
-        raise BadInput(f"{who}: expected a text of at least ten lines, got {len(sentences)}. Give a longer one.")
+        raise BadInput(
+            f"{who}: expected a text of at least ten lines that can be parted at nine tenths of its length, got "
+            f"{len(sentences)}{', the last of them too long' if len(sentences) >= 10 else ''}. Give a longer one."
+        )
     whole = "".join(" ".join(sentence) + "\n" for sentence in sentences)
     return Words(sentences[:cut], sentences[cut:], whole)
 
@@ -87,8 +89,3 @@ def told(words: Sequence[str]) -> str:
     """Words as a text, without blanks before closing marks and behind opening ones."""
     text = re.sub(r" ([.,;:!?)\]}])", r"\1", " ".join(words))
     return re.sub(r"([(\[{]) ", r"\1", text)
-
-
-def digest(words: Words) -> str:
-    """By which a run knows its text again."""
-    return hashlib.sha256(words.text.encode("utf-8")).hexdigest()
