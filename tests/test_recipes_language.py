@@ -490,6 +490,10 @@ BAD = {
     ),
     "no words": (["translate", "--vocabulary", "4"], "translate: expected --vocabulary above 4"),
     "beam": (["translate", "--beam", "0"], "translate: expected --beam to be a whole number of at least 1"),
+    "wide beam": (
+        ["translate", *TINY, "--held-back", "12", "--beam", "1000"],
+        "translate: expected --beam of at most the ",
+    ),
     "both orders": (
         ["translate", "--reverse", "--both-ways"],
         "translate: expected --reverse or --both-ways, got both.",

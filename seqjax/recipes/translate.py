@@ -103,6 +103,10 @@ def main(options: Options) -> None:
         train, held_back = lines(options)
         source = Vocabulary.build([p.source for p in train], specials=(PAD, UNK), limit=options.vocabulary)
         target = Vocabulary.build([p.target for p in train], specials=SPECIALS, limit=options.vocabulary)
+        if options.beam > len(target):
+            raise ValueError(
+                f"expected --beam of at most the {len(target)} words to write with, got {options.beam}. Lower it."
+            )
     read, written = [source.encode(p.source) for p in train], [target.encode(p.target, eos=True) for p in train]
     plan = tasks.buckets(
         np.array([(len(x), len(y)) for x, y in zip(read, written)]), options.buckets, size=options.batch_size
@@ -203,10 +207,12 @@ def lines(options: Options) -> tuple[list[Line], list[Line]]:
     else:
         pairs = [(str(pair.source), str(pair.target)) for pair in tasks.read_pairs(options.data)]
         read = [Line(tuple(tasks.words(x)), tuple(tasks.words(y)), y) for x, y in pairs]
+    short = [line for line in read if all(0 < len(side) <= options.longest for side in (line.source, line.target))]
+    if len(short) < len(read):
+        print(f"{len(read) - len(short):,} pairs without words or of more than {options.longest} are left out")
     of_source: dict[tuple[str, ...], list[Line]] = {}
-    for line in read:
-        if 0 < len(line.source) <= options.longest and 0 < len(line.target) <= options.longest:
-            of_source.setdefault(line.source, []).append(line)
+    for line in short:
+        of_source.setdefault(line.source, []).append(line)
     if len(of_source) < options.held_back + options.batch_size:
         raise BadInput(
             f"translate: expected at least {options.held_back + options.batch_size} different sentences of at most "

@@ -47,7 +47,7 @@ def searching(model: models.Conditional, words: Languages, beam: int, length_pen
             state,
             jnp.full(len(sources.lengths), bos),
             length=length,
-            width=min(beam, len(words.target)),
+            width=beam,
             eos=eos,
             length_penalty=length_penalty,
             forbidden=[pad, unk, bos],
