@@ -355,9 +355,24 @@ def successor(params, symbols):
     return 50.0 * jax.nn.one_hot((symbols + 1) % 50, 50) + params * symbols[..., None].astype(float)
 
 
+def test_rare_draws_are_as_rare_from_bfloat16():
+    """Probabilities and rates below 1/128, the step of bfloat16 near 1."""
+    rare, n = 0.002, 300_000
+    logits = jnp.full(n, np.log(rare / (1 - rare)), jnp.bfloat16)
+    expected = n / (1 + np.exp(-float(logits[0])))
+    assert abs(int(models.draw_keys(jax.random.key(0), logits).sum()) - expected) < 5 * np.sqrt(expected)
+
+    def narrow(params, xs):
+        return 9 * jax.nn.one_hot(xs + 1, 5, dtype=jnp.bfloat16)
+
+    symbols = jnp.zeros((300, 1000), int)
+    run = jax.jit(lambda key: models.scheduled_sampling(sj.pointwise(narrow), (), (), symbols, rate=rare, key=key)[1])
+    guessed = int((run(jax.random.key(1)).argmax(-1) != 1).sum())  # the truth is always 0
+    assert abs(guessed - rare * n) < 5 * np.sqrt(rare * n)
+
+
 def test_guesses_come_as_often_as_the_rate_says():
-    """Each guess is one more than what was read; the truth is always 0, so that reading anything else is a"
-    " guess."""
+    """Each guess is one more than what was read; the truth is always 0, so that reading anything else is a guess."""
     model = sj.pointwise(successor)
     symbols = jnp.zeros((40, 500), int)
     run = jax.jit(lambda key: models.scheduled_sampling(model, jnp.zeros(()), (), symbols, rate=0.3, key=key)[1])

@@ -54,7 +54,8 @@ def beam_search(
     Finished sequences are kept apart and take no place in the beam. The search ends when no unfinished one
     can overtake the K best finished ones any more, or after L symbols; then unfinished sequences of L symbols
     count too. With K at least the number of beginnings that are possible, the result is the exact maximum.
-    The model's state is reordered whatever tree it is.
+    The model's state is reordered whatever tree it is; of the sequences only a symbol and a parent a tick are
+    kept, so that a tick costs the same however long they are.
 
     Args:
       model: a cell or layer that reads symbols ``[*B]`` and returns logits ``[*B, V]``.

@@ -8,6 +8,7 @@ from seqjax.cells.lstm import lstm
 from seqjax.layers.compose import residual, serial
 from seqjax.layers.dense import dense
 from seqjax.models.body import MakeCell, deep
+from seqjax.products import accumulator
 
 
 def next_frame_model(
@@ -42,6 +43,7 @@ def next_frame_model(
 
 def draw_keys(key: Array, logits: Array) -> Array:
     """A frame of zeros and ones drawn from logits, each feature by itself, for `seqjax.free_run`."""
+    logits = logits.astype(accumulator(logits.dtype))  # a probability in bfloat16 is a multiple of 1/128
     return jax.random.bernoulli(key, jax.nn.sigmoid(logits))
 
 

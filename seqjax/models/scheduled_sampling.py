@@ -14,6 +14,7 @@ from seqjax.layers.compose import split
 from seqjax.losses import Tally
 from seqjax.models.conditional import Conditional, inputs_of, no_resets
 from seqjax.objectives import Batch, Objective
+from seqjax.products import accumulator
 from seqjax.transforms.noise import example_keys, per_example
 from seqjax.unroll import unroll
 
@@ -80,8 +81,8 @@ def scheduled_sampling(
         jnp.zeros(batch, bool),
         Noise(example_keys(key, batch)),
     )
-    wrapped = _Params(params, jnp.asarray(rate, logits.dtype))
-    end, ys = unroll(_guessing(model, logits.shape[-1]), wrapped, start, symbols, mask=mask, reset=reset)
+    wrapped = _Params(params, jnp.asarray(rate, accumulator(logits.dtype)))
+    end, ys = unroll(_guessing(model, logits.shape[-1], logits.dtype), wrapped, start, symbols, mask=mask, reset=reset)
     return end.model, ys
 
 
@@ -142,13 +143,14 @@ def scheduled_objective(model: Layer | Conditional, loss: Callable[..., Tally]) 
 
 
 @functools.lru_cache
-def _guessing(model: Cell | Layer, vocabulary_size: int) -> Cell:
-    cell = as_cell(model)
+def _guessing(model: Cell | Layer, vocabulary_size: int, dtype: jnp.dtype) -> Cell:
+    cell, wide = as_cell(model), accumulator(dtype)  # a probability in bfloat16 is a multiple of 1/128
 
     def step(params: _Params, state: _State, symbol: Array) -> tuple[_State, Array]:
         keys = per_example(lambda key: jax.random.split(key, 3), state.keys.value)
-        guess = per_example_with(jax.random.categorical, keys[..., 1], jax.lax.stop_gradient(state.logits))
-        use = per_example(lambda key: jax.random.uniform(key, (), params.rate.dtype), keys[..., 2]) < params.rate
+        said = jax.lax.stop_gradient(state.logits).astype(wide)
+        guess = per_example_with(jax.random.categorical, keys[..., 1], said)
+        use = per_example(lambda key: jax.random.uniform(key, (), wide), keys[..., 2]) < params.rate
         symbol = jnp.where(use & state.begun, guess.astype(symbol.dtype), symbol)
         inner, logits = cell.step(params.model, state.model, symbol)
         return _State(inner, logits, jnp.ones_like(state.begun), Noise(keys[..., 0])), logits
@@ -156,7 +158,7 @@ def _guessing(model: Cell | Layer, vocabulary_size: int) -> Cell:
     def initial_state(params: _Params, batch_shape: tuple[int, ...] = (), *, key: Array | None = None) -> _State:
         return _State(
             cell.initial_state(params.model, batch_shape, key=key),
-            jnp.zeros((*batch_shape, vocabulary_size), params.rate.dtype),
+            jnp.zeros((*batch_shape, vocabulary_size), dtype),
             jnp.zeros(batch_shape, bool),
             Noise(None if key is None else example_keys(key, batch_shape)),
         )
