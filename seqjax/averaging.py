@@ -46,7 +46,7 @@ def averaging(optimizer: optax.GradientTransformation, *, decay: float | None = 
       https://doi.org/10.1137/0330046
     """
     if decay is not None:
-        checks.decay("averaging", decay)
+        checks.rate("averaging", decay, "decay", "Use None for the plain mean.")
 
     def init(params: PyTree) -> AveragingState:
         mean = jax.tree.map(lambda p: jnp.zeros_like(p, accumulator(p.dtype)), params)

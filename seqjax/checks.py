@@ -22,18 +22,10 @@ def heads(who: str, hidden_size: int, heads: int) -> None:
         raise ValueError(f"{who}: expected heads to divide hidden_size={hidden_size}, got {heads}. Change one of them.")
 
 
-def rate(who: str, value: float) -> None:
-    """A probability of dropping something: at least 0 and below 1."""
+def rate(who: str, value: float, name: str = "rate", remedy: str = "Set rate=0 to switch off.") -> None:
+    """A number such as the probability of dropping something: at least 0 and below 1."""
     if not isinstance(value, Real) or not 0 <= value < 1:
-        raise ValueError(f"{who}: expected a rate of at least 0 and below 1, got {value!r}. Set rate=0 to switch off.")
-
-
-def decay(who: str, value: float) -> None:
-    """What is left of a weight after a tick or an update: at least 0 and below 1."""
-    if not isinstance(value, Real) or not 0 <= value < 1:
-        raise ValueError(
-            f"{who}: expected a decay of at least 0 and below 1, got {value!r}. Use None for the plain mean."
-        )
+        raise ValueError(f"{who}: expected a {name} of at least 0 and below 1, got {value!r}. {remedy}")
 
 
 def choice(who: str, name: str, value: Any, options: Iterable[Any]) -> None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from seqjax import checks
 from seqjax.base import Array, Cell, Layer, PyTree
-from seqjax.decoding.problem import Given, Options, Reader, forced, options, prepare, read, start, whole
+from seqjax.decoding.problem import Given, Options, Reader, as_symbols, forced, options, prepare, read, start
 from seqjax.decoding.ranking import largest
 from seqjax.decoding.rules import Rule
 
@@ -99,8 +99,8 @@ def beam_search(
         raise ValueError(
             f"beam_search: expected a length_penalty of at least 0, got {length_penalty!r}. Use 0 for none."
         )
-    first = whole("beam_search", first)
-    prefix = None if prefix is None else whole("beam_search", prefix)
+    first = as_symbols("beam_search", first)
+    prefix = None if prefix is None else as_symbols("beam_search", prefix)
     fixed = options("beam_search", length, eos, forbidden, no_repeat_ngram, rules)
     given = Given(first, prefix, prefix_lengths, mask, tuple(rule.params for rule in rules))
     return _search(model, fixed, width, params, state, given, length_penalty)

@@ -68,7 +68,7 @@ def options(
     return Options(length, end, symbols, no_repeat_ngram, tuple(rule.cell for rule in rules))
 
 
-def whole(who: str, symbols: ArrayLike) -> Array:
+def as_symbols(who: str, symbols: ArrayLike) -> Array:
     """Symbols as an array of int32."""
     return checks.symbols(who, symbols).astype(jnp.int32)
 

@@ -12,7 +12,7 @@ from seqjax import checks, masks
 from seqjax.base import Array, Cell, Layer, PyTree
 from seqjax.decoding.as_cell import as_cell
 from seqjax.decoding.draws import choose, noise, ticks
-from seqjax.decoding.problem import Given, Options, Reader, forced, options, prepare, read, start, whole
+from seqjax.decoding.problem import Given, Options, Reader, as_symbols, forced, options, prepare, read, start
 from seqjax.decoding.rules import Rule
 
 
@@ -102,8 +102,8 @@ def sample(
       Holtzman et al. (2020), The curious case of neural text degeneration (top p). https://arxiv.org/abs/1904.09751
     """
     _check_options(key, temperature, top_k, top_p)
-    first = whole("sample", first)
-    prefix = None if prefix is None else whole("sample", prefix)
+    first = as_symbols("sample", first)
+    prefix = None if prefix is None else as_symbols("sample", prefix)
     fixed = options("sample", length, eos, forbidden, no_repeat_ngram, rules)
     given = Given(first, prefix, prefix_lengths, mask, tuple(rule.params for rule in rules))
     return _sample(model, fixed, top_k, params, state, given, key, temperature, top_p)
