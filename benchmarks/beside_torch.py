@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 import seqjax as sj
-from seqjax.recipes import charlm, learning
-from seqjax.recipes.text import log_loss, scorer
+from seqjax.recipes import charlm
+from seqjax.recipes.language.text import log_loss, scorer
+from seqjax.recipes.running import learning
 from seqjax.tasks.batches import streams
 from seqjax.tasks.readers import read_text
 from seqjax.tasks.vocabulary import Vocabulary

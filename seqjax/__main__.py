@@ -31,7 +31,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             caption,
             charlm,
             classify,
-            devices,
             execute,
             forecast,
             hmm_tag,
@@ -46,9 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             translate,
             wordlm,
         )
-        from seqjax.recipes.loop import Interrupted
-        from seqjax.recipes.options import BadInput, RunOptions, bad_input
-        from seqjax.recipes.run import Run
+        from seqjax.recipes.running import devices
+        from seqjax.recipes.running.loop import Interrupted
+        from seqjax.recipes.running.options import BadInput, RunOptions, bad_input
+        from seqjax.recipes.running.run import Run
     except ModuleNotFoundError as error:
         return _say(f"seqjax: expected the libraries of the recipes, got no module {error.name}. {REMEDY}", 2)
     except KeyboardInterrupt:

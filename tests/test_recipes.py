@@ -14,8 +14,10 @@ import pytest
 
 import seqjax as sj
 from seqjax.__main__ import main
-from seqjax.recipes import charlm, learning, sample, score, text
-from seqjax.recipes.run import Run
+from seqjax.recipes import charlm, sample, score
+from seqjax.recipes.language import text
+from seqjax.recipes.running import learning
+from seqjax.recipes.running.run import Run
 
 # "b" follows "a" or not according to the letter before: a bigram model is in doubt where a memory is not.
 TEXT = "aab" * 100 + "\n"
@@ -453,7 +455,7 @@ def test_diverging_is_said(folder, capsys):
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
 def test_no_more_devices_than_cores_it_may_use():
     code = (
-        "import os, jax; from seqjax.recipes import devices; "
+        "import os, jax; from seqjax.recipes.running import devices; "
         "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); devices.make(); print(jax.device_count())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

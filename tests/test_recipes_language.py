@@ -18,8 +18,11 @@ import pytest
 import seqjax as sj
 from seqjax import tasks
 from seqjax.__main__ import main
-from seqjax.recipes import beside, classify, classify_tasks, learning, tag, tagging, text, translate, translators, words
-from seqjax.recipes.run import Run
+from seqjax.recipes import classify, tag, translate
+from seqjax.recipes.classify import sequences
+from seqjax.recipes.language import tagging, text, translators, words
+from seqjax.recipes.running import beside, learning
+from seqjax.recipes.running.run import Run
 from seqjax.tasks.vocabulary import EOS, UNK, Vocabulary
 
 TINY = ["--steps", "4", "--batch-size", "4", "--hidden-size", "6", "--embedding-size", "4"]
@@ -60,7 +63,7 @@ def _settings(patch):
     patch.setattr(learning, "EVALUATIONS", 2)
     patch.setattr(tag, "SENTENCES", (60, 20))
     patch.setattr(translate, "GENERATED", 150)
-    patch.setattr(classify_tasks, "HELD_BACK", 40)
+    patch.setattr(sequences, "HELD_BACK", 40)
 
 
 @pytest.fixture
@@ -365,7 +368,7 @@ def test_where_the_translator_looks():
 
 @pytest.mark.parametrize("task", ["halves", "parity", "larger_sum", "dna", "action", "sentiment"])
 def test_tasks_draw_what_they_say(task):
-    made = getattr(classify_tasks, task)()
+    made = getattr(sequences, task)()
     examples = made.draw(np.random.default_rng(0), 12)
     assert len(examples.targets) == 12
     assert examples.targets.max() < len(made.classes)
@@ -380,7 +383,7 @@ def test_tasks_draw_what_they_say(task):
 
 
 def test_parity_beyond_training_is_asked_of_all_lengths():
-    label, draw = classify_tasks.parity().beyond
+    label, draw = sequences.parity().beyond
     examples = draw(np.random.default_rng(0))
     lengths = examples.mask.sum(0)
     assert label == "41 to 500"
@@ -390,10 +393,10 @@ def test_parity_beyond_training_is_asked_of_all_lengths():
 
 
 def test_a_run_says_how_far_beyond_training_it_holds(folder, capsys, monkeypatch):
-    monkeypatch.setattr(classify_tasks, "HELD_BACK", 8)
+    monkeypatch.setattr(sequences, "HELD_BACK", 8)
     short = tasks.parity(1, 12)  # one block of convolutions sees all of it
-    made = classify_tasks.parity()._replace(lengths=(2,), draw=short.draw, held_back=lambda rng: short.draw(rng, 8))
-    monkeypatch.setattr(classify_tasks, "parity", lambda: made)
+    made = sequences.parity()._replace(lengths=(2,), draw=short.draw, held_back=lambda rng: short.draw(rng, 8))
+    monkeypatch.setattr(sequences, "parity", lambda: made)
     command = ["classify", "--task", "parity", "--cell", "tcn", "--hidden-size", "2", "--embedding-size", "2"]
     assert main([*command, "--steps", "1", "--batch-size", "4", "--run-dir", "run"]) == 0
     assert "T=41 to 500" in capsys.readouterr().out
@@ -404,7 +407,7 @@ def test_a_run_says_how_far_beyond_training_it_holds(folder, capsys, monkeypatch
 
 
 def test_the_control_sees_a_few_bits_only():
-    task = classify_tasks.parity()
+    task = sequences.parity()
     control = classify.feed_forward(classify.Options(task="parity", hidden_size=3, embedding_size=2), task)
     params = control.init(jax.random.key(0))
     bits = np.random.default_rng(0).integers(0, 2, (12, 4)).astype(np.int32)
@@ -425,7 +428,7 @@ def test_files_of_digits_and_of_names(tmp_path):
         head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
         (tmp_path / name).write_bytes(head + array.tobytes())
     files = str(tmp_path / "images"), str(tmp_path / "labels")
-    task = classify_tasks.digits(*files, permuted=True, seed=0)
+    task = sequences.digits(*files, permuted=True, seed=0)
     held_back = task.held_back(rng)
     assert held_back.xs.shape == (12, 10, 1)
     label_of = {tuple(sorted(picture.ravel())): label for picture, label in zip(pictures, labels)}
@@ -433,11 +436,11 @@ def test_files_of_digits_and_of_names(tmp_path):
         for xs, label in zip(np.moveaxis(examples.xs, 1, 0), examples.targets):
             assert label_of[tuple(sorted(np.round(255 * xs[:, 0]).astype(int)))] == label
     with pytest.raises(ValueError, match=r"expected pictures \[n, height, width\] and as many labels 0 to 9"):
-        classify_tasks.digits(*files[::-1], permuted=False, seed=0)
+        sequences.digits(*files[::-1], permuted=False, seed=0)
 
     (tmp_path / "Irish.txt").write_text("\n".join(f"O'{c}" for c in "abcdefghij") + "\n")
     (tmp_path / "Greek.txt").write_text("\n".join(f"{c}is" for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcd") + "\n")
-    names = classify_tasks.surnames_of(str(tmp_path), 0)
+    names = sequences.surnames_of(str(tmp_path), 0)
     assert names.classes == ("Greek", "Irish")
     examples, held_back = names.draw(rng, 50), names.held_back(rng)
     assert held_back.xs.shape[1] == 8
@@ -447,13 +450,13 @@ def test_files_of_digits_and_of_names(tmp_path):
 
 
 def test_answers_told_in_words():
-    dna = classify_tasks.dna()
+    dna = sequences.dna()
     assert dna.tell(np.array([0, 3, 0, 3, 0, 0, 3, 2])) == "aTATAATg"
-    action = classify_tasks.action()
+    action = sequences.action()
     frames = np.zeros((2, 8, 8))
     frames[0, 2:4, 3:5] = frames[1, 2:4, 4:6] = 1
     assert action.tell(frames.reshape(2, 64)) == "spot at (row, column) (2,3) (2,4)"
-    halves = classify_tasks.halves()
+    halves = sequences.halves()
     assert [int(tasks.halves_are_identical(xs)) for xs, _ in halves.shown] == [label for _, label in halves.shown]
 
 

@@ -19,10 +19,12 @@ import seqjax as sj
 from seqjax import tasks
 from seqjax.__main__ import main
 from seqjax.models import encoder_decoder
-from seqjax.recipes import addition, agreement, caption, execute, forecast, learning, memory, music, piano_roll
-from seqjax.recipes.cells import convolutions
-from seqjax.recipes.pairs import Pairs, answerer
-from seqjax.recipes.run import Run
+from seqjax.recipes import addition, agreement, caption, execute, forecast, memory, music
+from seqjax.recipes.language.pairs import Pairs, answerer
+from seqjax.recipes.pictures import piano_roll
+from seqjax.recipes.running import learning
+from seqjax.recipes.running.cells import convolutions
+from seqjax.recipes.running.run import Run
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import seqjax as sj
-from seqjax.recipes import text
+from seqjax.recipes.language import text
 from seqjax.tasks.readers import read_text
 from seqjax.tasks.vocabulary import Vocabulary
 

@@ -9,8 +9,9 @@ import pytest
 
 import seqjax as sj
 from seqjax.__main__ import main
-from seqjax.recipes import charlm, watch
-from seqjax.recipes.run import Run
+from seqjax.recipes import charlm
+from seqjax.recipes.running import watch
+from seqjax.recipes.running.run import Run
 from seqjax.tasks.batches import streams
 
 TEXT = "abcab cab bac. " * 40

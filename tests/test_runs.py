@@ -12,8 +12,10 @@ import jax
 import pytest
 
 from seqjax.__main__ import main
-from seqjax.recipes import classify_tasks, execute, forecast, learning, memory, music
-from seqjax.recipes.run import Run
+from seqjax.recipes import execute, forecast, memory, music
+from seqjax.recipes.classify import sequences
+from seqjax.recipes.running import learning
+from seqjax.recipes.running.run import Run
 
 RUNS = Path(__file__).with_name("runs")
 # The mean loss of updates 4 and 5: the fourth is that of the parameters read, the fifth depends on Adam's moments.
@@ -40,7 +42,7 @@ def _settings(patch):
     """The runs are of float32; one evaluation, of few examples where a run does not know their number again."""
     for recipe in (learning, memory, music):
         patch.setattr(recipe, "EVALUATIONS", 1)
-    patch.setattr(classify_tasks, "HELD_BACK", 40)
+    patch.setattr(sequences, "HELD_BACK", 40)
     patch.setattr(execute, "HELD_BACK", 10)
     patch.setattr(execute, "EACH", 10)
     patch.setattr(forecast, "STARTS", 3)

@@ -1,6 +1,9 @@
 """Runnable experiments, one a file: ``python -m seqjax --help`` lists them.
 
-A recipe has `Options` and ``main(options)``. What recipes share: `options` (common options, their checks, bad input),
-`run` (the folder: configuration and metrics), `checkpoints`, `loop` (progress, Ctrl-C, resuming), `learning` (updates,
-curve, ``result.json``), `figure`, `text`.
+A recipe is a file in front with `Options` and ``main(options)``, read from top to bottom: data, model, training, what
+came out. Behind it are three rooms, whose pages show each at work:
+
+- `running`: options and how they are refused, the folder of a run, the loop that trains, going on after Ctrl-C;
+- `pictures`: learning curves and the other figures;
+- `language`: texts, words, pairs of texts, and what a trained model of them is asked.
 """

@@ -20,11 +20,12 @@ import numpy as np
 import seqjax as sj
 from seqjax import tasks
 from seqjax.models import conditional_objective, encoder_decoder
-from seqjax.recipes import learning
-from seqjax.recipes.cells import CELLS, CellName
-from seqjax.recipes.options import BadInput, check_sizes
-from seqjax.recipes.pairs import Pairs, answerer, read, some, written_from
-from seqjax.recipes.run import Run
+from seqjax.recipes.language.pairs import Pairs, answerer, read, some, written_from
+from seqjax.recipes.pictures import curves
+from seqjax.recipes.running import learning
+from seqjax.recipes.running.cells import CELLS, CellName
+from seqjax.recipes.running.options import BadInput, check_sizes
+from seqjax.recipes.running.run import Run
 
 HELD_BACK, SHOWN = 2000, 8
 
@@ -116,7 +117,7 @@ def main(options: Options) -> None:
         said = "".join(pairs.target.decode(symbols[:, b]))
         verdict = "right" if right[b] else f"wrong, it is {held_back[b].target}"
         print(f"{held_back[b].source:>{pairs.source_length}} = {said:<{pairs.target_length}} {verdict}")
-    picture = learning.draw(
+    picture = curves.draw(
         folder,
         {"whole sums": "exact", "single digits, those before given": "symbols"},
         levels={"chance, whole sums": problem.chance},

@@ -26,10 +26,10 @@ from seqjax import models, tasks
 from seqjax.base import PyTree
 from seqjax.colours import COLOURS
 from seqjax.models.body import MakeCell
-from seqjax.recipes import beside, learning
-from seqjax.recipes.figure import MARKERS
-from seqjax.recipes.options import check_not_negative, check_sizes
-from seqjax.recipes.run import Run
+from seqjax.recipes.pictures.curves import MARKERS
+from seqjax.recipes.running import beside, learning
+from seqjax.recipes.running.options import check_not_negative, check_sizes
+from seqjax.recipes.running.run import Run
 from seqjax.tasks.sentences import agreement_sentence
 
 CELLS: dict[str, MakeCell] = {"Elman": sj.elman, "GRU": sj.gru, "LSTM": sj.lstm}

@@ -20,8 +20,8 @@ import optax
 
 import seqjax as sj
 from seqjax import automata
-from seqjax.recipes import automaton_figure
-from seqjax.recipes.options import (
+from seqjax.recipes.pictures import automaton
+from seqjax.recipes.running.options import (
     BadInput,
     FolderOrNone,
     TextOrNone,
@@ -30,7 +30,7 @@ from seqjax.recipes.options import (
     check_seed,
     check_sizes,
 )
-from seqjax.recipes.run import Run
+from seqjax.recipes.running.run import Run
 
 LONGEST, LONG = 12, 1000  # letters of the strings that are all tried, and of random ones
 MOST_STRINGS = 2**20
@@ -123,7 +123,7 @@ def main(options: Options) -> None:
     folder.log(**summary)
 
     path = folder.folder / "automaton.png"
-    automaton_figure.draw(path, dfa, *prefixes(network, params, dfa, min(longest, 8)))
+    automaton.draw(path, dfa, *prefixes(network, params, dfa, min(longest, 8)))
     print(f"run folder {folder.folder}, figure {path}")
 
 

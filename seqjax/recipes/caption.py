@@ -25,11 +25,12 @@ from seqjax import tasks
 from seqjax.base import Array, PyTree
 from seqjax.colours import COLOURS
 from seqjax.models import Conditional, captioner, conditional_objective
-from seqjax.recipes import learning
-from seqjax.recipes.cells import CELLS, CellName
-from seqjax.recipes.options import BadInput, FolderOrNone, bad_input, check_not_negative, check_sizes
-from seqjax.recipes.pairs import answerer, some, written_from
-from seqjax.recipes.run import Run, digest
+from seqjax.recipes.language.pairs import answerer, some, written_from
+from seqjax.recipes.pictures import curves
+from seqjax.recipes.running import learning
+from seqjax.recipes.running.cells import CELLS, CellName
+from seqjax.recipes.running.options import BadInput, FolderOrNone, bad_input, check_not_negative, check_sizes
+from seqjax.recipes.running.run import Run, digest
 from seqjax.tasks.digits import NAMES
 
 HELD_BACK, SHOWN = 1000, 8
@@ -131,7 +132,7 @@ def main(options: Options) -> None:
         print(f"{' '.join(written[b]):32} {' '.join(other):32} {verdict}")
     path = folder.folder / "captions.png"
     draw(path, [asked.images[b] for b in shown], [" ".join(written[b]) for b in shown], right[shown])
-    picture = learning.draw(
+    picture = curves.draw(
         folder,
         {"whole captions": "exact", "single words, those before given": "symbols"},
         levels={"chance, whole captions": chance},

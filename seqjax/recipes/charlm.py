@@ -21,9 +21,11 @@ import numpy as np
 
 import seqjax as sj
 from seqjax.base import PyTree
-from seqjax.recipes import learning, watch
-from seqjax.recipes.learning import PatientOptions
-from seqjax.recipes.options import (
+from seqjax.recipes.language.text import log_loss, ngram_nats, scorer, standard_library, write
+from seqjax.recipes.pictures import curves
+from seqjax.recipes.running import learning, watch
+from seqjax.recipes.running.learning import PatientOptions
+from seqjax.recipes.running.options import (
     BadInput,
     FileOrNone,
     TextOrNone,
@@ -32,9 +34,8 @@ from seqjax.recipes.options import (
     check_rates,
     check_sizes,
 )
-from seqjax.recipes.patience import Patience
-from seqjax.recipes.run import Run, digest
-from seqjax.recipes.text import log_loss, ngram_nats, scorer, standard_library, write
+from seqjax.recipes.running.patience import Patience
+from seqjax.recipes.running.run import Run, digest
 from seqjax.tasks.batches import streams
 from seqjax.tasks.readers import read_text
 from seqjax.tasks.vocabulary import Vocabulary
@@ -147,7 +148,7 @@ def main(options: Options) -> None:
     )
 
     # What came out
-    picture = learning.draw(
+    picture = curves.draw(
         folder,
         {"training": "loss", "validation": "validation_loss"},
         levels={"bigram model, validation": bigram},

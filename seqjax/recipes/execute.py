@@ -21,11 +21,12 @@ import numpy as np
 import seqjax as sj
 from seqjax import tasks
 from seqjax.models import conditional_objective, encoder_decoder
-from seqjax.recipes import learning
-from seqjax.recipes.cells import CELLS, CellName
-from seqjax.recipes.options import bad_input, check_sizes
-from seqjax.recipes.pairs import Pairs, answerer
-from seqjax.recipes.run import Run
+from seqjax.recipes.language.pairs import Pairs, answerer
+from seqjax.recipes.pictures import curves
+from seqjax.recipes.running import learning
+from seqjax.recipes.running.cells import CELLS, CellName
+from seqjax.recipes.running.options import bad_input, check_sizes
+from seqjax.recipes.running.run import Run
 
 HELD_BACK, SHOWN, EACH = 1000, 5, 200
 
@@ -136,7 +137,7 @@ def main(options: Options) -> None:
     for nesting in range(1, options.nesting + 1):
         batches = [pairs.batch(hard(EACH, length, nesting)) for length in range(1, options.length + 1)]
         print(f"{nesting:3}" + "".join(f"{answer(outcome.params, batch).numbers['exact']:8.1%}" for batch in batches))
-    picture = learning.draw(
+    picture = curves.draw(
         folder,
         {"whole results": "exact", "single characters, those before given": "symbols"},
         levels={"chance, whole results": problem.chance},

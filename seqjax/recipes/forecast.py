@@ -25,11 +25,18 @@ import seqjax as sj
 from seqjax import models, tasks
 from seqjax.base import PyTree
 from seqjax.colours import COLOURS
-from seqjax.recipes import learning
-from seqjax.recipes.cells import CELLS, CellName
-from seqjax.recipes.figure import MARKERS
-from seqjax.recipes.options import BadInput, FileOrNone, bad_input, check_left_out, check_not_negative, check_sizes
-from seqjax.recipes.run import Run, digest
+from seqjax.recipes.pictures.curves import MARKERS
+from seqjax.recipes.running import learning
+from seqjax.recipes.running.cells import CELLS, CellName
+from seqjax.recipes.running.options import (
+    BadInput,
+    FileOrNone,
+    bad_input,
+    check_left_out,
+    check_not_negative,
+    check_sizes,
+)
+from seqjax.recipes.running.run import Run, digest
 
 VALUES, STARTS = 10_000, 100
 SERIES = {"mackey-glass": "Mackey-Glass series, τ = 17", "walk": "joint angles of a walk"}

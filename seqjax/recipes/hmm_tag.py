@@ -23,10 +23,11 @@ import numpy as np
 import seqjax as sj
 from seqjax import hmm, masks, tasks
 from seqjax.base import Array
-from seqjax.recipes import hmm_tag_figure, learning
-from seqjax.recipes.options import BadInput, FileOrNone, FolderOrNone, bad_input, check_positive, check_sizes
-from seqjax.recipes.run import Run
-from seqjax.recipes.tagging import check_tags
+from seqjax.recipes.language.tagging import check_tags
+from seqjax.recipes.pictures import lattice
+from seqjax.recipes.running import learning
+from seqjax.recipes.running.options import BadInput, FileOrNone, FolderOrNone, bad_input, check_positive, check_sizes
+from seqjax.recipes.running.run import Run
 
 # Rows: determiner, noun, verb; columns of the words: ball, hit, John, the.
 TAGS, WORDS = ("Det", "Noun", "Verb"), ("ball", "hit", "John", "the")
@@ -91,7 +92,7 @@ def main(options: Options) -> None:
     }
     if options.train is None:
         columns["network"] = approximation(xs)
-    if len(tagger.tags) <= hmm_tag_figure.ALL:
+    if len(tagger.tags) <= lattice.ALL:
         print(f"\n{table(words, tagger.tags, best.states, columns)}")
     print(f"\nln P(words) = {likelihood:.4f}; the best taggings:")
     several = hmm.top_paths(model, xs, options.paths)
@@ -100,7 +101,7 @@ def main(options: Options) -> None:
             tagged = " ".join(f"{word}/{tagger.tags[tag]}" for word, tag in zip(words, path))
             print(f"{np.exp(log_prob - likelihood):8.2%}  {tagged}")
     picture = folder.folder / "lattice.png"
-    hmm_tag_figure.draw(picture, model, tagger.tags, words, xs)
+    lattice.draw(picture, model, tagger.tags, words, xs)
     print(f"run folder {folder.folder}, lattice {picture}")
 
 

@@ -23,10 +23,11 @@ import numpy as np
 import seqjax as sj
 from seqjax import tasks
 from seqjax.base import Array, PyTree
-from seqjax.recipes import learning
-from seqjax.recipes.cells import CELLS, CellName, convolutions
-from seqjax.recipes.options import bad_input, check_sizes
-from seqjax.recipes.run import Run
+from seqjax.recipes.pictures import curves
+from seqjax.recipes.running import learning
+from seqjax.recipes.running.cells import CELLS, CellName, convolutions
+from seqjax.recipes.running.options import bad_input, check_sizes
+from seqjax.recipes.running.run import Run
 from seqjax.tasks.reber import SYMBOLS as REBER
 
 HELD_BACK, EVALUATIONS = 1000, 25
@@ -134,7 +135,7 @@ def main(options: Options) -> None:
         + f" (chance {problem.chance:.4f}); solved ({solved:g}) {when}; "
         f"{outcome.steps} steps in {outcome.seconds:.0f} s"
     )
-    picture = learning.draw(
+    picture = curves.draw(
         folder,
         {"held-back sequences": "held_back"},
         levels={"chance": problem.chance},

@@ -24,9 +24,10 @@ import numpy as np
 import seqjax as sj
 from seqjax import models, tasks
 from seqjax.base import Array, PyTree
-from seqjax.recipes import learning, piano_roll
-from seqjax.recipes.cells import CELLS
-from seqjax.recipes.options import (
+from seqjax.recipes.pictures import curves, piano_roll
+from seqjax.recipes.running import learning
+from seqjax.recipes.running.cells import CELLS
+from seqjax.recipes.running.options import (
     BadInput,
     FileOrNone,
     bad_input,
@@ -36,7 +37,7 @@ from seqjax.recipes.options import (
     check_rates,
     check_sizes,
 )
-from seqjax.recipes.run import Run, digest
+from seqjax.recipes.running.run import Run, digest
 from seqjax.tasks.frames import KEYS
 
 PIECES, FRAMES, EVALUATIONS = {"train": 600, "valid": 100, "test": 100}, 64, 20
@@ -146,7 +147,7 @@ def main(options: Options) -> None:
     midi, picture = folder.folder / "played.mid", folder.folder / "played.png"
     piano_roll.write_midi(midi, played)
     piano_roll.draw(picture, pieces["test"][0][: len(played)], played, len(prompt))
-    curve = learning.draw(
+    curve = curves.draw(
         folder,
         {"training": "loss", "validation": "valid", "test": "test"},
         levels=floors,

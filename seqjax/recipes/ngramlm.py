@@ -19,13 +19,14 @@ import numpy as np
 import seqjax as sj
 from seqjax import models
 from seqjax.base import PyTree
-from seqjax.recipes import beside, learning, words
-from seqjax.recipes.cells import CELLS, CellName
-from seqjax.recipes.learning import LearningOptions
-from seqjax.recipes.options import FileOrNone, bad_input, check_left_out, check_positive, check_sizes
-from seqjax.recipes.run import Run, digest
-from seqjax.recipes.text import log_loss, ngram_nats, scorer, standard_library, write
-from seqjax.recipes.wordlm import windows_of
+from seqjax.recipes.language import words
+from seqjax.recipes.language.text import log_loss, ngram_nats, scorer, standard_library, windows_of, write
+from seqjax.recipes.pictures import curves
+from seqjax.recipes.running import beside, learning
+from seqjax.recipes.running.cells import CELLS, CellName
+from seqjax.recipes.running.learning import LearningOptions
+from seqjax.recipes.running.options import FileOrNone, bad_input, check_left_out, check_positive, check_sizes
+from seqjax.recipes.running.run import Run, digest
 from seqjax.tasks.readers import read_text
 from seqjax.tasks.vocabulary import Vocabulary
 
@@ -152,7 +153,7 @@ def main(options: Options) -> None:
             + (f"{count:12,}" if count else "")
         )
     print(f"{outcome.steps} steps in {outcome.seconds:.0f} s")
-    picture = learning.draw(
+    picture = curves.draw(
         folder,
         {name.replace("_", " "): f"nats_{name}" for name in learned},
         levels={name: counted[name] for name in list(counted)[1:]},  # the first would leave no room

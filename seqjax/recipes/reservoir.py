@@ -22,9 +22,9 @@ import numpy as np
 
 import seqjax as sj
 from seqjax import reservoir, tasks
-from seqjax.recipes import learning
-from seqjax.recipes.figure import COLOURS
-from seqjax.recipes.options import (
+from seqjax.colours import COLOURS
+from seqjax.recipes.running import learning
+from seqjax.recipes.running.options import (
     BadInput,
     FileOrNone,
     FolderOrNone,
@@ -34,7 +34,7 @@ from seqjax.recipes.options import (
     check_seed,
     check_sizes,
 )
-from seqjax.recipes.run import Run
+from seqjax.recipes.running.run import Run
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

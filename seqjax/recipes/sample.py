@@ -5,8 +5,8 @@ import dataclasses
 import tyro
 
 from seqjax.recipes import charlm
-from seqjax.recipes.options import Folder, TextOrNone, check_not_negative, check_seed, check_sizes
-from seqjax.recipes.text import write
+from seqjax.recipes.language.text import write
+from seqjax.recipes.running.options import Folder, TextOrNone, check_not_negative, check_seed, check_sizes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ import tyro
 
 import seqjax as sj
 from seqjax.recipes import charlm
-from seqjax.recipes.options import BadInput, File, Folder, bad_input
-from seqjax.recipes.text import log_loss, scorer
+from seqjax.recipes.language.text import log_loss, scorer
+from seqjax.recipes.running.options import BadInput, File, Folder, bad_input
 from seqjax.tasks.readers import read_text
 
 

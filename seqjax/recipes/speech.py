@@ -20,10 +20,11 @@ import numpy as np
 import seqjax as sj
 from seqjax.base import PyTree
 from seqjax.colours import COLOURS
-from seqjax.recipes import beside, learning
-from seqjax.recipes.cells import CELLS, CellName
-from seqjax.recipes.options import bad_input, check_not_negative, check_sizes
-from seqjax.recipes.run import Run
+from seqjax.recipes.pictures import curves
+from seqjax.recipes.running import beside, learning
+from seqjax.recipes.running.cells import CELLS, CellName
+from seqjax.recipes.running.options import bad_input, check_not_negative, check_sizes
+from seqjax.recipes.running.run import Run
 from seqjax.tasks import applications
 from seqjax.tasks.applications import Speech
 
@@ -125,7 +126,7 @@ def main(options: Options) -> None:
         print(f"said {letters(true[b]):{options.longest}}   heard: {heard}")
     path = folder.folder / "spikes.png"
     draw_spikes(path, held_back, found)
-    curve = learning.draw(
+    curve = curves.draw(
         folder,
         {name.replace("_", " "): name for name in readers},
         levels={"saying nothing": 1.0},

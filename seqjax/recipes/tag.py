@@ -23,20 +23,7 @@ import seqjax as sj
 from seqjax import models, tasks
 from seqjax.base import PyTree
 from seqjax.objectives import Objective
-from seqjax.recipes import beside, figure, learning
-from seqjax.recipes.cells import CELLS, CellName
-from seqjax.recipes.learning import LearningOptions
-from seqjax.recipes.options import (
-    BadInput,
-    FileOrNone,
-    bad_input,
-    check_left_out,
-    check_not_negative,
-    check_rates,
-    check_sizes,
-)
-from seqjax.recipes.run import Run, digest
-from seqjax.recipes.tagging import (
+from seqjax.recipes.language.tagging import (
     Answers,
     Code,
     aligned,
@@ -49,6 +36,20 @@ from seqjax.recipes.tagging import (
     tag,
     told,
 )
+from seqjax.recipes.pictures import curves
+from seqjax.recipes.running import beside, learning
+from seqjax.recipes.running.cells import CELLS, CellName
+from seqjax.recipes.running.learning import LearningOptions
+from seqjax.recipes.running.options import (
+    BadInput,
+    FileOrNone,
+    bad_input,
+    check_left_out,
+    check_not_negative,
+    check_rates,
+    check_sizes,
+)
+from seqjax.recipes.running.run import Run, digest
 from seqjax.tasks.vocabulary import UNK
 
 SENTENCES = 2000, 500  # generated: to learn from, held back
@@ -174,7 +175,7 @@ def main(options: Options) -> None:
         name: tag(tagger.answers, outcome.params[name], code, held_back, buckets=options.buckets)
         for name, tagger in taggers.items()
     }
-    picture = learning.draw(
+    picture = curves.draw(
         folder,
         {label(name): f"{measure}_{name}" for name in taggers},
         levels={"commonest tag of each word": floor[measure]},
@@ -183,7 +184,7 @@ def main(options: Options) -> None:
     )
     table = folder.folder / "confusion.png"
     counts = {label(name): confusion(tags, held_back, code.tags) for name, tags in found.items()}
-    figure.confusion(table, counts, code.tags.symbols, x_label="tag found", y_label="true tag")
+    curves.confusion(table, counts, code.tags.symbols, x_label="tag found", y_label="true tag")
     short = [i for i, sentence in enumerate(held_back) if len(sentence.words) <= SHOWN[1]]
     for i in short[: SHOWN[0]]:
         print("\n" + aligned(held_back[i], {name: tags[i] for name, tags in found.items()}))

@@ -27,12 +27,13 @@ import sacrebleu
 import seqjax as sj
 from seqjax import models, tasks
 from seqjax.base import PyTree
-from seqjax.recipes import beside, figure, learning
-from seqjax.recipes.cells import CELLS, CellName
-from seqjax.recipes.learning import LearningOptions
-from seqjax.recipes.options import BadInput, FileOrNone, bad_input, check_not_negative, check_rates, check_sizes
-from seqjax.recipes.run import Run, digest
-from seqjax.recipes.translators import Languages, batch, looked_at, searching, word_by_word
+from seqjax.recipes.language.translators import Languages, batch, looked_at, searching, word_by_word
+from seqjax.recipes.pictures import curves
+from seqjax.recipes.running import beside, learning
+from seqjax.recipes.running.cells import CELLS, CellName
+from seqjax.recipes.running.learning import LearningOptions
+from seqjax.recipes.running.options import BadInput, FileOrNone, bad_input, check_not_negative, check_rates, check_sizes
+from seqjax.recipes.running.run import Run, digest
 from seqjax.tasks.vocabulary import PAD, SPECIALS, UNK, Vocabulary
 
 GENERATED = 12_000
@@ -164,7 +165,7 @@ def main(options: Options) -> None:
     )
 
     # What came out
-    picture = learning.draw(
+    picture = curves.draw(
         folder,
         {f"{name}": f"exact_{name}" for name in translators},
         levels={"commonest answer": blind},
@@ -185,7 +186,7 @@ def main(options: Options) -> None:
         longest = max(range(len(held_back)), key=lambda i: len(held_back[i].source) * (len(held_back[i].source) <= 14))
         path = folder.folder / "attention.png"
         weights, said = looked_at(model, words, outcome.params[MAIN], held_back[longest].source, length)
-        figure.attention(path, weights, held_back[longest].source, said)
+        curves.attention(path, weights, held_back[longest].source, said)
         print(f"where it looks {path}")
     learning.conclude(folder, "share exact, BLEU", outcome.numbers, {"commonest answer": blind})
     print(f"run folder {folder.folder}, curves {picture}")

@@ -25,10 +25,15 @@ import optax
 import seqjax as sj
 from seqjax import models
 from seqjax.base import PyTree
-from seqjax.recipes import charlm, learning, words
-from seqjax.recipes.cells import CELLS, CellName
-from seqjax.recipes.learning import PatientOptions
-from seqjax.recipes.options import (
+from seqjax.recipes import charlm
+from seqjax.recipes.language import words
+from seqjax.recipes.language.speaker import Speaker
+from seqjax.recipes.language.text import log_loss, ngram_nats, scorer, windows_of
+from seqjax.recipes.pictures import curves
+from seqjax.recipes.running import learning
+from seqjax.recipes.running.cells import CELLS, CellName
+from seqjax.recipes.running.learning import PatientOptions
+from seqjax.recipes.running.options import (
     BadInput,
     FileOrNone,
     FolderOrNone,
@@ -38,11 +43,8 @@ from seqjax.recipes.options import (
     check_rates,
     check_sizes,
 )
-from seqjax.recipes.patience import Patience
-from seqjax.recipes.run import Run, digest
-from seqjax.recipes.speaker import Speaker
-from seqjax.recipes.text import log_loss, ngram_nats, restart, scorer
-from seqjax.tasks import streams
+from seqjax.recipes.running.patience import Patience
+from seqjax.recipes.running.run import Run, digest
 from seqjax.tasks.vocabulary import Vocabulary
 
 SENTENCES, SHOWN = 6, 3  # written at the end; shown with words swapped
@@ -192,7 +194,7 @@ def main(options: Options) -> None:
             f"To compare with characters: python -m seqjax charlm --text {folder.folder / 'text.txt'}, then "
             f"{folder.resume_command()} --characters CHARLM_RUN"
         )
-    picture = learning.draw(
+    picture = curves.draw(
         folder,
         {"training": "perplexity", "validation": "validation_perplexity"},
         levels={f"{name} model, validation": level for name, level in floors.items()},
@@ -232,20 +234,6 @@ def set_up(options: Options, vocabulary: Vocabulary, count: int) -> tuple[Option
     print(f"{options.preset}: {updates:,} updates an epoch; the paper trains {preset.epochs} epochs")
     used = dataclasses.replace(options, batch_size=preset.batch_size, window=preset.window)
     return used, Method(preset.model, preset.optimizer, preset.clip, preset.divide_by)
-
-
-def windows_of(who: str, train: np.ndarray, batch_size: int, window: int, end: int | None) -> list[sj.Batch]:
-    """The windows of contiguous streams, in order; behind every symbol ``end`` the model starts anew."""
-    if len(train) < batch_size * (window + 1):
-        raise BadInput(
-            f"{who}: expected a text of which nine tenths are at least {batch_size * (window + 1):,} symbols, to fill "
-            f"{batch_size} streams of one window of {window}, got {len(train):,}. "
-            "Give a longer text, or lower --batch-size or --window."
-        )
-    columns = streams(train, batch_size)
-    ticks = (len(columns) - 1) // window * window
-    xs, reset = restart(columns[:ticks], end)
-    return list(sj.windows(sj.Batch(xs, columns[1 : ticks + 1], None, reset), window))
 
 
 def share(which: Sequence[bool]) -> str:

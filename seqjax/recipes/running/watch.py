@@ -10,8 +10,8 @@ import numpy as np
 import seqjax as sj
 from seqjax.base import Array, PyTree
 from seqjax.gradients import figures, flow
-from seqjax.recipes.learning import Training, on_one
-from seqjax.recipes.run import Run
+from seqjax.recipes.running.learning import Training, on_one
+from seqjax.recipes.running.run import Run
 
 NAME = "gradients.jsonl"
 SEQUENCES = 8  # of each batch: their mean is steady enough, and the rest would cost eight times as much

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from flax.training.early_stopping import EarlyStopping
 
 from seqjax.base import PyTree
-from seqjax.recipes import checkpoints
-from seqjax.recipes.run import Run
+from seqjax.recipes.running import checkpoints
+from seqjax.recipes.running.run import Run
 
 
 class Patience(NamedTuple):

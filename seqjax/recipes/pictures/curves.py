@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from seqjax.colours import COLOURS
+from seqjax.recipes.running.run import Run
 
 MARKERS = ("", "o", "s", "^", "D")
 
@@ -54,6 +55,42 @@ def curves(
     names = axes.get_legend_handles_labels()
     figure.legend(*names, frameon=False, fontsize="small", ncols=2, loc="outside upper center")  # hides no line
     figure.savefig(path, dpi=200)
+
+
+def draw(
+    run: Run,
+    lines: Mapping[str, str],
+    *,
+    levels: Mapping[str, float],
+    y_label: str,
+    x_label: str = "updates",
+    x_scale: float = 1,
+    y_scale: str = "linear",
+    name: str = "loss.png",
+) -> Path:
+    """The learning curve: numbers of the run's records against its steps.
+
+    Args:
+      run: whose records.
+      lines: what the legend says, and the record's field.
+      levels: baselines by name, as in `curves`.
+      y_label: with the unit.
+      x_label: with the unit.
+      x_scale: units of x in one update.
+      y_scale: ``"linear"`` or ``"log"``.
+      name: of the picture in the run's folder.
+
+    Returns:
+      Its path.
+    """
+    records = run.metrics()
+    series = {}
+    for label, field in lines.items():
+        found = [record for record in records if field in record]
+        series[label] = [record["step"] * x_scale for record in found], [record[field] for record in found]
+    path = run.folder / name
+    curves(path, series, levels=levels, x_label=x_label, y_label=y_label, y_scale=y_scale)
+    return path
 
 
 def confusion(

@@ -8,7 +8,7 @@ import os
 
 import jax
 
-from seqjax.recipes.options import BadInput
+from seqjax.recipes.running.options import BadInput
 
 
 def make() -> None:

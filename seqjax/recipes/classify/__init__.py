@@ -23,12 +23,14 @@ import seqjax as sj
 from seqjax import models, tasks
 from seqjax.base import Array, PyTree
 from seqjax.objectives import Objective
-from seqjax.recipes import beside, classify_tasks, figure, learning
-from seqjax.recipes.cells import CELLS, CellName, convolutions
-from seqjax.recipes.classify_tasks import Task
-from seqjax.recipes.learning import LearningOptions
-from seqjax.recipes.options import FileOrNone, FolderOrFile, bad_input, check_left_out, check_rates, check_sizes
-from seqjax.recipes.run import Run
+from seqjax.recipes.classify import sequences
+from seqjax.recipes.classify.sequences import Task
+from seqjax.recipes.pictures import curves
+from seqjax.recipes.running import beside, learning
+from seqjax.recipes.running.cells import CELLS, CellName, convolutions
+from seqjax.recipes.running.learning import LearningOptions
+from seqjax.recipes.running.options import FileOrNone, FolderOrFile, bad_input, check_left_out, check_rates, check_sizes
+from seqjax.recipes.running.run import Run
 
 COMPARED = ("elman-relu", "pass-through", "gru", "lstm")
 CONTROL, WINDOW = "feed-forward", 8
@@ -157,7 +159,7 @@ def main(options: Options) -> None:
     print(f"{'chance':27}{task.chance:11.2%}")
     print(f"{outcome.steps} steps in {outcome.seconds:.0f} s")
     pictures = [
-        learning.draw(
+        curves.draw(
             folder,
             {name: f"accuracy_{name}" for name in classifiers},
             levels={"chance": task.chance},
@@ -167,7 +169,7 @@ def main(options: Options) -> None:
     ]
     if longer:
         pictures.append(folder.folder / "lengths.png")
-        figure.curves(
+        curves.curves(
             pictures[-1],
             {name: (list(longer), row[1 : 1 + len(longer)]) for name, row in rows.items()},
             levels={"chance": task.chance},
@@ -179,7 +181,7 @@ def main(options: Options) -> None:
     if len(task.classes) > 2:
         pictures.append(folder.folder / "confusion.png")
         tables = {name: confusion(c, outcome.params[name], held_back, task) for name, c in classifiers.items()}
-        figure.confusion(pictures[-1], tables, task.classes, x_label="class found", y_label="true class")
+        curves.confusion(pictures[-1], tables, task.classes, x_label="class found", y_label="true class")
     figures = {name: row[0] for name, row in rows.items()}
     figures |= {f"{name}, {label}": share for name, row in rows.items() for label, share in zip(columns, row[1:])}
     learning.conclude(folder, "accuracy", figures, {"chance": task.chance})
@@ -194,10 +196,10 @@ def width(label: str) -> int:
 def task_of(options: Options) -> Task:
     """The task by its name."""
     if options.task == "surnames":
-        return classify_tasks.surnames_of(options.data, options.seed)
+        return sequences.surnames_of(options.data, options.seed)
     if options.task == "digits":
-        return classify_tasks.digits(options.data, options.labels, permuted=options.permuted, seed=options.seed)
-    return getattr(classify_tasks, options.task.replace("-", "_"))()
+        return sequences.digits(options.data, options.labels, permuted=options.permuted, seed=options.seed)
+    return getattr(sequences, options.task.replace("-", "_"))()
 
 
 def classifier(options: Options, task: Task, cell: str, ticks: int) -> sj.Layer:

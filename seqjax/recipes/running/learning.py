@@ -1,10 +1,9 @@
-"""What the recipes that train share: options, optimizer, updates in the loop, and the learning curve."""
+"""What the recipes that train share: options, optimizer, updates in the loop, and what a run came to."""
 
 import dataclasses
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -15,10 +14,10 @@ import seqjax as sj
 from seqjax import tasks
 from seqjax.base import Array, PyTree
 from seqjax.objectives import Objective
-from seqjax.recipes import devices, figure, loop
-from seqjax.recipes.options import RunOptions, check_not_negative, check_positive, check_sizes
-from seqjax.recipes.patience import Patience
-from seqjax.recipes.run import Run
+from seqjax.recipes.running import devices, loop
+from seqjax.recipes.running.options import RunOptions, check_not_negative, check_positive, check_sizes
+from seqjax.recipes.running.patience import Patience
+from seqjax.recipes.running.run import Run
 
 EVALUATIONS = 10
 
@@ -251,39 +250,3 @@ def trained(run: Run, like: Training) -> PyTree:
     """The parameters of a run's last checkpoint, or the best if early stopping kept them; ``like`` is from `begin`."""
     best = run.restore_best(like.train.params)
     return on_one(run.restore(like)[1].train.params if best is None else best)
-
-
-def draw(
-    run: Run,
-    lines: Mapping[str, str],
-    *,
-    levels: Mapping[str, float],
-    y_label: str,
-    x_label: str = "updates",
-    x_scale: float = 1,
-    y_scale: str = "linear",
-    name: str = "loss.png",
-) -> Path:
-    """The learning curve: numbers of the run's records against its steps.
-
-    Args:
-      run: whose records.
-      lines: what the legend says, and the record's field.
-      levels: baselines by name, as in `figure.curves`.
-      y_label: with the unit.
-      x_label: with the unit.
-      x_scale: units of x in one update.
-      y_scale: ``"linear"`` or ``"log"``.
-      name: of the picture in the run's folder.
-
-    Returns:
-      Its path.
-    """
-    records = run.metrics()
-    series = {}
-    for label, field in lines.items():
-        found = [record for record in records if field in record]
-        series[label] = [record["step"] * x_scale for record in found], [record[field] for record in found]
-    path = run.folder / name
-    figure.curves(path, series, levels=levels, x_label=x_label, y_label=y_label, y_scale=y_scale)
-    return path

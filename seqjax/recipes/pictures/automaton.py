@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from seqjax.automata import DFA
-from seqjax.recipes.figure import COLOURS
+from seqjax.colours import COLOURS
 
 SHAPES = "osD^vP*X<>"
 RADIUS = 0.17

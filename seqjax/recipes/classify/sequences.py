@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from seqjax import tasks
-from seqjax.recipes.options import BadInput
-from seqjax.recipes.run import digest
+from seqjax.recipes.running.options import BadInput
+from seqjax.recipes.running.run import digest
 from seqjax.tasks import applications
 from seqjax.tasks.digits import NAMES
 from seqjax.tasks.problem import one_answer

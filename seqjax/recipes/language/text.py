@@ -12,6 +12,8 @@ import numpy as np
 import seqjax as sj
 from seqjax.base import PyTree
 from seqjax.objectives import Objective
+from seqjax.recipes.running.options import BadInput
+from seqjax.tasks.batches import streams
 
 SOURCE_CHARACTERS = 1_500_000
 TICKS = 512  # scored by one call: bounds the memory that the logits of a long text take
@@ -161,6 +163,20 @@ def log_loss(
 def restart(xs: np.ndarray, end: int | None) -> tuple[np.ndarray, np.ndarray | None]:
     """What a model reads that starts anew behind every symbol ``end``, from nothing, and where; all if None."""
     return (xs, None) if end is None else (np.where(xs == end, sj.models.NOTHING, xs), xs == end)
+
+
+def windows_of(who: str, train: np.ndarray, batch_size: int, window: int, end: int | None) -> list[sj.Batch]:
+    """The windows of contiguous streams, in order; behind every symbol ``end`` the model starts anew."""
+    if len(train) < batch_size * (window + 1):
+        raise BadInput(
+            f"{who}: expected a text of which nine tenths are at least {batch_size * (window + 1):,} symbols, to fill "
+            f"{batch_size} streams of one window of {window}, got {len(train):,}. "
+            "Give a longer text, or lower --batch-size or --window."
+        )
+    columns = streams(train, batch_size)
+    ticks = (len(columns) - 1) // window * window
+    xs, reset = restart(columns[:ticks], end)
+    return list(sj.windows(sj.Batch(xs, columns[1 : ticks + 1], None, reset), window))
 
 
 def write(

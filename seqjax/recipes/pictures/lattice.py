@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax import hmm
-from seqjax.recipes.figure import COLOURS
+from seqjax.colours import COLOURS
 
 ROOMY = 4  # words beside each other that leave room for a legend of one line
 ALL, RARE = 5, 0.01  # of more tags than ALL, those that are nowhere more probable than RARE are left out

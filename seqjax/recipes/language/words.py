@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from seqjax import tasks
-from seqjax.recipes.options import BadInput
-from seqjax.recipes.text import documentation, ngram_nats
+from seqjax.recipes.language.text import documentation, ngram_nats
+from seqjax.recipes.running.options import BadInput
 from seqjax.tasks.vocabulary import EOS, UNK, Vocabulary
 
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seqjax.base import Array, PyTree
-from seqjax.recipes.options import BadInput
-from seqjax.recipes.run import Run
+from seqjax.recipes.running.options import BadInput
+from seqjax.recipes.running.run import Run
 
 Advance = Callable[[PyTree, int], tuple[PyTree, dict[str, Array]]]
 

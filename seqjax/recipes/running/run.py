@@ -16,8 +16,8 @@ import numpy as np
 
 import seqjax as sj
 from seqjax.base import PyTree
-from seqjax.recipes import checkpoints
-from seqjax.recipes.options import BadInput, RunOptions, bad_input, flag
+from seqjax.recipes.running import checkpoints
+from seqjax.recipes.running.options import BadInput, RunOptions, bad_input, flag
 
 Options = TypeVar("Options", bound=RunOptions)
 

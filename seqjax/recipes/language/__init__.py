@@ -1,0 +1,22 @@
+"""What recipes of language share: texts as numbers, floors to beat, and what a trained model is asked.
+
+In order of reading:
+
+- `text`: a text that every machine has, n-gram models to beat, windows of a text, its score, writing on;
+- `words`: a text as sentences of words; `speaker`: next words and sentences of a model of them;
+- `pairs`: a text written from another, and whole answers compared; `translators`: two ways to translate;
+- `tagging`: a tag a word, and how good tags are.
+
+A pair on its way to a network that reads one text and writes another. Time leads, so a column is an example; what is
+written starts with ``<bos>``, and what is to be written ends with ``<eos>``:
+
+>>> from seqjax.recipes.language.pairs import Pairs
+>>> from seqjax.tasks import Pair
+>>> sums = [Pair("2+9", "11"), Pair("30+40", "70")]
+>>> pairs = Pairs.of("0123456789+", "0123456789", sums)
+>>> (source, written), to_write, mask, *_ = pairs.batch(sums)
+>>> source.symbols.shape, source.mask[:, 0].tolist()
+((5, 2), [True, True, True, False, False])
+>>> [[pairs.target.symbols[number] for number in column] for column in (written[:, 0], to_write[:, 0])]
+[['<bos>', '1', '1'], ['1', '1', '<eos>']]
+"""
