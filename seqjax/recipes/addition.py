@@ -12,26 +12,20 @@ References:
 """
 
 import dataclasses
-from typing import Literal
 
-import jax
 import numpy as np
 
 import seqjax as sj
 from seqjax import tasks
-from seqjax.models import conditional_objective, encoder_decoder
-from seqjax.recipes.language.pairs import Pairs, answerer, read, some, written_from
-from seqjax.recipes.pictures import curves
+from seqjax.recipes.language.pairs import PairOptions, Pairs, network, read, some, train_pairs, written_from
 from seqjax.recipes.running import learning
-from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.options import BadInput, check_sizes
-from seqjax.recipes.running.run import Run
 
 HELD_BACK, SHOWN = 2000, 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(learning.LearningOptions):
+class Options(PairOptions):
     """Trains an encoder-decoder to add, and lets it add numbers that it has never seen together."""
 
     digits: int = 3
@@ -40,24 +34,12 @@ class Options(learning.LearningOptions):
     """Sums to learn from."""
     reverse: bool = True
     """Read the sum from its end."""
-    context: Literal["state", "every-tick", "attention"] = "state"
-    """What the writer gets: the reader's last state, that at every tick, or a look at all its outputs."""
-    cell: CellName = "lstm"
-    """The recurrence."""
-    layers: int = 1
-    """Recurrent layers of each network."""
-    hidden_size: int = 128
-    """Units a layer."""
-    embedding_size: int = 32
-    """Features a symbol."""
-    batch_size: int = 128
-    learning_rate: float = 4e-3
     steps: int = 6000
 
     def check(self, who: str) -> None:
         """Refuses sizes out of range."""
         super().check(who)
-        check_sizes(who, self, "digits", "examples", "layers", "hidden_size", "embedding_size")
+        check_sizes(who, self, "digits", "examples")
         if self.digits > 9:
             raise ValueError(f"{who}: expected --digits of at most 9, got {self.digits}. Lower it.")
 
@@ -77,67 +59,30 @@ def main(options: Options) -> None:
         source, target = drawn(step).fields
         return written_from(read(source), target)
 
-    # Model: two networks with weights of their own.
-    model = encoder_decoder(
-        len(pairs.source),
-        len(pairs.target),
-        options.hidden_size,
-        embedding_size=options.embedding_size,
-        context=options.context.replace("-", "_"),
-        cell=CELLS[options.cell],
-        layers=options.layers,
-        reverse_source=options.reverse,
-    )
-    params = model.init(jax.random.key(options.seed))
-
     # Training
-    answer = answerer(model, pairs.target)
-    asked = pairs.batch(held_back)
-    folder = Run.start("addition", options, {"sums": len(sums)})
-    print(
-        f"sums of {options.digits} digits: {len(train):,} to learn from, {len(held_back):,} held back\n"
-        f"model: {options.cell}, {learning.parameter_count(params):,} parameters"
-    )
-    outcome = learning.learn(
-        folder,
+    learned = train_pairs(
+        "addition",
         options,
-        learning.begin(options, params),
-        conditional_objective(model, sj.cross_entropy),
+        pairs,
+        network(options, pairs, reverse=options.reverse),
         batch_of,
-        work=options.batch_size,
+        held_back,
+        {"sums": len(sums)},
+        told=f"sums of {options.digits} digits: {len(train):,} to learn from, {len(held_back):,} held back",
         unit="sums",
-        evaluate=lambda params: answer(params, asked).numbers,
-        show_evaluation="held back: {exact:.1%} of sums, {symbols:.1%} of digits right",
+        words=("sums", "digits"),
     )
 
     # What came out
-    symbols, right, _ = answer(outcome.params, asked)
+    symbols, right, _ = learned.answers
     print()
     for b in some(right, SHOWN):
         said = "".join(pairs.target.decode(symbols[:, b]))
         verdict = "right" if right[b] else f"wrong, it is {held_back[b].target}"
         print(f"{held_back[b].source:>{pairs.source_length}} = {said:<{pairs.target_length}} {verdict}")
-    picture = curves.draw(
-        folder,
-        {"whole sums": "exact", "single digits, those before given": "symbols"},
-        levels={"chance, whole sums": problem.chance},
-        x_scale=options.batch_size / len(train),
-        x_label="epochs",
-        y_label="share right of those held back",
-        name="accuracy.png",
-    )
-    epochs = outcome.steps * options.batch_size / len(train)
-    print(
-        f"\nheld back: {outcome.numbers['exact']:.2%} of sums right (chance {problem.chance:.2%}), "
-        f"{outcome.numbers['symbols']:.2%} of digits; {epochs:.0f} epochs in {outcome.seconds:.0f} s"
-    )
-    learning.conclude(
-        folder,
-        "share right",
-        {name: outcome.numbers[name] for name in ("exact", "symbols")},
-        {"chance": problem.chance},
-    )
-    print(f"run folder {folder.folder}, learning curve {picture}")
+    epoch = options.batch_size / len(train)
+    updates = f"{learned.outcome.steps * epoch:.0f} epochs"
+    learned.conclude(("chance", problem.chance), x_scale=epoch, x_label="epochs", updates=updates)
 
 
 def different_sums(options: Options, count: int) -> list[tasks.Pair]:

@@ -15,24 +15,19 @@ References:
 import dataclasses
 from typing import Literal
 
-import jax
 import numpy as np
 
 import seqjax as sj
 from seqjax import tasks
-from seqjax.models import conditional_objective, encoder_decoder
-from seqjax.recipes.language.pairs import Pairs, answerer
-from seqjax.recipes.pictures import curves
+from seqjax.recipes.language.pairs import PairOptions, Pairs, network, train_pairs
 from seqjax.recipes.running import learning
-from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.options import bad_input, check_sizes
-from seqjax.recipes.running.run import Run
 
 HELD_BACK, SHOWN, EACH = 1000, 5, 200
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(learning.LearningOptions):
+class Options(PairOptions):
     """Trains an encoder-decoder to execute programs, and shows what it says they print."""
 
     length: int = 2
@@ -43,24 +38,12 @@ class Options(learning.LearningOptions):
     """baseline: always the hardest; naive: harder and harder; mix: of all kinds; combined: half naive, half mix."""
     scramble: bool = False
     """Write programs and results in another alphabet, one fixed permutation of ours."""
-    context: Literal["state", "every-tick", "attention"] = "state"
-    """What the writer gets: the reader's last state, that at every tick, or a look at all its outputs."""
-    cell: CellName = "lstm"
-    """The recurrence."""
-    layers: int = 1
-    """Recurrent layers of each network."""
-    hidden_size: int = 128
-    """Units a layer."""
-    embedding_size: int = 32
-    """Features a symbol."""
-    batch_size: int = 128
-    learning_rate: float = 4e-3
     steps: int = 3000
 
     def check(self, who: str) -> None:
         """Refuses sizes out of range."""
         super().check(who)
-        check_sizes(who, self, "length", "nesting", "layers", "hidden_size", "embedding_size")
+        check_sizes(who, self, "length", "nesting")
         if self.length > 9:
             raise ValueError(f"{who}: expected --length of at most 9, got {self.length}. Lower it.")
 
@@ -92,42 +75,25 @@ def main(options: Options) -> None:
         difficulty = tasks.curriculum(options.curriculum, options.length, options.nesting, lambda: progress)
         return pairs.batch([program(rng, *difficulty(rng)) for _ in range(options.batch_size)])
 
-    # Model: two networks with weights of their own.
-    model = encoder_decoder(
-        len(pairs.source),
-        len(pairs.target),
-        options.hidden_size,
-        embedding_size=options.embedding_size,
-        context=options.context.replace("-", "_"),
-        cell=CELLS[options.cell],
-        layers=options.layers,
-    )
-    params = model.init(jax.random.key(options.seed))
-
     # Training
-    answer = answerer(model, pairs.target)
     held_back = hard(HELD_BACK, options.length, options.nesting)
-    asked = pairs.batch(held_back)
-    folder = Run.start("execute", options, {"source_length": pairs.source_length})
-    print(
-        f"programs of {options.nesting} operation{'s' * (options.nesting > 1)} on numbers of up to {options.length} "
-        f"digits, at most {pairs.source_length} characters; the commonest result is right for {problem.chance:.2%}\n"
-        f"model: {options.cell}, {learning.parameter_count(params):,} parameters"
-    )
-    outcome = learning.learn(
-        folder,
+    learned = train_pairs(
+        "execute",
         options,
-        learning.begin(options, params),
-        conditional_objective(model, sj.cross_entropy),
+        pairs,
+        network(options, pairs),
         batch_of,
-        work=options.batch_size,
+        held_back,
+        {"source_length": pairs.source_length},
+        told=f"programs of {options.nesting} operation{'s' * (options.nesting > 1)} on numbers of up to "
+        f"{options.length} digits, at most {pairs.source_length} characters; the commonest result is right for "
+        f"{problem.chance:.2%}",
         unit="programs",
-        evaluate=lambda params: answer(params, asked).numbers,
-        show_evaluation="held back: {exact:.1%} of results, {symbols:.1%} of characters right",
+        words=("results", "characters"),
     )
 
     # What came out
-    symbols, right, _ = answer(outcome.params, asked)
+    symbols, right, _ = learned.answers
     for b in range(SHOWN):
         said = "".join(pairs.target.decode(symbols[:, b]))
         print(f"\n{str(held_back[b].source).rstrip()}")
@@ -136,24 +102,10 @@ def main(options: Options) -> None:
     print("   " + "".join(f"{length:>8}" for length in range(1, options.length + 1)))
     for nesting in range(1, options.nesting + 1):
         batches = [pairs.batch(hard(EACH, length, nesting)) for length in range(1, options.length + 1)]
-        print(f"{nesting:3}" + "".join(f"{answer(outcome.params, batch).numbers['exact']:8.1%}" for batch in batches))
-    picture = curves.draw(
-        folder,
-        {"whole results": "exact", "single characters, those before given": "symbols"},
-        levels={"chance, whole results": problem.chance},
+        print(f"{nesting:3}" + "".join(f"{learned.answer(batch).numbers['exact']:8.1%}" for batch in batches))
+    learned.conclude(
+        ("commonest result", problem.chance),
         x_scale=options.batch_size / 1000,
         x_label="programs read (thousands)",
-        y_label="share right of those held back",
-        name="accuracy.png",
+        updates=f"{learned.outcome.steps} steps",
     )
-    print(
-        f"\nheld back: {outcome.numbers['exact']:.2%} of results right (chance {problem.chance:.2%}), "
-        f"{outcome.numbers['symbols']:.2%} of characters; {outcome.steps} steps in {outcome.seconds:.0f} s"
-    )
-    learning.conclude(
-        folder,
-        "share right",
-        {name: outcome.numbers[name] for name in ("exact", "symbols")},
-        {"commonest result": problem.chance},
-    )
-    print(f"run folder {folder.folder}, learning curve {picture}")

@@ -1,7 +1,12 @@
-"""What recipes share whose models write under a condition: pairs of texts as batches, whole answers compared."""
+"""What recipes share whose models write under a condition: pairs of texts as batches, whole answers compared.
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+`PairOptions`, `network` and `train_pairs` are all of a recipe that reads one text and writes another, but for its data
+and what it shows.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +14,12 @@ import numpy as np
 
 import seqjax as sj
 from seqjax.base import Array, PyTree
-from seqjax.models import Conditional, Source
+from seqjax.models import Conditional, Source, conditional_objective, encoder_decoder
+from seqjax.recipes.pictures import curves
+from seqjax.recipes.running import learning
+from seqjax.recipes.running.cells import CELLS, CellName
+from seqjax.recipes.running.options import check_sizes
+from seqjax.recipes.running.run import Run
 from seqjax.tasks import BOS, EOS, PAD, Padded, Pair, Vocabulary, pad
 
 
@@ -99,3 +109,135 @@ def some(right: np.ndarray, count: int, wrong: int = 2) -> list[int]:
     failures = np.flatnonzero(~right)
     few = failures[: max(wrong, count - int(right.sum()))]
     return [*np.flatnonzero(right)[: count - len(few)].tolist(), *few.tolist()]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PairOptions(learning.LearningOptions):
+    """The options of a recipe in which one network reads a text and another writes one."""
+
+    context: Literal["state", "every-tick", "attention"] = "state"
+    """What the writer gets: the reader's last state, that at every tick, or a look at all its outputs."""
+    cell: CellName = "lstm"
+    """The recurrence."""
+    layers: int = 1
+    """Recurrent layers of each network."""
+    hidden_size: int = 128
+    """Units a layer."""
+    embedding_size: int = 32
+    """Features a symbol."""
+    batch_size: int = 128
+    learning_rate: float = 4e-3
+
+    def check(self, who: str) -> None:
+        """Refuses sizes out of range."""
+        super().check(who)
+        check_sizes(who, self, "layers", "hidden_size", "embedding_size")
+
+
+def network(options: PairOptions, pairs: Pairs, *, reverse: bool = False) -> Conditional:
+    """A reader, of the source from its end if asked, and a writer, with weights of their own."""
+    return encoder_decoder(
+        len(pairs.source),
+        len(pairs.target),
+        options.hidden_size,
+        embedding_size=options.embedding_size,
+        context=options.context.replace("-", "_"),
+        cell=CELLS[options.cell],
+        layers=options.layers,
+        reverse_source=reverse,
+    )
+
+
+class Learned(NamedTuple):
+    """A run that is over.
+
+    Attributes:
+      run: its folder.
+      outcome: of the training.
+      answers: to the pairs held back.
+      answer: what the trained model makes of another batch.
+      words: what a whole answer, and a single symbol of it, are called.
+    """
+
+    run: Run
+    outcome: learning.Outcome
+    answers: Answers
+    answer: Callable[[sj.Batch], Answers]
+    words: tuple[str, str]
+
+    def conclude(self, floor: tuple[str, float], *, x_scale: float, x_label: str, updates: str) -> None:
+        """Draws the learning curve, tells how many answers are right, and writes the run's result.
+
+        Args:
+          floor: what the best answer that never looks is called, and how often it is right.
+          x_scale: units of x in one update.
+          x_label: with the unit.
+          updates: how many were made, in words.
+        """
+        (whole, single), (name, chance), numbers = self.words, floor, self.outcome.numbers
+        picture = curves.draw(
+            self.run,
+            {f"whole {whole}": "exact", f"single {single}, those before given": "symbols"},
+            levels={f"chance, whole {whole}": chance},
+            x_scale=x_scale,
+            x_label=x_label,
+            y_label="share right of those held back",
+            name="accuracy.png",
+        )
+        print(
+            f"\nheld back: {numbers['exact']:.2%} of {whole} right (chance {chance:.2%}), "
+            f"{numbers['symbols']:.2%} of {single}; {updates} in {self.outcome.seconds:.0f} s"
+        )
+        learning.conclude(
+            self.run, "share right", {part: numbers[part] for part in ("exact", "symbols")}, {name: chance}
+        )
+        print(f"run folder {self.run.folder}, learning curve {picture}")
+
+
+def train_pairs(
+    who: str,
+    options: PairOptions,
+    pairs: Pairs,
+    model: Conditional,
+    batch_of: Callable[[int], sj.Batch],
+    held_back: Sequence[Pair],
+    facts: Mapping[str, Any],
+    *,
+    told: str,
+    unit: str,
+    words: tuple[str, str],
+) -> Learned:
+    """Trains a model to write the targets of pairs.
+
+    Args:
+      who: the recipe.
+      options: of the run.
+      pairs: how pairs become arrays.
+      model: from `network`.
+      batch_of: the batch of the update with that number, from 0.
+      held_back: pairs to measure on.
+      facts: about the data, by which a run knows its own again.
+      told: the data in words, printed before the training.
+      unit: what a pair is called, for the speed.
+      words: what a whole answer, and a single symbol of it, are called.
+
+    Returns:
+      What was learned.
+    """
+    params = model.init(jax.random.key(options.seed))
+    answer, asked, (whole, single) = answerer(model, pairs.target), pairs.batch(held_back), words
+    run = Run.start(who, options, facts)
+    print(f"{told}\nmodel: {options.cell}, {learning.parameter_count(params):,} parameters")
+    outcome = learning.learn(
+        run,
+        options,
+        learning.begin(options, params),
+        conditional_objective(model, sj.cross_entropy),
+        batch_of,
+        work=options.batch_size,
+        unit=unit,
+        evaluate=lambda params: answer(params, asked).numbers,
+        show_evaluation=f"held back: {{exact:.1%}} of {whole}, {{symbols:.1%}} of {single} right",
+    )
+    ask = lambda batch: answer(outcome.params, batch)
+    return Learned(run, outcome, ask(asked), ask, words)
