@@ -17,6 +17,7 @@ import torch
 
 import seqjax as sj
 from seqjax.recipes import charlm
+from seqjax.recipes.language import characters
 from seqjax.recipes.language.text import log_loss, scorer
 from seqjax.recipes.running import learning
 from seqjax.tasks.batches import streams
@@ -78,10 +79,10 @@ def main() -> None:
     ticks = (len(columns) - 1) // options.window * options.window
     windows = list(sj.windows(sj.Batch(columns[:ticks], columns[1 : ticks + 1]), options.window))
 
-    model, optimizer = charlm.language_model(options, len(vocabulary)), learning.optimizer_of(options)
+    model, optimizer = characters.language_model(options, len(vocabulary)), learning.optimizer_of(options)
     objective = sj.truncated(model, sj.cross_entropy, options.window)
     update = sj.train_step(objective, optimizer, clip=sj.clip_by_global_norm(options.clip))
-    ours = charlm.initial(model, options)
+    ours = characters.initial(model, options)
     empty = ours.memory
     theirs = TorchModel(ours.train.params, options)
     adam = torch.optim.Adam([p for p in theirs.parameters() if p.requires_grad], lr=1.0)

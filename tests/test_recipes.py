@@ -15,7 +15,7 @@ import pytest
 import seqjax as sj
 from seqjax.__main__ import main
 from seqjax.recipes import charlm, sample, score
-from seqjax.recipes.language import text
+from seqjax.recipes.language import characters, text
 from seqjax.recipes.running import learning
 from seqjax.recipes.running.run import Run
 
@@ -105,7 +105,7 @@ def test_score_is_the_log_probability(trained, capsys, tmp_path):
     path.write_text("aabaabbbaa")
     assert main(["score", str(trained), "--text", str(path)]) == 0
     out = capsys.readouterr().out
-    model, params, vocabulary = charlm.trained(str(trained))
+    model, params, vocabulary = characters.trained(str(trained))
     numbers = vocabulary.encode("aabaabbbaa")
     _, logits = model.apply(params, model.initial_state(params), numbers[:-1])
     expected = np.take_along_axis(np.array(jax.nn.log_softmax(logits)), numbers[1:, None], 1).sum()
@@ -140,8 +140,8 @@ def test_stopped_and_resumed_equals_never_stopped(folder, monkeypatch, capsys):
     assert Run.open("charlm", "two").last_step() == 21
     assert main(["charlm", "--resume", "two"]) == 0
     options = Run.open("charlm", "whole").options(charlm.Options)
-    model = charlm.language_model(options, 3)
-    start = charlm.initial(model, options)
+    model = characters.language_model(options, 3)
+    start = characters.initial(model, options)
     (a_step, a), (b_step, b) = (Run.open("charlm", name).restore(start) for name in ("whole", "two"))
     assert a_step == b_step == 50
     for x, y, z in zip(*map(jax.tree.leaves, (a, b, start))):
@@ -197,9 +197,9 @@ def test_patience_ends_training_with_the_best_parameters(folder, monkeypatch, ca
     assert run.last_step() == max(losses) < 60
     assert f"lowest validation_loss at step {best} of {max(losses)}, whose parameters are taken" in said
     assert json.loads((folder / "run" / "result.json").read_text())["figures"]["validation_loss"] == losses[best]
-    model, params, vocabulary = charlm.trained("run")
+    model, params, vocabulary = characters.trained("run")
     numbers = vocabulary.encode("aabbb" * 8)
-    last = run.restore(charlm.initial(model, run.options(charlm.Options)))[1].train.params
+    last = run.restore(characters.initial(model, run.options(charlm.Options)))[1].train.params
     nats = [text.log_loss(text.scorer(model), model, p, numbers, columns=32, lead=256) for p in (params, last)]
     assert nats[0][0] / nats[0][1] == pytest.approx(losses[best], rel=1e-5)
     assert nats[1][0] / nats[1][1] == pytest.approx(losses[max(losses)], rel=1e-5)
@@ -492,7 +492,7 @@ def test_help_shows_every_option_with_its_default(name, recipe, capsys, monkeypa
 def test_evaluation_agrees_with_the_library(trained):
     """The number in the metrics is the loss of the parameters in the checkpoint on the last tenth."""
     run = Run.open("charlm", trained)
-    model, params, vocabulary = charlm.trained(str(trained))
+    model, params, vocabulary = characters.trained(str(trained))
     numbers = vocabulary.encode(TEXT)[int(0.9 * len(TEXT)) :]
     _, logits = model.apply(params, model.initial_state(params), numbers[:-1])
     expected = sj.cross_entropy(logits, numbers[1:]).mean.item()

@@ -10,6 +10,7 @@ import pytest
 import seqjax as sj
 from seqjax.__main__ import main
 from seqjax.recipes import charlm
+from seqjax.recipes.language import characters
 from seqjax.recipes.running import watch
 from seqjax.recipes.running.run import Run
 from seqjax.tasks.batches import streams
@@ -38,7 +39,7 @@ def test_a_watched_run_records_the_gradient_and_draws_it(tmp_path, monkeypatch, 
     options = Run.open("charlm", "run").options(charlm.Options)
     numbers = sj.tasks.Vocabulary.build([TEXT], specials=()).encode(TEXT)
     kinds = len(set(TEXT))
-    params = charlm.initial(charlm.language_model(options, kinds), options).train.params
+    params = characters.initial(characters.language_model(options, kinds), options).train.params
     columns = streams(numbers[: int(0.9 * len(numbers))], 10)[:8, :8]
     cell = sj.stack(sj.lstm(3, 6), sj.lstm(6, 6))
     (embedding, first), second = params[0], params[2]

@@ -12,26 +12,21 @@ References:
 """
 
 import dataclasses
-import itertools
-from collections.abc import Callable
-from typing import Literal
 
-import jax
 import numpy as np
 
 import seqjax as sj
 from seqjax.base import PyTree
+from seqjax.recipes.language.characters import CharacterOptions, encode_prompt, initial, language_model, parts
 from seqjax.recipes.language.text import log_loss, ngram_nats, scorer, standard_library, write
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import learning, watch
-from seqjax.recipes.running.learning import PatientOptions
 from seqjax.recipes.running.options import (
     BadInput,
     FileOrNone,
     TextOrNone,
     bad_input,
     check_not_negative,
-    check_rates,
     check_sizes,
 )
 from seqjax.recipes.running.patience import Patience
@@ -40,28 +35,14 @@ from seqjax.tasks.batches import streams
 from seqjax.tasks.readers import read_text
 from seqjax.tasks.vocabulary import Vocabulary
 
-CELLS: dict[str, Callable[..., sj.Cell]] = {"lstm": sj.lstm, "gru": sj.gru}
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(PatientOptions):
+class Options(CharacterOptions):
     """Trains a character language model, writes text with it, and keeps it in a run folder."""
 
     text: FileOrNone = None
     """Any UTF-8 text; Python's own standard library if not given."""
     steps: int = 1000
-    cell: Literal["lstm", "gru"] = "lstm"
-    """The recurrence."""
-    layers: int = 1
-    """Recurrent layers."""
-    hidden_size: int = 256
-    """Units a layer."""
-    embedding_size: int = 64
-    """Features a character."""
-    dropout: float = 0.0
-    """Rate between layers, in [0, 1)."""
-    batch_size: int = 64
-    """Streams side by side."""
     window: int = 128
     """Characters from update to update, through which gradients flow."""
     learning_rate: float = 4e-3
@@ -76,10 +57,9 @@ class Options(PatientOptions):
     none."""
 
     def check(self, who: str) -> None:
-        """Refuses sizes, rates and thresholds out of range."""
+        """Refuses sizes and thresholds out of range."""
         super().check(who)
-        check_sizes(who, self, "layers", "hidden_size", "embedding_size", "window", "length")
-        check_rates(who, self, "dropout")
+        check_sizes(who, self, "window", "length")
         check_not_negative(who, self, "temperature", "watch_gradients")
 
 
@@ -174,62 +154,3 @@ def main(options: Options) -> None:
     print(f"run folder {folder.folder}, loss curve {picture}")
     if watch.records(folder):
         print(f"where the gradient went: {watch.draw(folder)}")
-
-
-def parts(options: Options, symbols: int) -> tuple[list[sj.Cell], sj.Layer]:
-    """Recurrences, the first with the embedding it reads through, and logits of the next character."""
-    sizes = [options.embedding_size] + [options.hidden_size] * options.layers
-    cells = [CELLS[options.cell](below, size) for below, size in itertools.pairwise(sizes)]
-    read = sj.embedding(symbols, options.embedding_size)
-    embedded = sj.memoryless(lambda params, x: read.apply(params, (), x[None])[1][0], read.init)
-    return [sj.stack(embedded, cells[0]), *cells[1:]], sj.dense(options.hidden_size, symbols)
-
-
-def language_model(options: Options, symbols: int) -> sj.Layer:
-    """The parts as one model, with dropout behind every recurrence."""
-    cells, above = parts(options, symbols)
-    layers = [layer for cell in cells for layer in (sj.recurrent(cell), sj.dropout(options.dropout))]
-    return sj.serial(*layers, above)
-
-
-def initial(model: sj.Layer, options: Options) -> learning.Training:
-    """Parameters, optimizer and state before the first update."""
-    params = model.init(jax.random.key(options.seed))
-    memory = model.initial_state(params, (options.batch_size,))
-    return learning.begin(options, params, memory, noise=options.dropout > 0)
-
-
-def trained(folder: str) -> tuple[sj.Layer, PyTree, Vocabulary]:
-    """The model, parameters and vocabulary of a run."""
-    made = Run.open("charlm", folder)
-    options = made.options(Options)
-    symbols = made.config["facts"].get("vocabulary")
-    if not isinstance(symbols, str):
-        raise BadInput(
-            f"charlm: expected {made.folder / 'config.json'} to hold the vocabulary as one string, got {symbols!r}. "
-            "Put back the file, or start a new run."
-        )
-    with bad_input("charlm"):
-        vocabulary = Vocabulary(symbols)
-    model = language_model(options, len(vocabulary))
-    return model, learning.trained(made, initial(model, options)), vocabulary
-
-
-def encode_prompt(who: str, vocabulary: Vocabulary, prompt: str | None) -> np.ndarray:
-    """The prompt as numbers: at least one character, all of them known."""
-    if prompt is None:
-        prompt = "\n" if "\n" in vocabulary else vocabulary.symbols[0]
-    if not prompt:
-        raise BadInput(f"{who}: expected --prompt to hold at least one character, got ''. Leave it out or give one.")
-    return encode(f"{who}: expected --prompt", vocabulary, prompt)
-
-
-def encode(expected: str, vocabulary: Vocabulary, text: str) -> np.ndarray:
-    """A text as numbers; bad input at the first character that the training text has not."""
-    place = next((i for i, character in enumerate(text) if character not in vocabulary), None)
-    if place is not None:
-        raise BadInput(
-            f"{expected} in the {len(vocabulary)} characters of the training text, got {text[place]!r} at position "
-            f"{place}. Leave it out, or train on a text that has it."
-        )
-    return vocabulary.encode(text)

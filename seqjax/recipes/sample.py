@@ -4,7 +4,7 @@ import dataclasses
 
 import tyro
 
-from seqjax.recipes import charlm
+from seqjax.recipes.language import characters
 from seqjax.recipes.language.text import write
 from seqjax.recipes.running.options import Folder, TextOrNone, check_not_negative, check_seed, check_sizes
 
@@ -33,7 +33,7 @@ class Options:
 
 def main(options: Options) -> None:
     """``python -m seqjax sample RUN``."""
-    model, params, vocabulary = charlm.trained(options.run)
-    prompt = charlm.encode_prompt("sample", vocabulary, options.prompt)
+    model, params, vocabulary = characters.trained(options.run)
+    prompt = characters.encode_prompt("sample", vocabulary, options.prompt)
     written = write(model, params, prompt, length=options.length, temperature=options.temperature, seed=options.seed)
     print("".join(vocabulary.decode([*prompt, *written])))

@@ -5,7 +5,7 @@ import dataclasses
 import tyro
 
 import seqjax as sj
-from seqjax.recipes import charlm
+from seqjax.recipes.language import characters
 from seqjax.recipes.language.text import log_loss, scorer
 from seqjax.recipes.running.options import BadInput, File, Folder, bad_input
 from seqjax.tasks.readers import read_text
@@ -26,10 +26,10 @@ class Options:
 
 def main(options: Options) -> None:
     """``python -m seqjax score RUN --text FILE``."""
-    model, params, vocabulary = charlm.trained(options.run)
+    model, params, vocabulary = characters.trained(options.run)
     with bad_input("score"):
         text = read_text(options.text)
-    numbers = charlm.encode(f"score: expected {options.text}", vocabulary, text)
+    numbers = characters.encode(f"score: expected {options.text}", vocabulary, text)
     if len(numbers) < 2:
         raise BadInput(f"score: expected a text of at least 2 characters, got {len(numbers)}. Give a longer one.")
     nats, count = log_loss(scorer(model), model, params, numbers, columns=1, lead=0)

@@ -25,8 +25,7 @@ import optax
 import seqjax as sj
 from seqjax import models
 from seqjax.base import PyTree
-from seqjax.recipes import charlm
-from seqjax.recipes.language import words
+from seqjax.recipes.language import characters, words
 from seqjax.recipes.language.speaker import Speaker
 from seqjax.recipes.language.text import log_loss, ngram_nats, scorer, windows_of
 from seqjax.recipes.pictures import curves
@@ -260,7 +259,7 @@ def character_row(folder: str, text: words.Words) -> tuple[float, int, float]:
             f"wordlm: expected --characters to be a charlm run on the text.txt of this run, got {folder}, of another "
             "text. Train one by python -m seqjax charlm --text RUN/text.txt."
         )
-    model, params, vocabulary = charlm.trained(folder)
+    model, params, vocabulary = characters.trained(folder)
     numbers = vocabulary.encode(text.text[-words.characters(text.held_back) - 1 :])
     nats, count = log_loss(scorer(model), model, params, numbers, columns=32, lead=256)
     seconds = max(record.get("seconds", 0.0) for record in run.metrics())

@@ -140,10 +140,12 @@ class Run:
             raise BadInput(f"{wanted}, got {got}. {remedy}")
         return cls(folder, config)
 
-    def options(self, kind: type[Options]) -> Options:
-        """The options it was made with, set to resume it."""
+    def options(self, kind: type[Options], *, part: bool = False) -> Options:
+        """The options it was made with, set to resume it; if ``part``, those of them that ``kind`` has."""
         saved = dict(self.config["options"], resume=str(self.folder), run_dir=None)
         names = {field.name for field in dataclasses.fields(kind)}
+        if part:
+            saved = {name: value for name, value in saved.items() if name in names}
         if saved.keys() != names:
             odd = ", ".join(sorted(saved.keys() ^ names))
             raise BadInput(
