@@ -1,11 +1,38 @@
 """The door to the recipes: ``python -m seqjax --help``."""
 
+import ast
+import importlib
+import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 PROGRAM = "python -m seqjax"
 REMEDY = "Install them by: python -m pip install 'seqjax[recipes]'"
+
+# A command is a module with `Options` and ``main(options)``; it is imported when it is called.
+COMMANDS = {
+    "charlm": "seqjax.recipes.charlm",
+    "wordlm": "seqjax.recipes.wordlm",
+    "ngramlm": "seqjax.recipes.ngramlm",
+    "sample": "seqjax.recipes.sample",
+    "score": "seqjax.recipes.score",
+    "hmm-tag": "seqjax.recipes.hmm_tag",
+    "automaton": "seqjax.recipes.automaton",
+    "reservoir": "seqjax.recipes.reservoir",
+    "memory": "seqjax.recipes.memory",
+    "classify": "seqjax.recipes.classify",
+    "tag": "seqjax.recipes.tag",
+    "translate": "seqjax.recipes.translate",
+    "addition": "seqjax.recipes.addition",
+    "execute": "seqjax.recipes.execute",
+    "agreement": "seqjax.recipes.agreement",
+    "caption": "seqjax.recipes.caption",
+    "music": "seqjax.recipes.music",
+    "forecast": "seqjax.recipes.forecast",
+    "speech": "seqjax.recipes.speech",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,30 +48,21 @@ def main(argv: Sequence[str] | None = None) -> int:
       SystemExit: after --help (status 0), and for options that do not parse (status 2).
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's start-up notes are not about the person's run
+    argv = sys.argv[1:] if argv is None else list(argv)
+    name = argv[0].replace("_", "-") if argv else ""
     try:
         import tyro
 
-        from seqjax.recipes import (
-            addition,
-            agreement,
-            automaton,
-            caption,
-            charlm,
-            classify,
-            execute,
-            forecast,
-            hmm_tag,
-            memory,
-            music,
-            ngramlm,
-            reservoir,
-            sample,
-            score,
-            speech,
-            tag,
-            translate,
-            wordlm,
-        )
+        if name not in COMMANDS:
+            tyro.extras.subcommand_cli_from_dict(
+                {command: _described(module) for command, module in COMMANDS.items()},
+                prog=PROGRAM,
+                description="Recurrent sequence models at work. Every command has its own --help.",
+                args=argv,
+            )
+            return 2
+        recipe = importlib.import_module(COMMANDS[name])
+
         from seqjax.recipes.running import devices
         from seqjax.recipes.running.loop import Interrupted
         from seqjax.recipes.running.options import BadInput, RunOptions, bad_input
@@ -55,42 +73,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say("seqjax: stopped.", 130)
 
     devices.make()
-    recipes = {
-        "charlm": charlm,
-        "wordlm": wordlm,
-        "ngramlm": ngramlm,
-        "sample": sample,
-        "score": score,
-        "hmm-tag": hmm_tag,
-        "automaton": automaton,
-        "reservoir": reservoir,
-        "memory": memory,
-        "classify": classify,
-        "tag": tag,
-        "translate": translate,
-        "addition": addition,
-        "execute": execute,
-        "agreement": agreement,
-        "caption": caption,
-        "music": music,
-        "forecast": forecast,
-        "speech": speech,
-    }
-    argv = sys.argv[1:] if argv is None else list(argv)
-    options = tyro.extras.subcommand_cli_from_dict(
-        {name: recipe.Options for name, recipe in recipes.items()},
-        prog=PROGRAM,
-        description="Recurrent sequence models at work. Every command has its own --help.",
-        args=argv,
-    )
-    name = next(name for name, recipe in recipes.items() if isinstance(options, recipe.Options))
+    program, rest = f"{PROGRAM} {name}", argv[1:]
+    options = tyro.cli(recipe.Options, prog=program, args=rest)
     try:
         if isinstance(options, RunOptions) and options.resume is not None:
             saved = Run.open(name, options.resume).options(type(options))
-            options = tyro.cli(type(options), prog=f"{PROGRAM} {name}", args=argv[1:], default=saved)
+            options = tyro.cli(type(options), prog=program, args=rest, default=saved)
         with bad_input(name):
             options.check(name)
-        recipes[name].main(options)
+        recipe.main(options)
     except BadInput as error:
         return _say(str(error), 2)
     except Interrupted as stop:
@@ -98,6 +89,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _say(f"{name}: stopped.", 130)
     return 0
+
+
+def _described(module: str) -> Callable[[], None]:
+    """A stand-in for a command in the list of all: what its `Options` say of it, read without importing it."""
+    source: str = importlib.util.find_spec(module).origin  # type: ignore[union-attr, assignment]
+    tree = ast.parse(Path(source).read_text("utf-8"))
+    (options,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Options")
+    stand_in: Callable[[], None] = lambda: None
+    stand_in.__doc__ = ast.get_docstring(options)
+    return stand_in
 
 
 def _say(sentence: str, status: int) -> int:

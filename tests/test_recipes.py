@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pkgutil
 import re
 import signal
 import subprocess
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 
 import seqjax as sj
-from seqjax.__main__ import main
+from seqjax import recipes
+from seqjax.__main__ import COMMANDS, main
 from seqjax.recipes import charlm, sample, score
 from seqjax.recipes.language import characters, text
 from seqjax.recipes.running import learning
@@ -473,6 +475,22 @@ def test_the_process_ends_with_status_2_and_one_sentence(folder):
     assert done.returncode == 2
     assert done.stderr == "charlm: none.txt: expected a file, got none. Check the path.\n"
     assert done.stdout == ""
+
+
+def test_a_command_is_imported_when_it_is_called():
+    code = (
+        "import sys; from seqjax.__main__ import COMMANDS, main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: print(*({*COMMANDS.values()} & sys.modules.keys()), file=sys.stderr)"
+    )
+    for command, imported in ([], ""), (["score"], "seqjax.recipes.score"):
+        run = [sys.executable, "-c", code, *command, "--help"]
+        assert subprocess.run(run, capture_output=True, text=True, check=True).stderr == imported + "\n"
+
+
+def test_every_command_is_listed():
+    found = {module.name for module in pkgutil.iter_modules(recipes.__path__, "seqjax.recipes.")}
+    assert found == {*COMMANDS.values(), *(f"seqjax.recipes.{room}" for room in ("language", "pictures", "running"))}
 
 
 @pytest.mark.parametrize(("name", "recipe"), [("charlm", charlm), ("sample", sample), ("score", score)])
