@@ -31,7 +31,7 @@ def test_the_other_examples_run():
 def test_the_two_commands_are_one_line_each():
     run, test = blocks("sh")[:2]
     assert run.count("\n") == test.count("\n") == 1
-    assert run.startswith("python3.11 -m venv .venv && ")
+    assert run.startswith("python3 -m venv .venv && ")
     assert run.endswith(" -m seqjax charlm\n")
     assert "'.[test]' && " in test
     assert " -m pytest " in test
