@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqjax.engines import jaxprs
-from seqjax.engines.axes import FEATURE, MOVING, POINTWISE, REDUCING, Axes, Roles
-from seqjax.engines.canonical import Canonical
-from seqjax.engines.distribute import UnsupportedError
-from seqjax.engines.jaxprs import Equation, Var
+from seqjax.engines.base import UnsupportedError
+from seqjax.engines.equations import jaxprs
+from seqjax.engines.equations.jaxprs import Equation, Var
+from seqjax.engines.pallas.normal_form import Canonical
+from seqjax.engines.pallas.roles import FEATURE, MOVING, POINTWISE, REDUCING, Axes, Roles
 
 NARROWEST, WIDEST = 16, 128  # the least side of a tile that tensor cores multiply; the widest kept in one piece
 MOST_PIECES = 64
@@ -41,7 +41,7 @@ class Piece(NamedTuple):
         return self.padded > 1
 
 
-class Run(NamedTuple):
+class Stretch(NamedTuple):
     """Features ``start … stop`` of an output come from an operand: in order, or one feature again and again.
 
     ``operand`` is None for the value of a pad.
@@ -132,7 +132,7 @@ class Cuts:
     def _has_features(self, v: Var) -> bool:
         return not jaxprs.is_literal(v) and self.axes.roles.get(v) is not None
 
-    def _gather_runs(self, out: Var, operands: Sequence[Var], runs: Sequence[Run]) -> None:
+    def _gather_runs(self, out: Var, operands: Sequence[Var], runs: Sequence[Stretch]) -> None:
         for run in runs:
             self._cuts[out].update((run.start, run.stop))
             if run.operand is None or not self._has_features(operands[run.operand]):
@@ -182,11 +182,11 @@ class Cuts:
         """Columns of all pieces together."""
         return sum(p.padded for p in self.pieces[v])
 
-    def moves(self, e: Equation) -> list[list[Run]]:
+    def moves(self, e: Equation) -> list[list[Stretch]]:
         """For every output of an equation that only moves features, where they come from."""
         roles = self.axes.roles[e.outvars[0]]
         if roles is None:
-            return [[Run(0, 1, 0, 0, False)]]
+            return [[Stretch(0, 1, 0, 0, False)]]
         arrays = []
         for k, v in enumerate(e.invars):
             own = None if jaxprs.is_literal(v) else self.axes.roles.get(v)
@@ -196,11 +196,11 @@ class Cuts:
                 arrays.append(_indices(v.aval.shape, own) + k * OPERAND)
         return [runs_of(out.reshape(-1)) for out in _moved(e, arrays, roles)]
 
-    def spread(self, v: Var, out: Var) -> list[Run]:
+    def spread(self, v: Var, out: Var) -> list[Stretch]:
         """Where a pointwise result's features come from in an operand that may have size one along some axes."""
         own, roles = self.axes.roles[v], self.axes.roles[out]
         if own is None or roles is None or not v.aval.shape:
-            return [Run(0, self.sizes[out], 0, 0, True)]
+            return [Stretch(0, self.sizes[out], 0, 0, True)]
         return runs_of(np.broadcast_to(_indices(v.aval.shape, own), _local(out.aval.shape, roles)).reshape(-1))
 
     def reduced(self, e: Equation) -> np.ndarray:
@@ -275,7 +275,7 @@ def contiguous(sources: np.ndarray) -> bool:
     return bool((np.diff(sources, axis=1) == 1).all())
 
 
-def runs_of(codes: np.ndarray) -> list[Run]:
+def runs_of(codes: np.ndarray) -> list[Stretch]:
     """The longest stretches that count up, or repeat one feature."""
     steps = np.diff(codes)
     runs, i = [], 0
@@ -285,7 +285,7 @@ def runs_of(codes: np.ndarray) -> list[Run]:
         stop = i + 1 + (int(changes[0]) if len(changes) else len(steps) - i)
         operand, source = divmod(int(codes[i]), OPERAND)
         filled = codes[i] == FILL
-        runs.append(Run(i, stop, None if filled else operand, 0 if filled else source, bool(step == 0)))
+        runs.append(Stretch(i, stop, None if filled else operand, 0 if filled else source, bool(step == 0)))
         i = stop
     return runs
 
