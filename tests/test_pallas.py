@@ -326,5 +326,5 @@ def test_a_vector_is_no_batch(shape, kind):
     run = jax.jit(value if common else jax.value_and_grad(value, (0, 1, 2)), static_argnums=3)
     close(run(u, state, xs, "pallas"), run(u, state, xs, "scan"))
     if common:
-        with pytest.raises(ValueError, match="does not qualify.*(sums over the batch|the batch's axes)"):
+        with pytest.raises(ValueError, match=r"does not qualify.*(sums over the batch|the batch's axes)"):
             jax.grad(value)(u, state, xs, "pallas")

@@ -89,6 +89,8 @@ def is_lstm(step: Callable, params: PyTree, state: PyTree, xs: PyTree) -> bool:
     """Whether a step has the equations of `seqjax.lstm`, whoever wrote it: its jaxpr is compared."""
     if not (isinstance(params, tuple) and len(params) == 3 and isinstance(state, tuple) and len(state) == 2):
         return False
+    if not jax.tree_util.all_leaves([*params[:2], *state, xs]):
+        return False
     moving, inputs = jax.tree.leaves((params, state)), jax.tree.leaves(xs)
     avals = [*map(jax.typeof, moving), *jaxprs.element_types(inputs)]
     tree = jax.tree.structure(((params, state), xs))

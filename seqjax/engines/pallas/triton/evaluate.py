@@ -17,7 +17,8 @@ from seqjax.engines.equations import jaxprs
 from seqjax.engines.equations.jaxprs import Equation, Var
 from seqjax.engines.pallas.normal_form import Canonical
 from seqjax.engines.pallas.roles import MOVING, POINTWISE
-from seqjax.engines.pallas.triton.pieces import Cuts, Piece, Stretch, chunks_of, contiguous, runs_of
+from seqjax.engines.pallas.triton.moves import Stretch, contiguous, runs_of
+from seqjax.engines.pallas.triton.pieces import Cuts, Piece, chunks_of
 
 Value = list[jax.Array]
 # The tile of a product's weight, by group, first row and first column.
