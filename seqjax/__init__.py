@@ -68,6 +68,7 @@ from seqjax.losses import (
 )
 from seqjax.objectives import Batch, objective
 from seqjax.products import dot, recurrent_input
+from seqjax.records import maker
 from seqjax.summary import Summary, summary
 from seqjax.training import Metrics, TrainState, clip_by_global_norm, train_state, train_step
 from seqjax.transforms.compose import stack
@@ -178,6 +179,7 @@ __all__ = [
     "learned_initial_state",
     "lstm",
     "lstm_1997",
+    "maker",
     "masks",
     "mean_squared_error",
     "memoryless",

@@ -1,20 +1,66 @@
-"""The contract: a `Cell` is one tick of a recurrence, a `Layer` a chunk of ticks."""
+"""The contract: a `Cell` is one tick of a recurrence, a `Layer` a chunk of ticks; both know their maker."""
 
-from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
+import chex
 import jax
 
+from seqjax import records
+
 Array = jax.Array
+Key: TypeAlias = chex.PRNGKey
 PyTree = Any
 Params = TypeVar("Params")
 State = TypeVar("State")
+Drawn = TypeVar("Drawn", covariant=True)
+Given = TypeVar("Given", contravariant=True)
+
+
+class Init(Protocol[Drawn]):
+    """``init(key) -> params``."""
+
+    def __call__(self, key: Key, /) -> Drawn:
+        """Draws the parameters."""
+
+
+class InitialState(Protocol[Given, Drawn]):
+    """``initial_state(params, batch_shape=(), *, key=None) -> state``."""
+
+    def __call__(self, params: Given, /, batch_shape: tuple[int, ...] = (), *, key: Key | None = None) -> Drawn:
+        """The state before the first tick."""
+
+
+class Step(Protocol[Given, State]):
+    """``step(params, state, x) -> (state, y)``."""
+
+    def __call__(self, params: Given, state: State, x: Any, /) -> tuple[State, Any]:
+        """One tick."""
+
+
+class Apply(Protocol[Given, State]):
+    """``apply(params, state, xs, *, mask=None, lengths=None, reset=None, key=None) -> (state, ys)``."""
+
+    def __call__(
+        self,
+        params: Given,
+        state: State,
+        xs: Any,
+        /,
+        *,
+        mask: Array | None = None,
+        lengths: Array | None = None,
+        reset: Array | None = None,
+        key: Key | None = None,
+    ) -> tuple[State, Any]:
+        """A chunk of ticks."""
 
 
 class Cell(NamedTuple, Generic[Params, State]):
     """One tick of a recurrence: ``state', y = step(params, state, x)``.
 
-    A cell holds functions only, no arrays: it is hashable and can be a static argument of `jax.jit`.
+    A cell holds functions only, no arrays: it is hashable and can be a static argument of `jax.jit`. Cells that one
+    `maker` made of equal options are equal, so a model built anew inside a helper compiles once; they pickle, and print
+    as the call that makes them.
 
     Attributes:
       init: ``(key) -> params`` draws the parameters.
@@ -35,11 +81,25 @@ class Cell(NamedTuple, Generic[Params, State]):
       >>> state, ys = sj.unroll(total, (), total.initial_state(()), jnp.arange(4.0))
       >>> ys.tolist()
       [0.0, 1.0, 3.0, 6.0]
+
+      And one by its maker:
+
+      >>> sj.stack(sj.lstm(3, 4), sj.gru(4, 4, reset="before"))
+      stack(lstm(3, 4), gru(4, 4, reset='before'))
     """
 
-    init: Callable[[Array], Params]
-    initial_state: Callable[..., State]
-    step: Callable[[Params, State, PyTree], tuple[State, PyTree]]
+    init: Init[Params]
+    initial_state: InitialState[Params, State]
+    step: Step[Params, State]
+
+    @property
+    def name(self) -> str:
+        """The name of its maker, ``"cell"`` where it was made by hand."""
+        return records.name(self, "cell")
+
+    def __repr__(self) -> str:
+        """The call that makes it, or its three functions where it was made by hand."""
+        return records.printed(self)
 
 
 class Layer(NamedTuple, Generic[Params, State]):
@@ -48,14 +108,29 @@ class Layer(NamedTuple, Generic[Params, State]):
     Attributes:
       init: ``(key) -> params``.
       initial_state: ``(params, batch_shape=(), *, key=None) -> state``.
-      apply: ``(params, state, xs, *, mask=None, reset=None, key=None) -> (state, ys)``. ``mask [T, *B]`` is True at
-        real ticks, ``reset [T, *B]`` at the first tick of a segment. ``key`` draws what is random between
-        recurrences (dropout) for this chunk; what is random inside one lives in the state (`Noise`).
+      apply: ``(params, state, xs, *, mask=None, lengths=None, reset=None, key=None) -> (state, ys)``. ``mask [T, *B]``
+        is True at real ticks; ``lengths [*B]`` says the same of right-padded sequences; ``reset [T, *B]`` is True at
+        the first tick of a segment. ``key`` draws what is random between recurrences (dropout) for this chunk; what
+        is random inside one lives in the state (`Noise`).
+
+    Example:
+      >>> import seqjax as sj
+      >>> sj.serial(sj.embedding(65, 8), sj.recurrent(sj.lstm(8, 16), memory="sqrt"), sj.dense(16, 65))
+      serial(embedding(65, 8), recurrent(lstm(8, 16), memory='sqrt'), dense(16, 65))
     """
 
-    init: Callable[[Array], Params]
-    initial_state: Callable[..., State]
-    apply: Callable[..., tuple[State, PyTree]]
+    init: Init[Params]
+    initial_state: InitialState[Params, State]
+    apply: Apply[Params, State]
+
+    @property
+    def name(self) -> str:
+        """The name of its maker, ``"layer"`` where it was made by hand."""
+        return records.name(self, "layer")
+
+    def __repr__(self) -> str:
+        """The call that makes it, or its three functions where it was made by hand."""
+        return records.printed(self)
 
 
 class Noise(NamedTuple):
@@ -80,7 +155,7 @@ def batch_shape(module: Cell | Layer, params: PyTree, state: PyTree) -> tuple[in
     return None
 
 
-def redraw(module: Cell | Layer, params: PyTree, state: PyTree, key: Array) -> PyTree:
+def redraw(module: Cell | Layer, params: PyTree, state: PyTree, key: Key) -> PyTree:
     """Draw a state's `Noise` anew from ``key`` and keep everything else.
 
     Called once a window or a sequence in truncated backpropagation through time, so that dropout masks and zoneout

@@ -1,34 +1,36 @@
 """The one door to the engines: `unroll` runs a cell along time."""
 
 import functools
-from collections.abc import Callable
+from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 
-from seqjax import base, checks, masks
-from seqjax.base import Array, Cell, PyTree
-from seqjax.engines import cudnn, plan
-from seqjax.engines.costs import predict
+from seqjax import base, checks
+from seqjax.base import Array, Cell, Params, PyTree, State
+from seqjax.engines import plan
+from seqjax.engines.base import Problem
 from seqjax.engines.explain import Explanation
 from seqjax.engines.explain import explain as describe
+from seqjax.engines.plan import EngineName
 from seqjax.engines.versions import warn_of_slow_loops
 
 
 def unroll(
-    cell: Cell,
-    params: PyTree,
-    state: PyTree,
-    xs: PyTree,
+    cell: Cell[Params, State],
+    params: Params,
+    state: State,
+    xs: chex.ArrayTree | None,
     *,
     mask: Array | None = None,
     lengths: Array | None = None,
     reset: Array | None = None,
     length: int | None = None,
     reverse: bool = False,
-    engine: str = "auto",
+    engine: EngineName = "auto",
     memory: str | int = "auto",
-) -> tuple[PyTree, PyTree]:
+) -> tuple[State, Any]:
     """Runs a cell along time: ``state_t, y_t = step(params, state_{t-1}, x_t)``.
 
     Args:
@@ -64,41 +66,29 @@ def unroll(
       (5, 2, 4)
     """
     warn_of_slow_loops()
-    problem = prepare(cell, params, state, xs, mask=mask, lengths=lengths, reset=reset, length=length)
-    if engine == "cudnn":
-        cudnn.check(cell.step, params, state, xs, masked=mask is not None, resets=reset is not None, memory=memory)
-        return cudnn.run(params, state, xs, lengths, reverse=reverse)
-    return _run(cell, params, state, xs, *problem, reverse=reverse, engine=engine, memory=memory)
+    problem = checked(cell, params, state, xs, mask=mask, lengths=lengths, reset=reset, length=length)
+    return _run(*problem[:-1], reverse=reverse, engine=engine, memory=memory)
 
 
 def explain(
-    cell: Cell,
-    params: PyTree,
-    state: PyTree,
-    xs: PyTree,
+    cell: Cell[Params, State],
+    params: Params,
+    state: State,
+    xs: chex.ArrayTree | None,
     *,
     mask: Array | None = None,
     lengths: Array | None = None,
     reset: Array | None = None,
     length: int | None = None,
     reverse: bool = False,
-    engine: str = "auto",
+    engine: EngineName = "auto",
     memory: str | int = "auto",
 ) -> Explanation:
     """What `unroll` would do with these arguments, and why: engine, chunk, loops, products, predicted bytes.
 
     Engines:
 
-    - ``"scan"``: `jax.lax.scan` over the step.
-    - ``"split"``: work that depends on inputs only is lifted in front of the loop, work that only feeds outputs behind
-      it, independent recurrences become loops of their own, and weight gradients leave the backward loop.
-    - ``"pallas"``: the split engine with its loops as kernels on a CUDA device, forwards and backwards: for recurrences
-      of pointwise work, sums over units and products with weights. Heads, and tiles of the batch, run by themselves
-      where one multiprocessor can hold the weights. Larger weights are shared out over the device, if a test in the
-      first such call finds that its multiprocessors can wait for each other.
-    - ``"cudnn"``: cuDNN's LSTM, for `seqjax.lstm` in float32 on a CUDA device, with ``lengths`` or without; has no
-      forward mode.
-    - ``"auto"``: chosen by the rules in `seqjax.engines.plan`.
+    {engines}
 
     Memory, that is what is kept for the gradient:
 
@@ -135,37 +125,32 @@ def explain(
       >>> plan.loops[0].products, plan.before[0]["dot_general"]
       (1, 1)
     """
-    if engine == "cudnn":
-        cudnn.check(cell.step, params, state, xs, masked=mask is not None, resets=reset is not None, memory=memory)
-    plans = []
+    found = []
 
     def trace(params: PyTree, state: PyTree, xs: PyTree, mask: PyTree, lengths: PyTree, reset: PyTree) -> None:
-        mask, reset, ticks = prepare(cell, params, state, xs, mask=mask, lengths=lengths, reset=reset, length=length)
-        if engine == "cudnn":
-            whole = plan.Plan("cudnn", plan.Schedule(ticks, "all"), ("one call of cuDNN for all of time",), None)
-            plans.append(describe(whole, cudnn.costs(params, state, xs, lengths), ticks))
-            return
-        step, parts, inputs = problem(cell, params, xs, mask, reset, reverse=reverse)
-        chosen = plan.choose(engine, memory, step, parts, state, inputs, length=ticks)
-        costs = predict(chosen.prepared, step, parts, state, inputs)
-        plans.append(describe(chosen, costs, ticks))
+        problem = checked(cell, params, state, xs, mask=mask, lengths=lengths, reset=reset, length=length)
+        problem = problem._replace(reverse=reverse)
+        found.append(describe(plan.choose(problem, engine, memory), problem.length))
 
     jax.eval_shape(trace, params, state, xs, mask, lengths, reset)
-    return plans[0]
+    return found[0]
 
 
-def prepare(
+explain.__doc__ = (explain.__doc__ or "").replace("{engines}", plan.listed().replace("\n", "\n    "))
+
+
+def checked(
     cell: Cell,
     params: PyTree,
     state: PyTree,
     xs: PyTree,
     *,
-    mask: Array | None,
-    lengths: Array | None,
-    reset: Array | None,
-    length: int | None,
-) -> tuple[Array | None, Array | None, int]:
-    """Checks shapes and types against each other; returns ``(mask, reset, T)``."""
+    mask: Array | None = None,
+    lengths: Array | None = None,
+    reset: Array | None = None,
+    length: int | None = None,
+) -> Problem:
+    """The problem that these arguments pose, their shapes and types checked against each other."""
     checks.instance("unroll", cell, Cell, "A layer runs a whole chunk by itself: layer.apply(params, state, xs).")
     length = _length(xs, length)
     batch = base.batch_shape(cell, params, state)
@@ -180,43 +165,28 @@ def prepare(
                 f"unroll: expected lengths of shape {batch} like the state's batch, got {lengths.shape}. "
                 "Give one length a sequence."
             )
-        mask = masks.from_lengths(lengths, length)
-    return _ticks("mask", mask, length, batch), _ticks("reset", reset, length, batch), length
+    mask, reset = _ticks("mask", mask, length, batch), _ticks("reset", reset, length, batch)
+    return Problem(cell, params, state, xs, length, mask, lengths, reset)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 6), static_argnames=("reverse", "engine", "memory"), inline=True)
+@functools.partial(jax.jit, static_argnums=(0, 4), static_argnames=("reverse", "engine", "memory"), inline=True)
 def _run(
     cell: Cell,
     params: PyTree,
     state: PyTree,
     xs: PyTree,
-    mask: Array | None,
-    reset: Array | None,
     length: int,
+    mask: Array | None,
+    lengths: Array | None,
+    reset: Array | None,
     *,
     reverse: bool,
     engine: str,
     memory: str | int,
 ) -> tuple[PyTree, PyTree]:
-    step, params, xs = problem(cell, params, xs, mask, reset, reverse=reverse)
-    chosen = plan.choose(engine, memory, step, params, state, xs, length=length)
-    return chosen.run(step, params, state, xs, length=length, reverse=reverse)
-
-
-def problem(
-    cell: Cell, params: PyTree, xs: PyTree, mask: Array | None, reset: Array | None, *, reverse: bool
-) -> tuple[Callable, PyTree, PyTree]:
-    """The one form that engines know, ``(step, params, xs)``, with masks and resets wrapped into the step."""
-    fill = None if mask is None else masks.first_valid(mask, xs)
-    fresh = None if reset is None else cell.initial_state(params, reset.shape[1:])
-    wrapped = masks.wrap(cell.step, masked=mask is not None, resets=reset is not None, reverse=reverse)
-
-    def step(params: PyTree, state: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
-        new, y = wrapped(params, state, x)
-        checks.same_state("unroll", state, new)
-        return new, y
-
-    return step, (params, fill, fresh), (xs, mask, reset)
+    problem = Problem(cell, params, state, xs, length, mask, lengths, reset, reverse)
+    chosen = plan.choose(problem, engine, memory)
+    return chosen.prepared.run(chosen.schedule)
 
 
 def _length(xs: PyTree, length: int | None) -> int:

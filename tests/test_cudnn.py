@@ -95,7 +95,6 @@ REASONS = {
     "a cell with other equations": lambda: (sj.zoneout(problem()[0], 0.1), {}),
     "mask=: give lengths= if the padding is on the right": lambda: (None, {"mask": jnp.ones((T, B), bool)}),
     "reset=": lambda: (None, {"reset": jnp.zeros((T, B), bool)}),
-    "memory='sqrt', where cuDNN keeps all activations": lambda: (None, {"memory": "sqrt"}),
     "the default backend cpu": lambda: (None, {}),
 }
 
@@ -118,6 +117,32 @@ def test_types_and_batch_axes_it_does_not_take():
     cell, params, _, xs = problem()
     with pytest.raises(ValueError, match=r"got a state of shape \(5,\)"):
         sj.unroll(cell, params, cell.initial_state(params), xs[:, 0], engine="cudnn")
+
+
+@pytest.fixture
+def on_a_gpu(monkeypatch):
+    """As if there were one: JAX's reference in the place of cuDNN."""
+    monkeypatch.setattr("seqjax.engines.cudnn.jax.default_backend", lambda: "gpu")
+    monkeypatch.setattr("seqjax.engines.cudnn._cudnn", lambda: reference)
+
+
+def test_it_is_reached_through_unroll(on_a_gpu):
+    cell, params, state, xs = problem()
+    run = lambda engine: sj.unroll(cell, params, state, xs, lengths=LENGTHS, engine=engine)
+    for a, b in zip(jax.tree.leaves(run("cudnn")), jax.tree.leaves(run("scan")), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    plan = sj.explain(cell, params, state, xs, lengths=LENGTHS, engine="cudnn")
+    assert (plan.engine, plan.chunk, plan.keep, plan.loops) == ("cudnn", T, "all", ())
+    assert plan.why == ("one call of cuDNN for all of time", "all activations kept")
+
+
+@pytest.mark.parametrize("memory", ["sqrt", "carries", 3, "1MB"])
+def test_it_keeps_all_activations(on_a_gpu, memory):
+    cell, params, state, xs = problem()
+    message = f"expected memory='auto' or 'all' for engine='cudnn', which keeps all activations, got {memory!r}. Use"
+    for call in (sj.unroll, sj.explain):
+        with pytest.raises(ValueError, match=message):
+            call(cell, params, state, xs, engine="cudnn", memory=memory)
 
 
 def test_costs_count_what_a_gradient_keeps():

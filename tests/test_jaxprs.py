@@ -7,7 +7,7 @@ import pytest
 from jax.extend import core
 from jax.extend.core import primitives
 
-from seqjax.engines import jaxprs
+from seqjax.engines.equations import jaxprs
 
 
 def closed_jaxpr(f, *values):
@@ -50,7 +50,7 @@ def test_calls_are_inlined_and_derivative_rules_kept():
         return jax.checkpoint(lambda x: jax.nn.relu(x) @ x)(x)
 
     closed = closed_jaxpr(lambda x: helper(x) + 1.0, jnp.ones((2, 2)))
-    names = [e.primitive.name for e in jaxprs.inline(closed, closed.in_avals).jaxpr.eqns]
+    names = [e.primitive.name for e in jaxprs.inlined(closed).jaxpr.eqns]
     assert names == ["custom_jvp_call", "dot_general", "add"]
 
 

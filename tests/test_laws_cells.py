@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl.testing import parameterized
 from jax.test_util import check_grads
 from laws import (
     MASKS,
@@ -30,6 +31,8 @@ from zoo import CELLS, perturbed
 
 import seqjax as sj
 from seqjax.base import is_noise
+from seqjax.engines import pallas
+from seqjax.engines.plan import ENGINES
 
 
 @pytest.fixture(params=CELLS, scope="module")
@@ -82,30 +85,70 @@ def loop(cell, params, state, xs, mask, reset, reverse):
     return stack(states, 0), stack(outs, 1)
 
 
-@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-def test_every_engine_equals_a_python_loop(cell, compiled, params, xs, reverse):
-    """Values, last state and gradients, with masks, resets, noise and NaN in the padding.
+# Engines that take long without their device: run with `pytest -m slow`.
+SLOW = {"pallas"}
+# What an engine refuses, and in which words; "*" stands for every cell. Whatever is not listed must run.
+REFUSED = {
+    "cudnn": {"*": "one batch axis, lengths at most and a CUDA device for engine='cudnn', got"},
+    "pallas": {},
+}
 
-    Chunks of 3 leave a remainder of 1; in reverse the states are recomputed in one batch.
-    """
+
+def refusal(engine, name):
+    listed = REFUSED.get(engine, {})
+    return listed.get(name, listed.get("*"))
+
+
+@pytest.fixture(scope="module")
+def by_hand(case, cell, compiled, params, xs):
+    """What a Python loop gives in each direction, for each mask; computed once for all engines."""
     state = state_of(cell, params, key=jax.random.key(9))
 
-    def fast(engine, memory):
-        def run(params, xs, mask):
-            options = {"engine": engine, "memory": memory, "mask": mask, "reset": RESET, "reverse": reverse}
-            unrolled = functools.partial(sj.unroll, cell, **options)
-            return valued(unrolled, (0, 1, 2))(params, state, poison(mask, xs))
+    @functools.cache
+    def results(reverse):
+        slow = lambda mask: functools.partial(
+            loop, compiled, mask=np.asarray(mask), reset=np.asarray(RESET), reverse=reverse
+        )
+        return [valued(slow(mask), (0, 1, 2))(params, state, xs) for mask in MASKS.values()]
 
-        return jax.jit(run)
+    return state, results
 
-    engines = [fast("split", "carries")] if reverse else [fast("split", 3), fast("scan", "all")]
-    for mask in MASKS.values():
-        slow = functools.partial(loop, compiled, mask=np.asarray(mask), reset=np.asarray(RESET), reverse=reverse)
-        expected, expected_gradient = valued(slow, (0, 1, 2))(params, state, xs)
-        for engine in engines:
-            found, gradient = engine(params, xs, mask)
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize(
+    "engine", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in ENGINES]
+)
+def test_every_engine_equals_a_python_loop(request, cell, by_hand, params, xs, engine, reverse):
+    """Values, last state and gradients, with masks, resets, noise and NaN in the padding; or a refusal in words.
+
+    Chunks of 3 leave a remainder of 1; in reverse the states are recomputed in one batch. Kernels run by the
+    interpreter.
+    """
+    state, results = by_hand
+    options = {"engine": engine, "memory": "carries" if reverse else 3, "reverse": reverse}
+
+    @jax.jit
+    def run(params, xs, mask):
+        unrolled = functools.partial(sj.unroll, cell, mask=mask, reset=RESET, **options)
+        return valued(unrolled, (0, 1, 2))(params, state, poison(mask, xs))
+
+    reason = refusal(engine, request.node.callspec.params["case"])
+    with pallas.target("interpreter"):
+        if reason is not None:
+            with pytest.raises(ValueError, match=f"{reason}.*Use engine="):
+                run(params, xs, MASKS["holes"])
+            return
+        for mask, (expected, expected_gradient) in zip(MASKS.values(), results(reverse)):
+            found, gradient = run(params, xs, mask)
             assert_close(found, expected)
             assert_close(floats(gradient), floats(expected_gradient))
+
+
+def test_the_list_of_refusals_names_engines_and_cells():
+    assert REFUSED.keys() <= ENGINES.keys()
+    assert ENGINES.keys() >= SLOW
+    for cells in REFUSED.values():
+        assert cells.keys() - {"*"} <= CELLS.keys()
 
 
 def test_padded_length_changes_nothing(cell, params, xs):
@@ -171,20 +214,13 @@ def test_state_keeps_its_type(cell, params, xs):
 
 
 def test_second_eager_call_traces_and_compiles_nothing(cell, params, xs):
-    traces = []
-
-    def step(params, state, x):
-        traces.append(1)
-        return cell.step(params, state, x)
-
-    counted = cell._replace(step=step)
+    """At most two traces of the step, one of which looks at its types; then none."""
+    chex.clear_trace_counter()
+    counted = cell._replace(step=chex.assert_max_traces(cell.step, n=2))
     state = state_of(cell, params)
     sj.unroll(counted, params, state, xs)
-    first = len(traces)
-    assert first <= 2
     with no_compiles():
         sj.unroll(counted, params, state, xs)
-    assert len(traces) == first
 
 
 def test_gradients_by_finite_differences(cell, params, xs):
@@ -256,3 +292,17 @@ def test_redraw_changes_noise_only(cell, params):
             )
         else:
             assert_close(old, new, rtol=0, atol=0)
+
+
+class TestVariants(chex.TestCase):
+    """One tick is the same with and without `jax.jit`, for every cell."""
+
+    @chex.variants(with_jit=True, without_jit=True)
+    @parameterized.parameters(*CELLS)
+    def test_a_tick(self, name):
+        case = CELLS[name]
+        cell = case.make()
+        params = cell.init(jax.random.key(1))
+        state = cell.initial_state(params, (B,), key=jax.random.key(2))
+        x = at(case.draw(jax.random.key(3), (1, B)), 0)
+        assert_close(self.variant(cell.step)(params, state, x), cell.step(params, state, x))

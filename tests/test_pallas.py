@@ -9,7 +9,7 @@ from steps import STEPS, normal
 
 import seqjax as sj
 from seqjax.engines import pallas
-from seqjax.engines.kernel import Kernel
+from seqjax.engines.pallas.triton.alone import Kernel
 
 T = 5
 REFUSED = {
@@ -150,7 +150,7 @@ def test_sizes_that_are_no_powers_of_two(batch, hidden):
 
 def test_several_tiles_and_weights_read_at_every_tick(monkeypatch):
     """40 examples in tiles of 16, the last half full; sums over the batch leave its filling out."""
-    monkeypatch.setattr("seqjax.engines.layout.RESIDENT", 0)
+    monkeypatch.setattr("seqjax.engines.pallas.triton.placement.RESIDENT", 0)
     cell = sj.layer_norm_elman(3, 24)
     params = drawn(cell)
     state = jnp.zeros((40, 24))
@@ -296,3 +296,35 @@ def test_the_filling_of_a_tile_reaches_no_sum():
         params
     )
     close(gradient("pallas"), gradient("scan"), 1e-11)
+
+
+# Shapes of u in a pointwise recurrence over h [2, 3, 4]: with 2 × 3 examples, each of u's axes could be taken for
+# one of the batch.
+VECTORS = [(), (1,), (4,), (3, 4), (3, 1), (2, 3, 4), (2, 1, 4), (2, 1, 1), (1, 3, 4)]
+
+
+@pytest.mark.parametrize("kind", ["parameter", "input"])
+@pytest.mark.parametrize("shape", VECTORS, ids=str)
+def test_a_vector_is_no_batch(shape, kind):
+    """``h' = tanh(u ⊙ h + x)``, u a parameter or an input of the tick: axes of a weight are not taken for the batch's.
+
+    An input that examples have in common has a gradient that sums over the batch at every tick: that is refused.
+    """
+    rng = np.random.default_rng(len(shape))
+    u = jnp.asarray(rng.normal(size=shape if kind == "parameter" else (T, *shape)))
+    state, xs = jnp.asarray(rng.normal(size=(2, 3, 4))), jnp.asarray(rng.normal(size=(T, 2, 3, 4)))
+
+    def step(params, h, x):
+        x, v = x if kind == "input" else (x, params)
+        h = jnp.tanh(v * h + x)
+        return h, h * v
+
+    def value(u, state, xs, engine):
+        return loss(sj.unroll(cell_of(step), u, state, (xs, u) if kind == "input" else xs, engine=engine))
+
+    common = kind == "input" and shape[:1] != (2,)
+    run = jax.jit(value if common else jax.value_and_grad(value, (0, 1, 2)), static_argnums=3)
+    close(run(u, state, xs, "pallas"), run(u, state, xs, "scan"))
+    if common:
+        with pytest.raises(ValueError, match=r"does not qualify.*(sums over the batch|the batch's axes)"):
+            jax.grad(value)(u, state, xs, "pallas")

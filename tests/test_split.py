@@ -10,7 +10,7 @@ import pytest
 from steps import STEPS, B, D, H, T, gates, normal
 
 import seqjax as sj
-from seqjax.engines import jaxprs
+from seqjax.engines.equations import jaxprs
 
 
 def quick(names, *chosen):
@@ -284,7 +284,7 @@ def gradient_scans(cell, length=24, batch=2):
     xs = normal(6, length, batch, D)
     f = lambda p, x: (sj.unroll(cell, p, state, x, engine="split", memory="all")[1] ** 2).sum()
     closed = jax.make_jaxpr(jax.grad(f, (0, 1)))(params, xs)
-    return params, list(scans(jaxprs.inline(closed, closed.in_avals).jaxpr))
+    return params, list(scans(jaxprs.inlined(closed).jaxpr))
 
 
 @pytest.mark.parametrize("make", [sj.elman, sj.lstm, sj.gru], ids=["elman", "lstm", "gru"])

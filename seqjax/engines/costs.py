@@ -3,69 +3,51 @@
 import itertools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 
 from seqjax.base import PyTree
-from seqjax.engines import jaxprs
-from seqjax.engines.chunked import Schedule, kept
-from seqjax.engines.scan import scan
-from seqjax.engines.split import Split
+from seqjax.engines.base import Costs
+from seqjax.engines.equations import jaxprs
+from seqjax.engines.memory import Schedule
+
+# Ticks of the chunk whose residuals are counted: more than one, so that what is kept per tick can be told by its axis.
+TICKS = 4
 
 
-class Costs(NamedTuple):
-    """Bytes a tick, by what is kept for the gradient.
+def kept_bytes(run: Callable[..., tuple[PyTree, PyTree]], params: PyTree, state: PyTree, xs: PyTree) -> Costs:
+    """Bytes a tick that a gradient keeps, counted from the residuals of a short chunk.
 
-    Attributes:
-      state: a, the state at one tick.
-      all: r, everything the backward pass reads.
-      carries: what ``memory="carries"`` keeps.
+    Args:
+      run: ``(params, state, xs, length=…, keep=…) -> (state, ys)`` runs a chunk that keeps ``"all"`` or ``"carries"``.
+      params: of the step.
+      state: of the step.
+      xs: of the step, for all ticks.
     """
-
-    state: int
-    all: int
-    carries: int
-
-
-def predict(prepared: Split | None, step: Callable, params: PyTree, state: PyTree, xs: PyTree) -> Costs:
-    """Bytes a tick that a gradient keeps, counted from the residuals of a short chunk."""
-    leaves, tree = jax.tree.flatten(state)
-    inputs, inputs_tree = jax.tree.flatten(xs)
-    ticks = min([4, *(x.shape[0] for x in inputs)])
-    chunk_types = [jaxprs.trace(lambda x: x[:ticks], jax.typeof(x)).out_avals[0] for x in inputs]
+    ticks = min([TICKS, *(x.shape[0] for x in jax.tree.leaves(xs))])
+    short = jax.eval_shape(lambda xs: jax.tree.map(lambda x: x[:ticks], xs), xs)
+    (moving, tree), (fixed, params_tree) = jax.tree.flatten((state, short)), jax.tree.flatten(params)
+    types = [*map(jax.typeof, [*jax.tree.leaves(state), *jax.tree.leaves(short), *fixed])]
 
     def bytes_a_tick(keep: str) -> int:
-        def chunk(state: list, xs: list, params: PyTree) -> tuple:
-            if prepared is None:
-                state, xs = tree.unflatten(state), inputs_tree.unflatten(xs)
-                return scan(step, params, state, xs, schedule=Schedule(ticks, keep), length=ticks, reverse=False)
-            early = prepared.early(params, tree.unflatten(state))
-
-            def run(state: list, xs: list) -> tuple[list, list]:
-                recompute = keep == "carries"
-                return prepared.chunk(early, state, xs, length=ticks, reverse=False, recompute=recompute)
-
-            return kept(run, keep, in_loop=True)(state, xs)
-
         def residuals(*values: jax.Array) -> list:
-            s, x, p = (
-                values[: len(leaves)],
-                values[len(leaves) : len(leaves) + len(inputs)],
-                values[len(leaves) + len(inputs) :],
-            )
-            pullback = jax.vjp(chunk, list(s), list(x), jax.tree.unflatten(jax.tree.structure(params), p))[1]
-            return jax.tree.leaves(pullback)
+            state, xs = tree.unflatten(values[: len(moving)])
+            params = params_tree.unflatten(values[len(moving) :])
+            call = lambda params, state, xs: run(params, state, xs, length=ticks, keep=keep)
+            return jax.tree.leaves(jax.vjp(call, params, state, xs)[1])
 
-        flat = [*map(jax.typeof, leaves), *chunk_types, *map(jax.typeof, jax.tree.leaves(params))]
-        jaxpr = jaxprs.trace(residuals, *flat).jaxpr
+        jaxpr = jaxprs.trace(residuals, *types).jaxpr
         given = set(jaxpr.invars)
-        varying = jaxprs.dependent(jaxpr.eqns, jaxpr.invars[: len(leaves) + len(inputs)])
+        varying = jaxprs.dependent(jaxpr.eqns, jaxpr.invars[: len(moving)])
         found = {v for v in jaxpr.outvars if not jaxprs.is_literal(v) and v in varying and v not in given}
         return sum(jaxprs.nbytes(v.aval) for v in found if v.aval.ndim and v.aval.shape[0] == ticks) // ticks
 
-    a = sum(jaxprs.nbytes(jax.typeof(leaf)) for leaf in leaves)
-    return Costs(a, bytes_a_tick("all"), bytes_a_tick("carries"))
+    return Costs(state_bytes(state), bytes_a_tick("all"), bytes_a_tick("carries"))
+
+
+def state_bytes(state: PyTree) -> int:
+    """Bytes of a state."""
+    return sum(jaxprs.nbytes(jax.typeof(leaf)) for leaf in jax.tree.leaves(state))
 
 
 def total_bytes(schedule: Schedule, length: int, costs: Costs) -> int:

@@ -9,51 +9,39 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import rnn
 
 from seqjax.base import Array, PyTree
-from seqjax.engines import jaxprs
-from seqjax.engines.costs import Costs
+from seqjax.engines.base import Costs, Problem, Work
+from seqjax.engines.costs import state_bytes
+from seqjax.engines.equations import jaxprs
+from seqjax.engines.memory import Schedule
 from seqjax.products import preactivation
 
 
-def check(
-    step: Callable, params: PyTree, state: PyTree, xs: PyTree, *, masked: bool, resets: bool, memory: str | int
-) -> None:
-    """Raises with the reason if cuDNN cannot run this.
-
-    Args:
-      step: of the cell.
-      params: of the cell.
-      state: before the first tick.
-      xs: inputs.
-      masked: whether there is a mask, other than by lengths.
-      resets: whether there are resets.
-      memory: what to keep for the gradient.
+def prepare(problem: Problem) -> "CuDNN":
+    """cuDNN's LSTM, for `seqjax.lstm` in float32 on a CUDA device, with ``lengths`` or without; has no forward mode.
 
     Raises:
-      ValueError: with the first reason found, and the remedy.
+      ValueError: with the first reason why cuDNN cannot run this, and the remedy.
     """
-    reason = refusal(step, params, state, xs, masked=masked, resets=resets, memory=memory)
+    reason = refusal(problem)
     if reason is not None:
         raise ValueError(
             "unroll: expected seqjax.lstm in float32, one batch axis, lengths at most and a CUDA device for "
             f"engine='cudnn', got {reason}. Use engine='split', which runs any step anywhere."
         )
+    return CuDNN(problem)
 
 
-def refusal(
-    step: Callable, params: PyTree, state: PyTree, xs: PyTree, *, masked: bool, resets: bool, memory: str | int
-) -> str | None:
+def refusal(problem: Problem) -> str | None:
     """Why cuDNN cannot run this; None if it can."""
-    if not is_lstm(step, params, state, xs):
+    params, state, xs = problem.params, problem.state, problem.xs
+    if not is_lstm(problem.cell.step, params, state, xs):
         return "a cell with other equations"
-    if masked:
+    if problem.mask is not None:
         return "mask=: give lengths= if the padding is on the right"
-    if resets:
+    if problem.reset is not None:
         return "reset="
-    if memory not in ("auto", "all"):
-        return f"memory={memory!r}, where cuDNN keeps all activations"
     if jnp.ndim(state[0]) != 2:
         return f"a state of shape {jnp.shape(state[0])}"
     dtypes = sorted({str(leaf.dtype) for leaf in jax.tree.leaves((params, state, xs))})
@@ -64,19 +52,55 @@ def refusal(
     return None
 
 
+class CuDNN:
+    """An LSTM for cuDNN."""
+
+    name = "cudnn"
+    why: tuple[str, ...] = ("one call of cuDNN for all of time",)
+    keeps = ("all",)
+
+    def __init__(self, problem: Problem):
+        """Keeps the problem, which must be one that cuDNN can run."""
+        self.problem = problem
+
+    def run(self, schedule: Schedule) -> tuple[PyTree, PyTree]:
+        """One call; there is nothing to schedule."""
+        _, params, state, xs, _, _, lengths, _, reverse = self.problem
+        return run(params, state, xs, lengths, reverse=reverse)
+
+    def chunk(self, length: int) -> int:
+        """All of time."""
+        return length
+
+    def tick_bytes(self) -> int:
+        """What the reserve takes."""
+        return self.costs().all
+
+    def costs(self) -> Costs:
+        """cuDNN's own reserve included."""
+        return costs(self.problem.params, self.problem.state, self.problem.xs, self.problem.lengths)
+
+    def work(self) -> Work:
+        """It tells nothing."""
+        return Work()
+
+
 def is_lstm(step: Callable, params: PyTree, state: PyTree, xs: PyTree) -> bool:
     """Whether a step has the equations of `seqjax.lstm`, whoever wrote it: its jaxpr is compared."""
     if not (isinstance(params, tuple) and len(params) == 3 and isinstance(state, tuple) and len(state) == 2):
         return False
-    types = (jax.tree.map(jax.typeof, (params, state)), jax.tree.map(jaxprs.element_type, xs))
-    avals, tree = jax.tree.flatten(types)
+    if not jax.tree_util.all_leaves([*params[:2], *state, xs]):
+        return False
+    moving, inputs = jax.tree.leaves((params, state)), jax.tree.leaves(xs)
+    avals = [*map(jax.typeof, moving), *jaxprs.element_types(inputs)]
+    tree = jax.tree.structure(((params, state), xs))
 
     def equations(step: Callable) -> str:
         def flat(*values: Array) -> list:
             (params, state), x = tree.unflatten(values)
             return jax.tree.leaves(step(params, state, x))
 
-        return str(jaxprs.inline(jaxprs.trace(flat, *avals), avals))
+        return str(jaxprs.inlined(jaxprs.trace(flat, *avals)))
 
     try:
         return equations(step) == equations(lstm_step)
@@ -105,12 +129,13 @@ def pack(params: PyTree) -> Array:
 
 
 def run(
-    params: PyTree, state: PyTree, xs: Array, lengths: Array | None, *, reverse: bool, lstm: Callable = rnn.lstm
+    params: PyTree, state: PyTree, xs: Array, lengths: Array | None, *, reverse: bool, lstm: Callable | None = None
 ) -> tuple[PyTree, Array]:
     """Runs the LSTM over ``xs [T, B, d]``; ``lstm`` takes the place of cuDNN's in tests.
 
     Inputs of padded ticks become zeros: a NaN there must not reach the product that gives the weights' gradient.
     """
+    lstm = lstm or _cudnn()
     length, batch, size = xs.shape
     h0, c0 = state
     seen = jnp.full(batch, length, jnp.int32) if lengths is None else lengths.astype(jnp.int32)
@@ -132,7 +157,7 @@ def run(
     return last, ys
 
 
-def costs(params: PyTree, state: PyTree, xs: PyTree, lengths: Array | None, *, lstm: Callable = rnn.lstm) -> Costs:
+def costs(params: PyTree, state: PyTree, xs: PyTree, lengths: Array | None, *, lstm: Callable | None = None) -> Costs:
     """Bytes a tick that a gradient keeps, cuDNN's own reserve included."""
 
     def residuals(params: PyTree, state: PyTree, xs: PyTree) -> list:
@@ -142,7 +167,7 @@ def costs(params: PyTree, state: PyTree, xs: PyTree, lengths: Array | None, *, l
 
     kept = jax.eval_shape(residuals, params, state, xs)
     each = sum(jaxprs.nbytes(leaf) for leaf in kept) // jax.tree.leaves(xs)[0].shape[0]
-    return Costs(sum(jaxprs.nbytes(jax.typeof(leaf)) for leaf in jax.tree.leaves(state)), each, each)
+    return Costs(state_bytes(state), each, each)
 
 
 def turned(xs: Array, lengths: Array) -> Array:
@@ -150,3 +175,10 @@ def turned(xs: Array, lengths: Array) -> Array:
     ticks = jnp.arange(xs.shape[0], dtype=lengths.dtype)[:, None]
     source = jnp.where(ticks < lengths, lengths - 1 - ticks, ticks)
     return jnp.take_along_axis(xs, source[..., None], axis=0)
+
+
+def _cudnn() -> Callable:
+    """JAX's binding, loaded where it is used: what is experimental may move."""
+    from jax.experimental import rnn
+
+    return rnn.lstm

@@ -1,30 +1,10 @@
 """What would run and why, in words and numbers."""
 
-from collections import Counter
-from collections.abc import Sequence
 from typing import NamedTuple
 
-from seqjax.engines.costs import Costs, total_bytes
-from seqjax.engines.jaxprs import Equation
+from seqjax.engines.base import LoopReport
+from seqjax.engines.costs import total_bytes
 from seqjax.engines.plan import Plan
-
-
-class LoopReport(NamedTuple):
-    """One loop: its place, what it carries and what it computes a tick.
-
-    Attributes:
-      stage: its place in the program.
-      state: types of the state's leaves it carries.
-      products: matrix products a tick, forwards; the backward loop has as many, unless two share a weight.
-      equations: equations a tick.
-      deferred: weights whose gradient is one product behind the backward loop.
-    """
-
-    stage: int
-    state: tuple[str, ...]
-    products: int
-    equations: int
-    deferred: tuple[str, ...]
 
 
 class Explanation(NamedTuple):
@@ -83,57 +63,18 @@ class Explanation(NamedTuple):
         return "\n".join(lines)
 
 
-def explain(plan: Plan, costs: Costs, length: int) -> Explanation:
+def explain(plan: Plan, length: int) -> Explanation:
     """Describes a plan."""
-    once: dict[str, int] = {}
-    before: list[dict[str, int]] = []
-    loops: list[LoopReport] = []
-    behind: dict[str, int] = {}
-    if plan.prepared is not None:
-        once = _work(plan.prepared.program.once)
-        for stage, (parts, (batched, _), loop) in enumerate(plan.prepared.parts):
-            if loop.equations or loop.state:
-                before.append(_work(batched))
-                loops.append(
-                    LoopReport(
-                        stage,
-                        tuple(v.aval.str_short() for v in loop.state),
-                        sum(e.primitive.name == "dot_general" for e in parts.looped),
-                        len(parts.looped),
-                        tuple(dict.fromkeys(d.variable.aval.str_short() for d in loop.deferred if d.is_product)),
-                    )
-                )
-            else:
-                behind = _work(batched)
+    prepared, schedule, costs = plan.prepared, plan.schedule, plan.prepared.costs()
     return Explanation(
-        engine=plan.engine,
+        engine=prepared.name,
         why=plan.why,
         ticks=length,
-        chunk=plan.schedule.chunk,
-        keep=plan.schedule.keep,
-        blocks=plan.schedule.blocks,
-        once=once,
-        before=tuple(before),
-        loops=tuple(loops),
-        behind=behind,
+        **schedule._asdict(),
+        **prepared.work()._asdict(),
         bytes_a_tick=costs._asdict(),
-        total_bytes=total_bytes(plan.schedule, length, costs),
+        total_bytes=total_bytes(schedule, length, costs),
     )
-
-
-def _work(equations: Sequence[Equation]) -> dict[str, int]:
-    """Primitives by count, without those that only move or reshape."""
-    moves = {
-        "broadcast_in_dim",
-        "reshape",
-        "squeeze",
-        "expand_dims",
-        "slice",
-        "split",
-        "transpose",
-        "concatenate",
-    }
-    return dict(Counter(e.primitive.name for e in equations if e.primitive.name not in moves))
 
 
 def _listed(work: dict[str, int]) -> str:

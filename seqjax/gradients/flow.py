@@ -14,7 +14,7 @@ from seqjax.gradients.jacobians import step_jacobians
 from seqjax.gradients.saturation import Saturation, with_saturation
 from seqjax.gradients.vectors import split, state_size
 from seqjax.transforms.replay import change_state
-from seqjax.unroll import prepare, unroll
+from seqjax.unroll import checked, unroll
 
 
 class Flow(NamedTuple):
@@ -105,7 +105,8 @@ def flow(
       Hutchinson (1990), A stochastic estimator of the trace of the influence matrix.
       https://doi.org/10.1080/03610919008812866
     """
-    mask, reset, length = prepare(cell, params, state, xs, mask=mask, lengths=None, reset=reset, length=length)
+    problem = checked(cell, params, state, xs, mask=mask, reset=reset, length=length)
+    mask, reset, length = problem.mask, problem.reset, problem.length
     checks.sizes("flow", probes=probes)
     size = state_size(state, len(base.batch_shape(cell, params, state) or ()))
     if probes > size:

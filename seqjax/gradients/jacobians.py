@@ -12,9 +12,10 @@ from jax.flatten_util import ravel_pytree
 
 from seqjax import base, checks
 from seqjax.base import Array, Cell, PyTree
+from seqjax.engines.base import Problem
 from seqjax.gradients import backward
 from seqjax.gradients.vectors import push, state_size
-from seqjax.unroll import prepare, problem
+from seqjax.unroll import checked
 
 
 def step_jacobians(
@@ -57,9 +58,9 @@ def step_jacobians(
       >>> bool(jnp.allclose(jacobians[0], params.w_h.T))
       True
     """
-    mask, reset, length = prepare(cell, params, state, xs, mask=mask, lengths=None, reset=reset, length=length)
-    checked = tuple(_tick(t, length) for t in ticks)
-    return _step_jacobians(cell, checked, length, params, state, xs, mask, reset)
+    problem = checked(cell, params, state, xs, mask=mask, reset=reset, length=length)
+    at = tuple(_tick(t, problem.length) for t in ticks)
+    return _step_jacobians(cell, at, problem.length, params, state, xs, problem.mask, problem.reset)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -79,7 +80,7 @@ def _step_jacobians(
     if not ticks:
         return jnp.zeros((0, *batch, size, size), dtype)
     # Of the run as the engines see it: with a mask in the middle, the state that is held and not the zero output.
-    step, parts, inputs = problem(cell, params, xs, mask, reset, reverse=False)
+    step, parts, _, inputs = Problem(cell, params, state, xs, length, mask, None, reset).wrapped()
     index, row = np.unique(ticks, return_inverse=True)
     place = np.full(length, len(index))  # nowhere, for the state of a tick that is not asked for
     place[index] = np.arange(len(index))
@@ -161,7 +162,8 @@ def lyapunov_exponents(
       Engelken, Wolf and Abbott (2023), Lyapunov spectra of chaotic recurrent neural networks.
       https://arxiv.org/abs/2006.02427
     """
-    mask, _, length = prepare(cell, params, state, xs, mask=mask, lengths=None, reset=None, length=length)
+    problem = checked(cell, params, state, xs, mask=mask, length=length)
+    mask, length = problem.mask, problem.length
     size = state_size(state, len(base.batch_shape(cell, params, state) or ()))
     count = size if count is None else count
     checks.sizes("lyapunov_exponents", count=count)
@@ -186,7 +188,7 @@ def _lyapunov_exponents(
     length: int,
 ) -> Array:
     batch = base.batch_shape(cell, params, state) or ()
-    step, parts, inputs = problem(cell, params, xs, mask, None, reverse=False)
+    step, parts, _, inputs = Problem(cell, params, state, xs, length, mask).wrapped()
     dtype = jnp.result_type(*backward.floats(state))
     first = jnp.linalg.qr(jax.random.normal(key, (*batch, state_size(state, len(batch)), count), dtype))[0]
 

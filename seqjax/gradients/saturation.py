@@ -7,7 +7,7 @@ import jax
 
 from seqjax import base
 from seqjax.base import Array, Cell, PyTree
-from seqjax.engines import jaxprs
+from seqjax.engines.equations import jaxprs
 
 # The range of a squashing function; a value is saturated in the lowest or highest part of it.
 RANGES = {"logistic": (0.0, 1.0), "tanh": (-1.0, 1.0)}
@@ -55,7 +55,7 @@ def with_gates(cell: Cell) -> Cell:
 
     def step(params: PyTree, state: PyTree, x: PyTree) -> tuple[PyTree, tuple[PyTree, dict[str, Array]]]:
         closed, out = jax.make_jaxpr(cell.step, return_shape=True)(params, state, x)
-        flat = jaxprs.inline(closed, closed.in_avals)
+        flat = jaxprs.inlined(closed)
         moving = flat.jaxpr.invars[len(jax.tree.leaves(params)) :]
         varying = jaxprs.dependent(flat.jaxpr.eqns, moving)
         found: dict[str, Array] = {}

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from seqjax import base, checks
 from seqjax.base import Array, Cell, PyTree
 from seqjax.gradients import backward
-from seqjax.unroll import prepare, problem, unroll
+from seqjax.unroll import checked, unroll
 
 
 def sensitivity(
@@ -98,8 +98,9 @@ def untied_gradients(
     References:
       Rumelhart, Hinton and Williams (1986), Learning internal representations by error propagation.
     """
-    mask, _, length = prepare(cell, params, state, xs, mask=mask, lengths=None, reset=None, length=length)
-    step, (_, fill, fresh), inputs = problem(cell, params, xs, mask, None, reverse=False)
+    problem = checked(cell, params, state, xs, mask=mask, length=length)
+    step, (_, fill, fresh), state, inputs = problem.wrapped()
+    length = problem.length
 
     def of_copies(copies: PyTree) -> Array:
         def tick(state: PyTree, now: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
@@ -146,7 +147,8 @@ def weight_gradient_norms(
             f"weight_gradient_norms: expected a state with one batch axis, got batch shape {batch}. "
             "Make it with initial_state(params, (B,))."
         )
-    mask, _, length = prepare(cell, params, state, xs, mask=mask, lengths=None, reset=None, length=None)
+    problem = checked(cell, params, state, xs, mask=mask)
+    mask, length = problem.mask, problem.length
 
     def step(params: PyTree, state: PyTree, x: tuple[PyTree, Array]) -> tuple[PyTree, PyTree]:
         x, z = x

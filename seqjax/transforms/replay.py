@@ -6,7 +6,7 @@ import jax
 from jax.extend.core import Jaxpr, primitives
 
 from seqjax.base import PyTree
-from seqjax.engines import jaxprs
+from seqjax.engines.equations import jaxprs
 from seqjax.products import RECURRENT_INPUT
 
 

@@ -9,10 +9,10 @@ from shapes: a wrong guess is refused, never believed.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from seqjax.engines import jaxprs
-from seqjax.engines.canonical import Canonical
-from seqjax.engines.distribute import UnsupportedError
-from seqjax.engines.jaxprs import Equation, Var
+from seqjax.engines.base import UnsupportedError
+from seqjax.engines.equations import jaxprs
+from seqjax.engines.equations.jaxprs import Equation, Var
+from seqjax.engines.pallas.normal_form import Canonical
 
 HEAD, FEATURE = "head", "feature"
 Roles = tuple[Any, ...]
@@ -112,6 +112,8 @@ class _Assignment:
             self._of(v)
         for v in self.open - self.weights:
             self.roles[v] = self._natural(v.aval.shape)
+        for v in {*self.tick.once, *self.tick.x} - self.weights:
+            self._whole_batch(v)
         return Axes(self.batch, self.heads, self.roles, self.weights, self.partial)
 
     def _natural(self, shape: tuple[int, ...]) -> Roles:
@@ -121,6 +123,15 @@ class _Assignment:
         if self.heads is not None and shape[len(roles) : len(roles) + 1] == (self.heads,):
             roles.append(HEAD)
         return tuple(roles + [FEATURE] * (len(shape) - len(roles)))
+
+    def _whole_batch(self, v: Var) -> None:
+        """A tile is a stretch of all batch axes together: what has some of them only cannot be cut into tiles.
+
+        In ``u ⊙ h`` with h ``[B, h]`` and u ``[h]`` both axes of h could be the batch, were it not for u.
+        """
+        apart = [role for role in self.roles[v] or () if role not in (HEAD, FEATURE)]
+        if apart and apart != list(range(len(self.batch))):
+            raise UnsupportedError(f"{v.aval.str_short()} has some of the batch's axes, or has them in another order")
 
     def _of(self, v: Var, wanted: Roles | None = None) -> Roles | None:
         """A variable's roles; what comes from outside takes those wanted where it is first read."""

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from seqjax.engines.axes import FEATURE, HEAD, Roles
-from seqjax.engines.cuts import Piece
+from seqjax.engines.pallas.roles import FEATURE, HEAD, Roles
+from seqjax.engines.pallas.triton.pieces import Piece
 
 
 def order(roles: Roles) -> list[int]:

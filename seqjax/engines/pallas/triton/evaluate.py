@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from seqjax.engines import jaxprs
-from seqjax.engines.axes import MOVING, POINTWISE
-from seqjax.engines.canonical import Canonical
-from seqjax.engines.cuts import Cuts, Piece, Run, chunks_of, contiguous, runs_of
-from seqjax.engines.jaxprs import Equation, Var
+from seqjax.engines.equations import jaxprs
+from seqjax.engines.equations.jaxprs import Equation, Var
+from seqjax.engines.pallas.normal_form import Canonical
+from seqjax.engines.pallas.roles import MOVING, POINTWISE
+from seqjax.engines.pallas.triton.moves import Stretch, contiguous, runs_of
+from seqjax.engines.pallas.triton.pieces import Cuts, Piece, chunks_of
 
 Value = list[jax.Array]
 # The tile of a product's weight, by group, first row and first column.
@@ -82,7 +83,7 @@ class Blocks:
         ]
         return [pointwise(e, parts) for parts in zip(*operands)]
 
-    def _moved(self, e: Equation, runs: Sequence[Run], pieces: Sequence[Piece]) -> Value:
+    def _moved(self, e: Equation, runs: Sequence[Stretch], pieces: Sequence[Piece]) -> Value:
         found = []
         for piece in pieces:
             run = next(r for r in runs if r.start <= piece.start < r.stop)

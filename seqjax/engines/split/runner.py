@@ -1,4 +1,8 @@
-"""How the ticks of a loop are run: forwards, and as the linear recurrence of its derivative. Here by `jax.lax.scan`."""
+"""How the ticks of a loop are run: forwards, and as the linear recurrence of its derivative. The seam for other ways.
+
+A `Runner` here is `jax.lax.scan`. A kernel, or a form that is parallel over time, is another class with these two
+methods; `seqjax.engines.split.engine.prepare` is told which loop gets which.
+"""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -6,11 +10,11 @@ from collections.abc import Callable, Sequence
 import jax
 from jax import lax
 
-Tick = Callable[[list], list]
-Moving = tuple[list, list, list, list]
+FlatTick = Callable[[list], list]
+Tangents = tuple[list, list, list, list]
 
 
-class Ticks:
+class Runner:
     """Runs flat ticks by `jax.lax.scan`.
 
     Attributes:
@@ -20,7 +24,7 @@ class Ticks:
     all_at_once = False
 
     def run(
-        self, tick: Tick, once: Sequence, state: Sequence, xs: Sequence, *, length: int, reverse: bool
+        self, tick: FlatTick, once: Sequence, state: Sequence, xs: Sequence, *, length: int, reverse: bool
     ) -> tuple[list, list]:
         """``after, y = tick(once, state, x)`` over time; returns the last state and the outputs ``[T, ...]``."""
         n = len(state)
@@ -34,10 +38,10 @@ class Ticks:
     def linear(
         self,
         rebuild: Callable[[list, list], list],
-        linear: Tick,
+        linear: FlatTick,
         fixed: Sequence,
         sources: Sequence,
-        moving: Moving,
+        tangents: Tangents,
         *,
         length: int,
         reverse: bool,
@@ -49,11 +53,11 @@ class Ticks:
           linear: the flat linear map; its coefficients come first.
           fixed: what ``rebuild`` reads that never changes.
           sources: what it reads per tick, ``[T, ...]``.
-          moving: tangents of weights, of the state, of inputs per tick, and ε per tick.
+          tangents: of weights, of the state, of inputs per tick, and ε per tick.
           length: T.
           reverse: whether time runs backwards.
         """
-        weights, state, inputs, epsilon = moving
+        weights, state, inputs, epsilon = tangents
         m = len(state)
 
         @functools.partial(jax.checkpoint, prevent_cse=False)

@@ -21,13 +21,13 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from seqjax.engines import jaxprs
-from seqjax.engines.axes import HEAD
-from seqjax.engines.blocks import Blocks, Value
-from seqjax.engines.cuts import Piece
-from seqjax.engines.jaxprs import Equation, Var
-from seqjax.engines.layout import Layout
-from seqjax.engines.packing import pack, pack_weight, unpack
+from seqjax.engines.equations import jaxprs
+from seqjax.engines.equations.jaxprs import Equation, Var
+from seqjax.engines.pallas.roles import HEAD
+from seqjax.engines.pallas.triton.evaluate import Blocks, Value
+from seqjax.engines.pallas.triton.packing import pack, pack_weight, unpack
+from seqjax.engines.pallas.triton.pieces import Piece
+from seqjax.engines.pallas.triton.placement import Layout
 
 
 class Read(NamedTuple):

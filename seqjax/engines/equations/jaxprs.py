@@ -1,10 +1,10 @@
-"""Equations as data: the one module that touches interfaces of JAX which are public but may move (`jax.extend.core`).
+"""Equations as data: read, evaluated, cut out.
 
-An equation has `primitive`, `params`, `invars` (variables or literals) and `outvars`; a variable has an `aval`.
+An equation has `primitive`, `params`, `invars` (variables or literals) and `outvars`; a variable has an `aval`. This
+room is the one that touches interfaces of JAX which are public but may move (`jax.extend.core`);
 `tests/test_jaxprs.py` fails loudly when one of these changes.
 """
 
-import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -20,13 +20,46 @@ from seqjax.products import RECURRENT_INPUT
 Equation = Any
 Var = Any
 Aval = Any
+Jaxpr = core.Jaxpr
+ClosedJaxpr = core.ClosedJaxpr
 Rule = Callable[[Equation, list], Sequence | None]
+
+# Products: linear in each of two operands.
+BILINEAR = (primitives.dot_general_p, primitives.conv_general_dilated_p)
 
 float0 = jax.dtypes.float0
 
 BRANCHING = {"cond", "while", "rng_bit_generator", "rng_uniform"}
 # Replaced by the equations inside when an equation is copied.
 TRANSPARENT = {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}
+
+
+def is_product(equation: Equation) -> bool:
+    """Whether an equation is linear in each of its two operands, and no pointwise one."""
+    return equation.primitive in BILINEAR
+
+
+def is_dot(equation: Equation) -> bool:
+    """Whether an equation is a product of two arrays, summed along some of their axes."""
+    return equation.primitive is primitives.dot_general_p
+
+
+def variable(aval: Aval) -> Var:
+    """A new variable of this type."""
+    return core.Var(aval)
+
+
+def is_matrix_product(equation: Equation) -> bool:
+    """``[*B, h] @ [h, k]``."""
+    if not is_dot(equation) or equation.invars[1].aval.ndim != 2:
+        return False
+    (left, right), (left_batch, _) = equation.params["dimension_numbers"]
+    return not left_batch and tuple(right) == (0,) and tuple(left) == (equation.invars[0].aval.ndim - 1,)
+
+
+def is_sum(equation: Equation) -> bool:
+    """Whether an equation is ``a + b``."""
+    return equation.primitive is primitives.add_p
 
 
 def is_literal(v: Var) -> bool:
@@ -45,33 +78,38 @@ def nbytes(aval: Aval) -> int:
     return int(np.prod(aval.shape, dtype=np.int64)) * itemsize
 
 
-def trace(f: Callable, *avals: Aval) -> core.ClosedJaxpr:
+def trace(f: Callable, *avals: Aval) -> ClosedJaxpr:
     """The jaxpr of a flat function of arrays at these types; what it closes over appears as ``consts``."""
     return jax.make_jaxpr(f)(*avals)
 
 
-def element_type(x: jax.Array) -> Aval:
-    """The type of ``x[0]``, with sharding and varying mesh axes."""
-    return trace(lambda x: x[0], jax.typeof(x)).out_avals[0]
+def trace_with_tree(f: Callable, *avals: Aval) -> tuple[ClosedJaxpr, Any]:
+    """The jaxpr of a function of arrays, and its result with types in the place of arrays."""
+    return jax.make_jaxpr(f, return_shape=True)(*avals)
 
 
-def function(template: core.Jaxpr, equations: Sequence[Equation], inputs: Sequence, outputs: Sequence) -> Callable:
+def element_types(xs: Sequence[jax.Array]) -> list[Aval]:
+    """The types of ``x[0]``, with sharding and varying mesh axes."""
+    return trace(lambda *xs: [x[0] for x in xs], *map(jax.typeof, xs)).out_avals if xs else []
+
+
+def function(template: Jaxpr, equations: Sequence[Equation], inputs: Sequence, outputs: Sequence) -> Callable:
     """Equations as a function from a list of values to a list of values."""
     jaxpr = template.replace(
         constvars=[], invars=list(inputs), outvars=list(outputs), eqns=list(equations),
         debug_info=template.debug_info.with_unknown_names(),
     )  # fmt: skip
-    run = core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, ()))
+    run = core.jaxpr_as_fun(ClosedJaxpr(jaxpr, ()))
     return lambda values: list(run(*values))
 
 
-def evaluate(template: core.Jaxpr, equation: Equation, inputs: Sequence) -> list:
+def evaluate(template: Jaxpr, equation: Equation, inputs: Sequence) -> list:
     """One equation's outputs at these inputs."""
     values = {v: value for v, value in zip(equation.invars, inputs) if not is_literal(v)}
     return function(template, [equation], list(values), equation.outvars)(list(values.values()))
 
 
-def interpret(jaxpr: core.Jaxpr, constants: Sequence, values: Sequence, rule: Rule) -> list:
+def interpret(jaxpr: Jaxpr, constants: Sequence, values: Sequence, rule: Rule) -> list:
     """Evaluates equations one by one; ``rule(equation, inputs)`` may return the outputs in an equation's place."""
     environment: dict[Var, Any] = dict(zip(jaxpr.constvars, constants)) | dict(zip(jaxpr.invars, values))
 
@@ -90,88 +128,57 @@ def literal(v: Var) -> jax.Array:
     return jnp.asarray(v.val, v.aval.dtype)
 
 
-def inner(equation: Equation) -> tuple[core.Jaxpr, Sequence] | None:
+def inner(equation: Equation) -> tuple[Jaxpr, Sequence] | None:
     """The jaxpr and constants of a transparent call, None for any other equation."""
     if equation.primitive.name not in TRANSPARENT:
         return None
     jaxpr = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
-    return (jaxpr.jaxpr, jaxpr.consts) if isinstance(jaxpr, core.ClosedJaxpr) else (jaxpr, ())
+    return (jaxpr.jaxpr, jaxpr.consts) if isinstance(jaxpr, ClosedJaxpr) else (jaxpr, ())
 
 
-def inline(closed: core.ClosedJaxpr, avals: Sequence[Aval], rule: Rule = lambda equation, inputs: None):
-    """The same jaxpr with transparent calls inlined, our marks dropped and ``rule`` applied to every equation.
+def inlined(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """The same jaxpr with transparent calls inlined and our marks dropped; equations are copied, nothing is traced.
 
     Functions with derivative rules of their own and inner loops stay whole: to inline `jax.nn.relu` would change its
     derivative at 0.
     """
+    equations: list[Equation] = []
+    constvars, constants = list(closed.jaxpr.constvars), list(closed.consts)
 
-    def copy(equation: Equation, inputs: list) -> Sequence | None:
-        call = inner(equation)
-        if call is not None:
-            return interpret(*call, inputs, copy)
-        if equation.primitive.name == "name" and equation.params["name"] == RECURRENT_INPUT:
-            return inputs
-        return rule(equation, inputs)
+    def copy(jaxpr: Jaxpr, names: dict[Any, Any], fresh: bool) -> list[Any]:
+        """Appends a jaxpr's equations; a call's may be copied twice, so their results get new variables."""
 
-    return trace(lambda *values: interpret(closed.jaxpr, closed.consts, values, copy), *avals)
+        def read(v: Any) -> Any:
+            return v if is_literal(v) else names.get(v, v)
 
+        for e in jaxpr.eqns:
+            inputs = [read(v) for v in e.invars]
+            call = inner(e)
+            if call is not None:
+                body, values = call
+                own = [variable(v.aval) for v in body.constvars]
+                constvars.extend(own)
+                constants.extend(values)
+                outputs = copy(body, dict(zip([*body.constvars, *body.invars], [*own, *inputs])), True)
+                names.update(zip(e.outvars, outputs))
+            elif is_mark(e):
+                names[e.outvars[0]] = inputs[0]
+            else:
+                outvars = [variable(v.aval) for v in e.outvars] if fresh else e.outvars
+                names.update(zip(e.outvars, outvars))
+                equations.append(e.replace(invars=inputs, outvars=outvars))
+        return [read(v) for v in jaxpr.outvars]
 
-def split_concatenation(equation: Equation, inputs: list, pieces: dict) -> Sequence | None:
-    """Rule: ``concat([x, h]) @ W`` becomes ``x @ W[:d] + h @ W[d:]``, so that each part can go its own way.
-
-    ``pieces`` remembers, by identity, which values were concatenated along which axis.
-    """
-    primitive, params = equation.primitive, equation.params
-    if primitive is primitives.concatenate_p and len(inputs) > 1:
-        out = primitive.bind(*inputs, **params)
-        pieces[id(out)] = (out, inputs, params["dimension"])
-        return [out]
-    if primitive is primitives.convert_element_type_p and id(inputs[0]) in pieces:
-        _, parts, axis = pieces[id(inputs[0])]
-        out = primitive.bind(*inputs, **params)
-        pieces[id(out)] = (out, [primitive.bind(part, **params) for part in parts], axis)
-        return [out]
-    if primitive is not primitives.dot_general_p:
-        return None
-    contracted = params["dimension_numbers"][0]
-    for side in (0, 1):
-        _, parts, axis = pieces.get(id(inputs[side]), (None, None, None))
-        if parts is not None and tuple(contracted[side]) == (axis,):
-            widths = [part.shape[axis] for part in parts]
-            weights = lax.split(inputs[1 - side], widths, axis=contracted[1 - side][0])
-            pairs = zip(parts, weights) if side == 0 else zip(weights, parts)
-            return [sum_in_order(primitive.bind(*pair, **params) for pair in pairs)]
-    return None
+    outvars = copy(closed.jaxpr, {}, False)
+    jaxpr = closed.jaxpr.replace(
+        constvars=constvars, eqns=equations, outvars=outvars, debug_info=closed.jaxpr.debug_info.with_unknown_names()
+    )
+    return ClosedJaxpr(jaxpr, constants)
 
 
-def split_sum(equation: Equation, inputs: list, sums: dict, recurrent: set[Var]) -> Sequence | None:
-    """Rule: ``split(x̂ + h U + b)`` becomes ``split(x̂ + b) + split(h U)``: what recurs apart from what does not.
-
-    A loop on a CPU that reads all gates' x̂[t] at once and cuts it up is not vectorised: an LSTM's forward pass takes
-    1.4 to 1.7 times as long. ``sums`` remembers, by identity, what was added; ``recurrent`` are the jaxpr's variables
-    that depend on the state.
-    """
-    if equation.primitive is primitives.add_p and is_float(equation.outvars[0].aval):
-        terms = []
-        for v, value in zip(equation.invars, inputs):
-            terms += sums.get(id(value), (value, [(value, not is_literal(v) and v in recurrent)]))[1]
-        out = lax.add(*inputs)
-        sums[id(out)] = (out, terms)
-        return [out]
-    if equation.primitive.name != "split" or id(inputs[0]) not in sums:
-        return None
-    total, terms = sums[id(inputs[0])]
-    axis, sizes = equation.params["axis"], equation.params["sizes"]
-    moving, fixed = [value for value, moves in terms if moves], [value for value, moves in terms if not moves]
-    if not moving or not fixed or any(jnp.shape(value)[axis:] != total.shape[axis:] for value, _ in terms):
-        return None
-    parts = (lax.split(sum_in_order(values), sizes, axis) for values in (fixed, moving))
-    return [lax.add(a, b) for a, b in zip(*parts)]
-
-
-def sum_in_order(terms: Iterable[jax.Array]) -> jax.Array:
-    """``((a + b) + c) + …`` without the integer zero that `sum` begins with."""
-    return functools.reduce(lax.add, terms)
+def is_mark(equation: Equation) -> bool:
+    """Whether an equation is our mark on an h that enters products."""
+    return equation.primitive.name == "name" and equation.params["name"] == RECURRENT_INPUT
 
 
 def used(equations: Iterable[Equation], outputs: Iterable[Var] = ()) -> list[Var]:
@@ -208,7 +215,7 @@ def any_equation(equation: Equation, test: Callable[[Equation], bool]) -> bool:
     return test(equation) or any(any_equation(e, test) for sub in subs for e in opened(sub).eqns)
 
 
-def count(jaxpr: core.Jaxpr, name: str) -> int:
+def count(jaxpr: Jaxpr, name: str) -> int:
     """Equations of one primitive in a jaxpr, at any depth."""
     return sum(
         (e.primitive.name == name) + sum(count(opened(sub), name) for sub in core.jaxprs_in_params(e.params))
@@ -227,9 +234,9 @@ def tickwise(equation: Equation) -> bool:
     return equation.primitive.name in BRANCHING
 
 
-def opened(jaxpr: Any) -> core.Jaxpr:
+def opened(jaxpr: Any) -> Jaxpr:
     """A jaxpr, closed or not, without its constants."""
-    return jaxpr.jaxpr if isinstance(jaxpr, core.ClosedJaxpr) else jaxpr
+    return jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
 
 
 def zeros(aval: Aval, length: int | None = None) -> jax.Array:

@@ -10,13 +10,13 @@ import numpy as np
 from jax import lax
 from jax.experimental import pallas as pl
 
-from seqjax.engines import jaxprs
-from seqjax.engines.axes import FEATURE, HEAD, Roles, axes_of
-from seqjax.engines.canonical import canonical
-from seqjax.engines.cuts import NARROWEST, Cuts, Piece, share
-from seqjax.engines.distribute import UnsupportedError
-from seqjax.engines.jaxprs import Equation, Var
-from seqjax.engines.packing import weight_has_heads
+from seqjax.engines.base import UnsupportedError
+from seqjax.engines.equations import jaxprs
+from seqjax.engines.equations.jaxprs import Equation, Var
+from seqjax.engines.pallas.normal_form import canonical
+from seqjax.engines.pallas.roles import FEATURE, HEAD, Roles, axes_of
+from seqjax.engines.pallas.triton.packing import weight_has_heads
+from seqjax.engines.pallas.triton.pieces import NARROWEST, Cuts, Piece, share
 
 RESIDENT = 160 * 2**10  # bytes of weights that one multiprocessor keeps through all of time
 STREAMED = 2**20  # bytes of weights that it may read again at every tick
@@ -26,7 +26,7 @@ STREAMED = 2**20  # bytes of weights that it may read again at every tick
 tuning = jax.make_user_context(None)
 
 
-class Plan(NamedTuple):
+class Placement(NamedTuple):
     """How a kernel is laid over the device.
 
     Attributes:
@@ -162,7 +162,7 @@ class Layout:
     def _shares(self) -> int | None:
         return None
 
-    def _plan(self) -> Plan:
+    def _plan(self) -> Placement:
         batch = math.prod(self.axes.batch)
         heads = self.axes.heads or 1
         if not self.axes.batch:
@@ -183,7 +183,7 @@ class Layout:
         warps = 8 if size > 64 * 2**10 else 4
         if tuning.value is not None:
             rows, warps = tuning.value
-        return Plan(heads, None, math.ceil(batch / rows), rows, size, size <= RESIDENT, warps)
+        return Placement(heads, None, math.ceil(batch / rows), rows, size, size <= RESIDENT, warps)
 
     def weight_bytes(self) -> int:
         """Of the weights that one program reads, padded."""

@@ -13,22 +13,23 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.extend import core
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from seqjax.base import PyTree
-from seqjax.engines import jaxprs, tables
-from seqjax.engines.jaxprs import Equation, Var
+from seqjax.engines.base import UnsupportedError
+from seqjax.engines.equations import jaxprs
+from seqjax.engines.equations.jaxprs import Equation, Jaxpr, Var
+from seqjax.engines.equations.rewrite import rewritten
 
 # Recomputed where they are read, so that a mask of shape [B] is not kept as [T, B, h].
 CHEAP = {"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "convert_element_type"}
 
 
-class Tick(NamedTuple):
+class TracedStep(NamedTuple):
     """One tick as equations: ``state_out, y = equations(params, state, x)``."""
 
-    jaxpr: core.Jaxpr
+    jaxpr: Jaxpr
     constants: list
     params: list[Var]
     state: list[Var]
@@ -50,46 +51,38 @@ class Stage(NamedTuple):
 class Program(NamedTuple):
     """A tick, the variables that never change along time, and the stages of the rest."""
 
-    tick: Tick
+    tick: TracedStep
     once: list[Equation]
     constant_state: list[int]
     invariant: set[Var]
     stages: list[Stage]
 
 
-def trace_tick(step: Callable, params: PyTree, state: PyTree, xs: PyTree) -> Tick:
-    """Traces ``step`` at the types of its arguments, ``xs`` having a leading axis of time."""
-    flat_params, params_tree = jax.tree.flatten(params)
-    flat_state, state_tree = jax.tree.flatten(state)
-    flat_xs, xs_tree = jax.tree.flatten(xs)
-    n, m = len(flat_params), len(flat_state)
-    y_tree = None
+def traced(step: Callable, params: PyTree, state: PyTree, xs: PyTree) -> TracedStep:
+    """Traces ``step``, once, at the types of its arguments, ``xs`` having a leading axis of time.
 
-    def flat(*values: jax.Array) -> list:
-        nonlocal y_tree
+    Raises:
+      UnsupportedError: the step has effects.
+    """
+    (flat_params, params_tree), (flat_state, state_tree), (flat_xs, xs_tree) = map(
+        jax.tree.flatten, (params, state, xs)
+    )
+    n, m = len(flat_params), len(flat_state)
+
+    def flat(*values: jax.Array) -> tuple[list, PyTree]:
         params, state, x = values[:n], values[n : n + m], values[n + m :]
         new, y = step(params_tree.unflatten(params), state_tree.unflatten(state), xs_tree.unflatten(x))
-        y, y_tree = jax.tree.flatten(y)
-        return [*jax.tree.leaves(new), *y]
+        return jax.tree.leaves(new), y
 
-    avals = [*map(jax.typeof, flat_params), *map(jax.typeof, flat_state), *map(jaxprs.element_type, flat_xs)]
-    raw = jaxprs.trace(flat, *avals)
+    avals = [*map(jax.typeof, [*flat_params, *flat_state]), *jaxprs.element_types(flat_xs)]
+    raw, (_, y) = jaxprs.trace_with_tree(flat, *avals)
     if raw.jaxpr.effects:
         raise UnsupportedError("the step has effects")
-    pieces: dict = {}
-    closed = jaxprs.inline(raw, avals, lambda e, inputs: jaxprs.split_concatenation(e, inputs, pieces))
-    sums: dict = {}
-    recurrent = jaxprs.dependent(closed.jaxpr.eqns, closed.jaxpr.invars[n : n + m])
-    closed = jaxprs.inline(closed, avals, lambda e, inputs: jaxprs.split_sum(e, inputs, sums, recurrent))
-    if flat_xs:
-        rows: dict = {}
-        moving = jaxprs.dependent(closed.jaxpr.eqns, closed.jaxpr.invars[n:])
-        ticks = flat_xs[0].shape[0]
-        closed = jaxprs.inline(closed, avals, lambda e, inputs: tables.multiply_first(e, inputs, rows, moving, ticks))
-    jaxpr = closed.jaxpr
-    jaxpr = jaxpr.replace(eqns=jaxprs.needed(jaxpr.eqns, jaxpr.outvars))
+    ticks = flat_xs[0].shape[0] if flat_xs else None
+    closed = rewritten(jaxprs.inlined(raw), params=n, state=m, ticks=ticks)
+    jaxpr = closed.jaxpr.replace(eqns=jaxprs.needed(closed.jaxpr.eqns, closed.jaxpr.outvars))
     variables = list(jaxpr.invars)
-    return Tick(
+    return TracedStep(
         jaxpr=jaxpr,
         constants=list(closed.consts),
         params=[*jaxpr.constvars, *variables[:n]],
@@ -97,15 +90,11 @@ def trace_tick(step: Callable, params: PyTree, state: PyTree, xs: PyTree) -> Tic
         x=variables[n + m :],
         state_out=list(jaxpr.outvars[:m]),
         y=list(jaxpr.outvars[m:]),
-        y_tree=y_tree,
+        y_tree=jax.tree.structure(y),
     )
 
 
-class UnsupportedError(Exception):
-    """A step that cannot be split; plain scan runs it."""
-
-
-def distribute(tick: Tick) -> Program:
+def distribute(tick: TracedStep) -> Program:
     """Sorts a tick's equations into stages."""
     equations, leaves = tick.jaxpr.eqns, len(tick.state)
     n = len(equations)
@@ -173,7 +162,7 @@ def _components(reads: list[list[int]]) -> np.ndarray:
     return connected_components(graph, connection="strong")[1]
 
 
-def _kind(tick: Tick, nodes: list[int], invariant: set[Var]) -> str:
+def _kind(tick: TracedStep, nodes: list[int], invariant: set[Var]) -> str:
     """``once``, ``batched``, ``loop`` or ``delay``."""
     n = len(tick.jaxpr.eqns)
     if len(nodes) > 1:

@@ -4,10 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from jax import lax
-from jax.extend import core
 
-from seqjax.engines import jaxprs
-from seqjax.engines.jaxprs import Equation, Var
+from seqjax.engines.equations import jaxprs
+from seqjax.engines.equations.jaxprs import Aval, ClosedJaxpr, Equation, Var
 
 # Functions with derivative rules of their own: behind differentiation only their values matter.
 CALLS = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "custom_vjp_call_jaxpr": "fun_jaxpr"}
@@ -90,10 +89,13 @@ def canonical(tick: Callable[[list], list], once: Sequence, state: Sequence, x: 
     )
 
 
-def inlined(closed: core.ClosedJaxpr, avals: Sequence) -> core.ClosedJaxpr:
+def inlined(closed: ClosedJaxpr, avals: Sequence[Aval]) -> ClosedJaxpr:
     """The jaxpr without calls and without equations that do nothing to values."""
 
-    def rule(equation: Equation, inputs: Sequence) -> Sequence | None:
+    def rule(equation: Equation, inputs: list) -> Sequence | None:
+        call = jaxprs.inner(equation)
+        if call is not None:
+            return jaxprs.interpret(*call, inputs, rule)
         name = equation.primitive.name
         if name in NOTHING:
             return inputs
@@ -101,11 +103,7 @@ def inlined(closed: core.ClosedJaxpr, avals: Sequence) -> core.ClosedJaxpr:
             return [lax.sub(lax.full_like(inputs[0], 1), lax.square(inputs[0]))]
         if name in CALLS:
             inner = equation.params[CALLS[name]]
-            return jaxprs.interpret(inner.jaxpr, inner.consts, inputs, copy)
+            return jaxprs.interpret(inner.jaxpr, inner.consts, inputs, rule)
         return None
 
-    def copy(equation: Equation, inputs: list) -> Sequence | None:
-        call = jaxprs.inner(equation)
-        return jaxprs.interpret(*call, inputs, copy) if call is not None else rule(equation, inputs)
-
-    return jaxprs.inline(closed, avals, rule)
+    return jaxprs.trace(lambda *values: jaxprs.interpret(closed.jaxpr, closed.consts, values, rule), *avals)

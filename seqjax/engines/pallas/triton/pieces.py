@@ -13,15 +13,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqjax.engines import jaxprs
-from seqjax.engines.axes import FEATURE, MOVING, POINTWISE, REDUCING, Axes, Roles
-from seqjax.engines.canonical import Canonical
-from seqjax.engines.distribute import UnsupportedError
-from seqjax.engines.jaxprs import Equation, Var
+from seqjax.engines.base import UnsupportedError
+from seqjax.engines.equations import jaxprs
+from seqjax.engines.equations.jaxprs import Equation, Var
+from seqjax.engines.pallas.normal_form import Canonical
+from seqjax.engines.pallas.roles import FEATURE, MOVING, POINTWISE, REDUCING, Axes, Roles
+from seqjax.engines.pallas.triton.moves import OPERAND, Stretch, contiguous, indices, local, moved, runs_of
 
 NARROWEST, WIDEST = 16, 128  # the least side of a tile that tensor cores multiply; the widest kept in one piece
 MOST_PIECES = 64
-OPERAND, FILL = 2**40, -2
 
 
 class Piece(NamedTuple):
@@ -39,19 +39,6 @@ class Piece(NamedTuple):
     def shared_out(self) -> bool:
         """Whether this is a share, where shares there are."""
         return self.padded > 1
-
-
-class Run(NamedTuple):
-    """Features ``start … stop`` of an output come from an operand: in order, or one feature again and again.
-
-    ``operand`` is None for the value of a pad.
-    """
-
-    start: int
-    stop: int
-    operand: int | None
-    source: int
-    repeated: bool
 
 
 class Group(NamedTuple):
@@ -132,7 +119,7 @@ class Cuts:
     def _has_features(self, v: Var) -> bool:
         return not jaxprs.is_literal(v) and self.axes.roles.get(v) is not None
 
-    def _gather_runs(self, out: Var, operands: Sequence[Var], runs: Sequence[Run]) -> None:
+    def _gather_runs(self, out: Var, operands: Sequence[Var], runs: Sequence[Stretch]) -> None:
         for run in runs:
             self._cuts[out].update((run.start, run.stop))
             if run.operand is None or not self._has_features(operands[run.operand]):
@@ -182,31 +169,31 @@ class Cuts:
         """Columns of all pieces together."""
         return sum(p.padded for p in self.pieces[v])
 
-    def moves(self, e: Equation) -> list[list[Run]]:
+    def moves(self, e: Equation) -> list[list[Stretch]]:
         """For every output of an equation that only moves features, where they come from."""
         roles = self.axes.roles[e.outvars[0]]
         if roles is None:
-            return [[Run(0, 1, 0, 0, False)]]
+            return [[Stretch(0, 1, 0, 0, False)]]
         arrays = []
         for k, v in enumerate(e.invars):
             own = None if jaxprs.is_literal(v) else self.axes.roles.get(v)
             if own is None:
-                arrays.append(np.full(_local(v.aval.shape, roles[: v.aval.ndim]), k * OPERAND))
+                arrays.append(np.full(local(v.aval.shape, roles[: v.aval.ndim]), k * OPERAND))
             else:
-                arrays.append(_indices(v.aval.shape, own) + k * OPERAND)
-        return [runs_of(out.reshape(-1)) for out in _moved(e, arrays, roles)]
+                arrays.append(indices(v.aval.shape, own) + k * OPERAND)
+        return [runs_of(out.reshape(-1)) for out in moved(e, arrays, roles)]
 
-    def spread(self, v: Var, out: Var) -> list[Run]:
+    def spread(self, v: Var, out: Var) -> list[Stretch]:
         """Where a pointwise result's features come from in an operand that may have size one along some axes."""
         own, roles = self.axes.roles[v], self.axes.roles[out]
         if own is None or roles is None or not v.aval.shape:
-            return [Run(0, self.sizes[out], 0, 0, True)]
-        return runs_of(np.broadcast_to(_indices(v.aval.shape, own), _local(out.aval.shape, roles)).reshape(-1))
+            return [Stretch(0, self.sizes[out], 0, 0, True)]
+        return runs_of(np.broadcast_to(indices(v.aval.shape, own), local(out.aval.shape, roles)).reshape(-1))
 
     def reduced(self, e: Equation) -> np.ndarray:
         """``[outputs, summands]``: the features that a reduction runs over, by feature of its output."""
         (v,), axes = e.invars, e.params["axes"]
-        array = _indices(v.aval.shape, self.axes.roles[v] or ())
+        array = indices(v.aval.shape, self.axes.roles[v] or ())
         kept = [i for i in range(array.ndim) if i not in axes]
         order = array.transpose(*kept, *axes)
         return order.reshape(math.prod(order.shape[: len(kept)]), -1)
@@ -220,7 +207,7 @@ class Cuts:
         value = self.value_of(e)
         side = 0 if e.invars[0] is value else 1
         contracted, batched = (part[side] for part in e.params["dimension_numbers"])
-        array = _indices(value.aval.shape, self.axes.roles[value] or ())
+        array = indices(value.aval.shape, self.axes.roles[value] or ())
         rest = [i for i in range(array.ndim) if i not in contracted and i not in batched]
         sources = array.transpose(*batched, *rest, *contracted)
         sources = sources.reshape(math.prod(sources.shape[: len(batched)]), -1)
@@ -268,58 +255,3 @@ def chunks_of(columns: int, shares: int) -> list[Piece]:
     [(0, 128, 128), (128, 32, 32)]
     """
     return list(powers_of_two(0, columns * shares))
-
-
-def contiguous(sources: np.ndarray) -> bool:
-    """Whether every row counts up by one."""
-    return bool((np.diff(sources, axis=1) == 1).all())
-
-
-def runs_of(codes: np.ndarray) -> list[Run]:
-    """The longest stretches that count up, or repeat one feature."""
-    steps = np.diff(codes)
-    runs, i = [], 0
-    while i < len(codes):
-        step = steps[i] if i < len(steps) and steps[i] in (0, 1) else 1
-        changes = np.flatnonzero(steps[i:] != step)
-        stop = i + 1 + (int(changes[0]) if len(changes) else len(steps) - i)
-        operand, source = divmod(int(codes[i]), OPERAND)
-        filled = codes[i] == FILL
-        runs.append(Run(i, stop, None if filled else operand, 0 if filled else source, bool(step == 0)))
-        i = stop
-    return runs
-
-
-def _local(shape: Sequence[int], roles: Roles) -> tuple[int, ...]:
-    return tuple(s if role == FEATURE else 1 for s, role in zip(shape, roles))
-
-
-def _indices(shape: Sequence[int], roles: Roles) -> np.ndarray:
-    local = _local(shape, roles)
-    return np.arange(math.prod(local), dtype=np.int64).reshape(local)
-
-
-def _moved(e: Equation, arrays: list[np.ndarray], roles: Roles) -> list[np.ndarray]:
-    """The equation, done to indices in place of features."""
-    array, params = arrays[0], e.params
-    match e.primitive.name:
-        case "broadcast_in_dim":
-            shape = [1] * len(params["shape"])
-            for size, place in zip(array.shape, params["broadcast_dimensions"]):
-                shape[place] = size
-            return [np.broadcast_to(array.reshape(shape), _local(params["shape"], roles))]
-        case "reshape" | "squeeze":
-            return [array.reshape(_local(e.outvars[0].aval.shape, roles))]
-        case "transpose":
-            return [array.transpose(params["permutation"])]
-        case "slice":
-            strides = params["strides"] or (1,) * array.ndim
-            ranges = zip(params["start_indices"], params["limit_indices"], strides, roles)
-            return [array[tuple(slice(a, b, s) if r == FEATURE else slice(None) for a, b, s, r in ranges)]]
-        case "split":
-            return np.split(array, np.cumsum(params["sizes"])[:-1], params["axis"])
-        case "concatenate":
-            return [np.concatenate(arrays, params["dimension"])]
-    low_high = [(low, high) for low, high, _ in params["padding_config"]]
-    array = np.pad(array, [(max(a, 0), max(b, 0)) for a, b in low_high], constant_values=FILL)
-    return [array[tuple(slice(max(-a, 0), s - max(-b, 0)) for (a, b), s in zip(low_high, array.shape))]]

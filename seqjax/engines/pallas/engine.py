@@ -9,20 +9,13 @@ from typing import Any
 
 import jax
 
-from seqjax.base import PyTree
-from seqjax.engines import jaxprs, selftest, transposable
-from seqjax.engines.distribute import UnsupportedError
-from seqjax.engines.grid import Grid
-from seqjax.engines.kernel import Kernel
-from seqjax.engines.split import Split
-from seqjax.engines.ticks import Moving, Tick, Ticks
-
-# What kernels are made for: None for the default backend; "interpreter" to run them as JAX operations on any device,
-# slowly; "cuda" to lower for a GPU that is not there.
-target = jax.make_user_context(None)
-
-# Whether programs of a kernel may wait for each other: None to let a test on the device decide.
-meetings = jax.make_user_context(None)
+from seqjax.engines.base import Problem, UnsupportedError
+from seqjax.engines.equations import jaxprs, linear_call
+from seqjax.engines.pallas import target
+from seqjax.engines.pallas.triton.alone import Kernel
+from seqjax.engines.split.engine import Split
+from seqjax.engines.split.loop import Loop
+from seqjax.engines.split.runner import FlatTick, Runner, Tangents
 
 
 def unavailable() -> str | None:
@@ -36,10 +29,8 @@ def unavailable() -> str | None:
     )
 
 
-def prepare(step: Callable, params: PyTree, state: PyTree, xs: PyTree) -> tuple[Split, tuple[str, ...]]:
-    """A step whose loops run as kernels, and how each is laid over the device.
-
-    Loops without a number that has a gradient (counters, chains of keys) stay plain scans.
+def prepare(problem: Problem) -> "Kernels":
+    """A step whose loops run as kernels.
 
     Raises:
       ValueError: there is no device for kernels, or a loop does not qualify; says why.
@@ -48,17 +39,33 @@ def prepare(step: Callable, params: PyTree, state: PyTree, xs: PyTree) -> tuple[
     if reason is not None:
         raise ValueError(f"unroll: {reason}")
     try:
-        prepared = Split(step, params, state, xs, Kernels())
+        return Kernels(problem)
     except UnsupportedError as refusal:
         raise refused(refusal) from None
-    why = []
-    for _, _, loop in prepared.parts:
-        if not any(jaxprs.is_float(v.aval) for v in loop.state):
-            loop.ticks = Ticks()
-        else:
+
+
+class Kernels(Split):
+    """A step whose loops run as kernels; those without a number that has a gradient (counters, keys) as plain scans."""
+
+    name = "pallas"
+
+    def __init__(self, problem: Problem):
+        """Lays every loop over the device.
+
+        Raises:
+          UnsupportedError: a loop does not qualify; says why.
+        """
+        why: list[str] = []
+
+        def runner_of(loop: Loop) -> Runner:
+            if not any(jaxprs.is_float(v.aval) for v in loop.state):
+                return Runner()
             types = ([v.aval for v in part] for part in (loop.invariant, loop.state, loop.x))
-            why.append(f"kernel: {kernel_of(loop.tick(), *types).plan}")
-    return prepared, tuple(why)
+            why.append(f"experimental kernel: {kernel_of(loop.tick(), *types).plan}")
+            return KernelRunner()
+
+        super().__init__(problem, runner_of)
+        self.why = tuple(why)
 
 
 def refused(reason: UnsupportedError | str) -> ValueError:
@@ -69,45 +76,28 @@ def refused(reason: UnsupportedError | str) -> ValueError:
     )
 
 
-def kernel_of(tick: Tick, once: Sequence, state: Sequence, x: Sequence, *, totals: int = 0) -> Kernel:
-    """The kernel of a tick at these types: programs by themselves where weights stay, else programs that meet."""
-    alone, refusal = None, None
+def kernel_of(tick: FlatTick, once: Sequence, state: Sequence, x: Sequence, *, totals: int = 0) -> Kernel:
+    """The kernel of a tick at these types.
+
+    Raises:
+      ValueError: the tick does not qualify; says why.
+    """
     try:
-        alone = Kernel(tick, once, state, x, totals=totals)
-    except UnsupportedError as error:
-        refusal = error
-    if alone is not None and alone.plan.resident:
-        return alone
-    reason = no_meetings()
-    if reason is None:
-        try:
-            return Grid(tick, once, state, x, totals=totals)
-        except UnsupportedError as error:
-            reason = str(error)
-    if alone is not None:
-        return alone
-    raise refused(f"{refusal}; nor by programs that share the units: {reason}")
+        return Kernel(tick, once, state, x, totals=totals)
+    except UnsupportedError as refusal:
+        raise refused(refusal) from None
 
 
-def no_meetings() -> str | None:
-    """Why programs of a kernel may not wait for each other here; None if they may."""
-    if meetings.value is not None:
-        return None if meetings.value else "they are switched off"
-    if target.value is not None:
-        return "no device has shown that they meet"
-    return selftest.failure()
-
-
-class Kernels(Ticks):
+class KernelRunner(Runner):
     """Runs flat ticks as kernels."""
 
     all_at_once = True
 
     def run(
-        self, tick: Tick, once: Sequence, state: Sequence, xs: Sequence, *, length: int, reverse: bool
+        self, tick: FlatTick, once: Sequence, state: Sequence, xs: Sequence, *, length: int, reverse: bool
     ) -> tuple[list, list]:
-        """As `Ticks.run`; its own derivative, which only second derivatives ask for, is that of a plain scan."""
-        kernel = kernel_of(tick, _types(once), _types(state), _element_types(xs))
+        """As `Runner.run`; its own derivative, which only second derivatives ask for, is that of a plain scan."""
+        kernel = kernel_of(tick, _types(once), _types(state), jaxprs.element_types(xs))
 
         @jax.custom_jvp
         def call(once: list, state: list, xs: list) -> tuple[list, list]:
@@ -115,7 +105,7 @@ class Kernels(Ticks):
             return last, ys
 
         def plain(once: list, state: list, xs: list) -> tuple[list, list]:
-            return Ticks().run(tick, once, state, xs, length=length, reverse=reverse)
+            return Runner().run(tick, once, state, xs, length=length, reverse=reverse)
 
         call.defjvp(lambda primals, tangents: jax.jvp(plain, primals, tangents))
         return call(list(once), list(state), list(xs))
@@ -123,21 +113,21 @@ class Kernels(Ticks):
     def linear(
         self,
         rebuild: Callable[[list, list], list],
-        linear: Tick,
+        linear: FlatTick,
         fixed: Sequence,
         sources: Sequence,
-        moving: Moving,
+        tangents: Tangents,
         *,
         length: int,
         reverse: bool,
     ) -> tuple[list, list]:
-        """As `Ticks.linear`; its transpose is the backward kernel, its derivative in the coefficients a plain scan."""
+        """As `Runner.linear`; its transpose is the backward kernel, its derivative in the coefficients a plain scan."""
         time: dict[str, Any] = {"length": length, "reverse": reverse}
-        parts = _Parts(fixed, sources, moving)
+        parts = _Parts(fixed, sources, tangents)
 
         def plain(coefficients: list, values: list) -> list:
             fixed, sources = parts.coefficients(coefficients)
-            last, ys = Ticks().linear(rebuild, linear, fixed, sources, parts.moving(values), **time)
+            last, ys = Runner().linear(rebuild, linear, fixed, sources, parts.moving(values), **time)
             return [*last, *ys]
 
         def forward(coefficients: list, values: list) -> list:
@@ -158,38 +148,38 @@ class Kernels(Ticks):
             state, ys = cotangents[: parts.counts[1]], cotangents[parts.counts[1] :]
             xs = [*sources, *ys]
             tick = parts.transposed(rebuild, linear)
-            kernel = kernel_of(tick, _types(fixed), _types(state), _element_types(xs), totals=parts.counts[0])
+            kernel = kernel_of(tick, _types(fixed), _types(state), jaxprs.element_types(xs), totals=parts.counts[0])
             first, per_tick, totals = kernel.run(
                 fixed, state, xs, length=length, reverse=not reverse, interpret=_interpreted()
             )
             return [*totals, *first, *per_tick]
 
-        values = [value for part in moving for value in part]
-        out = transposable.call(transposable.Linear(forward, transpose, plain), [*fixed, *sources], values)
+        values = [value for part in tangents for value in part]
+        out = linear_call.call(linear_call.Linear(forward, transpose, plain), [*fixed, *sources], values)
         return out[: parts.counts[1]], out[parts.counts[1] :]
 
 
 class _Parts:
     """How the flat arguments of a linear recurrence fall into parts."""
 
-    def __init__(self, fixed: Sequence, sources: Sequence, moving: Moving):
+    def __init__(self, fixed: Sequence, sources: Sequence, moving: Tangents):
         self.fixed, self.sources = len(fixed), len(sources)
         self.counts = [len(part) for part in moving]
         weights, state, inputs, epsilon = moving
-        types = [*_types(weights), *_types(state), *_element_types(inputs), *_element_types(epsilon)]
+        types = [*_types(weights), *_types(state), *jaxprs.element_types([*inputs, *epsilon])]
         self.types = [jax.ShapeDtypeStruct(t.shape, t.dtype) for t in types]
 
     def coefficients(self, values: Sequence) -> tuple[list, list]:
         """What is fixed, and the sources."""
         return list(values[: self.fixed]), list(values[self.fixed :])
 
-    def moving(self, values: Sequence) -> Moving:
+    def moving(self, values: Sequence) -> Tangents:
         """Tangents of weights, of the state, of inputs, and ε."""
         read = iter(values)
         weights, state, inputs, epsilon = ([next(read) for _ in range(count)] for count in self.counts)
         return weights, state, inputs, epsilon
 
-    def transposed(self, rebuild: Callable, linear: Tick) -> Tick:
+    def transposed(self, rebuild: Callable, linear: FlatTick) -> FlatTick:
         """One tick backwards: cotangents of the state; of inputs and ε; and of weights, to be summed over ticks."""
         w, m, _, _ = self.counts
 
@@ -206,10 +196,6 @@ class _Parts:
 
 def _types(values: Sequence) -> list:
     return [jax.typeof(value) for value in values]
-
-
-def _element_types(values: Sequence) -> list:
-    return [jaxprs.element_type(value) for value in values]
 
 
 def _interpreted() -> bool:

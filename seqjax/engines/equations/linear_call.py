@@ -10,7 +10,7 @@ import jax
 from jax.extend import core
 from jax.interpreters import ad, batching, mlir
 
-from seqjax.engines import jaxprs
+from seqjax.engines.equations import jaxprs
 
 Flat = Callable[[list, list], list]
 

@@ -1,0 +1,147 @@
+"""What an engine is: a function ``prepare(problem) -> Prepared``.
+
+`Problem` is all that `seqjax.unroll` knows. `Prepared` is a recurrence that an engine has looked at and can run by any
+`Schedule` of time: it says why it is as it is, what it would keep for a gradient, and what it does where.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
+
+from seqjax import checks, masks
+from seqjax.base import Array, Cell, PyTree, Step
+from seqjax.engines.memory import Schedule
+
+
+class UnsupportedError(Exception):
+    """A recurrence that an engine cannot run; its message says why."""
+
+
+class Problem(NamedTuple):
+    """A recurrence to run.
+
+    Attributes:
+      cell: the recurrence.
+      params: its parameters.
+      state: before the first tick.
+      xs: a tree of ``[T, *B, ...]``.
+      length: T.
+      mask: ``[T, *B]`` or None.
+      lengths: ``[*B]`` in the place of a mask, or None.
+      reset: ``[T, *B]`` or None.
+      reverse: whether time runs backwards.
+    """
+
+    cell: Cell
+    params: PyTree
+    state: PyTree
+    xs: PyTree
+    length: int
+    mask: Array | None = None
+    lengths: Array | None = None
+    reset: Array | None = None
+    reverse: bool = False
+
+    def wrapped(self) -> "Wrapped":
+        """The same with masks and resets inside the step."""
+        mask = masks.from_lengths(self.lengths, self.length) if self.lengths is not None else self.mask
+        fill = None if mask is None else masks.first_valid(mask, self.xs)
+        fresh = None if self.reset is None else self.cell.initial_state(self.params, self.reset.shape[1:])
+        obeying = masks.wrap(
+            self.cell.step, masked=mask is not None, resets=self.reset is not None, reverse=self.reverse
+        )
+
+        def step(params: PyTree, state: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
+            new, y = obeying(params, state, x)
+            checks.same_state("unroll", state, new)
+            return new, y
+
+        return Wrapped(step, (self.params, fill, fresh), self.state, (self.xs, mask, self.reset))
+
+
+class Wrapped(NamedTuple):
+    """A step that obeys masks and resets, and its arguments, ``xs`` with a leading axis of time."""
+
+    step: Step
+    params: PyTree
+    state: PyTree
+    xs: PyTree
+
+
+class Costs(NamedTuple):
+    """Bytes a tick, by what is kept for the gradient.
+
+    Attributes:
+      state: a, the state at one tick.
+      all: r, everything the backward pass reads.
+      carries: what ``memory="carries"`` keeps.
+    """
+
+    state: int
+    all: int
+    carries: int
+
+
+class LoopReport(NamedTuple):
+    """One loop: its place, what it carries and what it computes a tick.
+
+    Attributes:
+      stage: its place in the program.
+      state: types of the state's leaves it carries.
+      products: matrix products a tick, forwards; the backward loop has as many, unless two share a weight.
+      equations: equations a tick.
+      deferred: weights whose gradient is one product behind the backward loop.
+    """
+
+    stage: int
+    state: tuple[str, ...]
+    products: int
+    equations: int
+    deferred: tuple[str, ...]
+
+
+class Work(NamedTuple):
+    """What is done where; empty for an engine that runs the step as it stands.
+
+    Attributes:
+      once: work done once, as primitive names and counts.
+      before: per stage, work lifted in front of the loop.
+      loops: the loops.
+      behind: work lifted behind the last loop.
+    """
+
+    once: Mapping[str, int] = MappingProxyType({})
+    before: tuple[Mapping[str, int], ...] = ()
+    loops: tuple[LoopReport, ...] = ()
+    behind: Mapping[str, int] = MappingProxyType({})
+
+
+class Prepared(Protocol):
+    """A recurrence that an engine is ready to run."""
+
+    @property
+    def name(self) -> str:
+        """Of the engine."""
+
+    @property
+    def why(self) -> tuple[str, ...]:
+        """Reasons worth telling."""
+
+    @property
+    def keeps(self) -> tuple[str, ...]:
+        """What a chunk can be asked to keep: of ``"all"``, ``"carries"`` and ``"nothing"``."""
+
+    def run(self, schedule: Schedule) -> tuple[PyTree, PyTree]:
+        """The last state and the outputs."""
+
+    def chunk(self, length: int) -> int:
+        """Ticks of a chunk that it does best with, where nothing else decides."""
+
+    def tick_bytes(self) -> int:
+        """All values of one tick together, or a guess from above; known without a trace of the gradient."""
+
+    def costs(self) -> Costs:
+        """What a gradient keeps."""
+
+    def work(self) -> Work:
+        """What is done where."""

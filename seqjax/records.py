@@ -1,0 +1,188 @@
+"""Records that know their maker: equal for equal options, with one hash; they pickle, and print as the call.
+
+A record (`seqjax.Cell`, `seqjax.Layer`) is a tuple of functions. `maker` binds each of them to the maker's name and a
+frozen record of its options, `Call`. Everything else follows from that: a model built anew inside a helper is the same
+static argument of `jax.jit`, so it compiles once.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+Options = ParamSpec("Options")
+Made = TypeVar("Made")
+
+
+def maker(make: Callable[Options, Made]) -> Callable[Options, Made]:
+    """Makes the records that a function returns know where they come from.
+
+    Decorates a module-level function that returns a `seqjax.Cell`, a `seqjax.Layer`, or a function such as an
+    initialiser. What it returns must follow from the options alone. Options that cannot be hashed (arrays) make a
+    record equal to itself only. A preset is a maker that calls another: its records bear its own name.
+
+    Args:
+      make: the function.
+
+    Returns:
+      The function, with the same signature.
+
+    Example:
+      >>> import jax.numpy as jnp, seqjax as sj
+      >>> @sj.maker
+      ... def leaky_sum(leak=0.5):
+      ...     '''s' = leak s + x, y = s'.'''
+      ...     def step(params, state, x):
+      ...         state = leak * state + x
+      ...         return state, state
+      ...     return sj.Cell(lambda key: (), lambda params, batch_shape=(), *, key=None: jnp.zeros(batch_shape), step)
+      >>> leaky_sum(0.9), leaky_sum(0.9) == leaky_sum(leak=0.9), leaky_sum() == leaky_sum(0.9)
+      (leaky_sum(0.9), True, False)
+    """
+
+    @functools.wraps(make)
+    def made(*args: Options.args, **kwargs: Options.kwargs) -> Made:
+        record: Any = make(*args, **kwargs)
+        call = Call(made, args, kwargs)
+        if not isinstance(record, tuple):
+            return Bound(record, call, None)  # type: ignore[return-value]
+        return type(record)(*(Bound(f, call, part) for part, f in zip(record._fields, record)))  # type: ignore
+
+    return made
+
+
+class Call:
+    """A maker and the options it was called with."""
+
+    __slots__ = ("_hash", "_key", "args", "kwargs", "maker")
+
+    def __init__(self, maker: Callable, args: tuple, kwargs: dict[str, Any]):
+        """Reads the defaults off the maker's signature, so that it does not matter how an option was given."""
+        self.maker, self.args, self.kwargs = maker, args, kwargs
+        options = self.options()
+        try:
+            self._key: Any = (maker, _frozen(options.args), _frozen(options.kwargs))
+            self._hash = hash(self._key)
+        except TypeError:
+            self._key = object()
+            self._hash = hash(self._key)
+
+    def options(self) -> inspect.BoundArguments:
+        """All options by name, defaults included."""
+        options = _signature(self.maker).bind(*self.args, **self.kwargs)
+        options.apply_defaults()
+        return options
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the same maker was called with equal options."""
+        return self is other or (isinstance(other, Call) and self._hash == other._hash and self._key == other._key)
+
+    def __hash__(self) -> int:
+        """Computed once: records are looked up at every call of a jitted function."""
+        return self._hash
+
+    def __reduce__(self) -> tuple:
+        """Pickled as maker and options."""
+        return Call, (self.maker, self.args, self.kwargs)
+
+    def __repr__(self) -> str:
+        """The call as one would write it, options at their defaults left out."""
+        parts: list[str] = []
+        skipped = False
+        options = self.options()
+        for name, value in options.arguments.items():
+            parameter = options.signature.parameters[name]
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                parts += map(_shown, value)
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                parts += (f"{key}={_shown(each)}" for key, each in value.items())
+            elif value is parameter.default or _same(value, parameter.default):
+                skipped = True
+            elif parameter.kind is parameter.KEYWORD_ONLY or skipped:
+                parts.append(f"{name}={_shown(value)}")
+            else:
+                parts.append(_shown(value))
+        return f"{self.maker.__name__}({', '.join(parts)})"
+
+
+class Bound:
+    """One function of a record, bound to the call that made the record."""
+
+    __slots__ = ("__wrapped__", "call", "part")
+
+    def __init__(self, function: Callable, call: Call, part: str | None):
+        """``part`` names the record's field; None where the maker returns a function."""
+        self.__wrapped__, self.call, self.part = function, call, part
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the function."""
+        return self.__wrapped__(*args, **kwargs)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same part of equal calls."""
+        return self is other or (isinstance(other, Bound) and self.part == other.part and self.call == other.call)
+
+    def __hash__(self) -> int:
+        """Of part and call."""
+        return hash((self.part, self.call))
+
+    def __reduce__(self) -> tuple:
+        """Pickled as the call, made again where it is read."""
+        return _again, (self.call, self.part)
+
+    def __repr__(self) -> str:
+        """The call and the part."""
+        return f"{self.call}.{self.part}" if self.part else repr(self.call)
+
+
+def call_of(record: Any) -> Call | None:
+    """The call that made a record, or a function such as an initialiser; None for what was made by hand or changed."""
+    if not isinstance(record, tuple):
+        return record.call if isinstance(record, Bound) and record.part is None else None
+    parts: Any = getattr(record, "_fields", ())
+    calls = [f.call if isinstance(f, Bound) and f.part == part else None for part, f in zip(parts, record)]
+    return calls[0] if calls and calls[0] is not None and all(call == calls[0] for call in calls) else None
+
+
+def name(record: Any, otherwise: str) -> str:
+    """The name of a record's maker, or what to say where there is none."""
+    call = call_of(record)
+    return otherwise if call is None else call.maker.__name__
+
+
+def printed(record: Any) -> str:
+    """The call that makes a record; its functions, where it was made by hand."""
+    call = call_of(record)
+    if call is not None:
+        return repr(call)
+    return f"{type(record).__name__}({', '.join(f'{part}={_shown(f)}' for part, f in zip(record._fields, record))})"
+
+
+@functools.cache
+def _signature(make: Callable) -> inspect.Signature:
+    return inspect.signature(make)
+
+
+def _again(call: Call, part: str | None) -> Any:
+    record = call.maker(*call.args, **call.kwargs)
+    return record if part is None else getattr(record, part)
+
+
+def _shown(value: Any) -> str:
+    """Functions and types by name, everything else as it prints."""
+    if isinstance(value, type) or (callable(value) and not isinstance(value, Bound)):
+        return getattr(value, "__name__", repr(value))
+    return repr(value)
+
+
+def _same(value: Any, default: Any) -> bool:
+    return type(value) is type(default) and isinstance(value, int | float | str | tuple) and value == default
+
+
+def _frozen(value: Any) -> Any:
+    """An option as something to hash: lists and dictionaries too; 1, 1.0 and True are told apart."""
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        return (type(value), *map(_frozen, value))
+    if isinstance(value, dict):
+        return (dict, *((key, _frozen(each)) for key, each in value.items()))
+    return (type(value), value) if isinstance(value, int | float) else value
