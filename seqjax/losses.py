@@ -17,15 +17,24 @@ Number = TypeVar("Number", Array, float)
 class Tally(NamedTuple):
     """What a loss returns: the sum over real ticks and their number.
 
-    Tallies of chunks, windows or devices are added leaf by leaf; ``mean`` of the total is the mean of the
+    Tallies of chunks, windows or devices add up, with ``+`` or ``sum``; ``mean`` of the total is the mean of the
     whole.
 
-    >>> Tally(jnp.array(6.0), jnp.array(4)).mean.item()
-    1.5
+    >>> sum([Tally(jnp.array(6.0), jnp.array(4)), Tally(jnp.array(1.0), jnp.array(3))]).mean.item()
+    1.0
     """
 
     sum: Array
     count: Array  # type: ignore[assignment]
+
+    def __add__(self, other: "Tally") -> "Tally":  # type: ignore[override]
+        """Sums and counts added, not tuples joined; 0 adds nothing, so that ``sum(tallies)`` works."""
+        if isinstance(other, int) and other == 0:
+            return self
+        checks.instance("Tally", other, Tally, "Add tallies only, with + or sum(tallies).")
+        return Tally(self.sum + other.sum, self.count + other.count)
+
+    __radd__ = __add__
 
     @property
     def mean(self) -> Array:

@@ -10,7 +10,7 @@ from laws import MASKS, RESET, B, T, assert_close, at, loss, poison, state_of
 from zoo import D, H, perturbed
 
 import seqjax as sj
-from seqjax.layers.bidirectional import reverse
+from seqjax.layers.directions import reverse
 
 KEY = jax.random.key(0)
 XS = jax.random.normal(jax.random.key(1), (T, B, D))

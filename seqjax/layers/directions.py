@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import base, checks, masks
-from seqjax.base import Array, Cell, Layer, PyTree, is_noise
-from seqjax.layers.compose import split
-from seqjax.layers.recurrent import recurrent
+from seqjax.base import Array, Cell, Layer, Params, PyTree, State, is_noise
+from seqjax.layers import inner
+from seqjax.layers.inner import split
+from seqjax.layers.recurrence import recurrent
+from seqjax.records import maker
 
 
 class BidirectionalParams(NamedTuple):
@@ -19,12 +21,26 @@ class BidirectionalParams(NamedTuple):
 
 
 class BidirectionalState(NamedTuple):
-    """The forward state, and the backward state's `Noise` alone: None in place of everything else."""
+    """What goes from chunk to chunk.
+
+    Attributes:
+      forward: the forward reader's state.
+      noise: the backward reader's `Noise`, None in place of everything else; or a whole state of it, to start from at
+        the end of each chunk (`with_backward`).
+    """
 
     forward: PyTree
     noise: PyTree
 
+    def with_backward(self, state: PyTree) -> "BidirectionalState":
+        """The same with a first state of the backward reader, which it then takes at the end of every chunk.
 
+        Without, it starts from its own initial state. Where segments close inside a chunk it does so in any case.
+        """
+        return self._replace(noise=state)
+
+
+@maker
 def bidirectional(
     forward: Cell | Layer, backward: Cell | Layer, *, engine: str = "auto", memory: str | int = "auto"
 ) -> Layer[BidirectionalParams, BidirectionalState]:
@@ -36,6 +52,8 @@ def bidirectional(
     tick, so a chunk must hold all the future that it should see. At a reset, forwards a tick opens a segment,
     and backwards the tick before it does.
 
+    Padding told as ``lengths`` is handed to both cells as lengths.
+
     Args:
       forward: a cell, or a layer.
       backward: a cell, or a layer; both are written forwards.
@@ -43,10 +61,12 @@ def bidirectional(
       memory: as in `seqjax.unroll`, for cells.
 
     Returns:
-      A layer whose outputs are concatenated along the last axis, forward first.
+      A layer whose outputs are concatenated along the last axis, forward first. Its state is a
+      `BidirectionalState`; ``state.with_backward(first)`` gives the backward reader a first state.
 
     Raises:
-      TypeError: something else than cells or layers.
+      TypeError: something else than cells or layers, or a state of another type, such as the forward one alone.
+      ValueError: a forward layer without state, or a first state that is none of the backward reader.
 
     Example:
       >>> import jax, jax.numpy as jnp, seqjax as sj
@@ -85,9 +105,15 @@ def bidirectional(
         xs: PyTree,
         *,
         mask: Array | None = None,
+        lengths: Array | None = None,
         reset: Array | None = None,
         key: Array | None = None,
     ) -> tuple[BidirectionalState, PyTree]:
+        if not isinstance(state, BidirectionalState):
+            raise TypeError(
+                f"bidirectional: expected a BidirectionalState, got {type(state).__name__}. Make it with "
+                "initial_state(params, batch_shape), or carry on a forward one: BidirectionalState(forward, noise)."
+            )
         forward_key, backward_key = split(key, 2)
         batch = base.batch_shape(ahead, params.forward, state.forward)
         if batch is None:
@@ -95,12 +121,13 @@ def bidirectional(
                 "bidirectional: expected a forward layer whose state shows its batch shape, got one without "
                 "state. Put pointwise layers before or behind bidirectional."
             )
-        fresh = back.initial_state(params.backward, batch)
-        start = jax.tree.map(lambda new, old: old if is_noise(new) else new, fresh, state.noise, is_leaf=is_noise)
-        after, ys = ahead.apply(params.forward, state.forward, xs, mask=mask, reset=reset, key=forward_key)
-        before, zs = back.apply(params.backward, start, xs, mask=mask, reset=reset, key=backward_key)
+        start = _started(back.initial_state(params.backward, batch), state.noise)
+        ticks: dict[str, Any] = {"mask": mask, "lengths": lengths, "reset": reset}
+        after, ys = inner.run(ahead, params.forward, state.forward, xs, **ticks, key=forward_key)
+        before, zs = inner.run(back, params.backward, start, xs, **ticks, key=backward_key)
         both = jax.tree.map(lambda y, z: jnp.concatenate([y, z], axis=-1), ys, zs)
-        return BidirectionalState(after, _noise_of(before)), both
+        noise = jax.tree.map(lambda new, old: new if is_noise(new) else old, before, state.noise, is_leaf=is_noise)
+        return BidirectionalState(after, noise), both
 
     return Layer(init, initial_state, apply)
 
@@ -109,10 +136,33 @@ def _noise_of(state: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: leaf if is_noise(leaf) else None, state, is_leaf=is_noise)
 
 
-def reverse(layer: Layer) -> Layer:
+def _started(fresh: PyTree, given: PyTree) -> PyTree:
+    """The backward reader's first state: its own initial one where none is given."""
+    try:
+        start = jax.tree.map(
+            lambda new, old: old if is_noise(new) or old is not None else new, fresh, given, is_leaf=is_noise
+        )
+        fits = jax.tree.map(jnp.shape, _quiet(start)) == jax.tree.map(jnp.shape, _quiet(fresh))
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"bidirectional: expected noise, or a first state, like the backward reader's state "
+            f"{jax.tree.map(jnp.shape, _quiet(fresh))}, got {jax.tree.map(jnp.shape, _quiet(given))}. "
+            "Make it with initial_state of the backward reader and the same batch shape."
+        )
+    return start
+
+
+def _quiet(state: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: None if is_noise(leaf) else leaf, state, is_leaf=is_noise)
+
+
+@maker
+def reverse(layer: Layer[Params, State]) -> Layer[Params, State]:
     """The layer run from the last tick to the first; outputs stay at their ticks.
 
-    The mask is turned round with the inputs. So is the reset, moved by a tick: read backwards, a segment
+    The mask is turned round with the inputs; lengths become one, as padding comes first then. So is the reset, moved by a tick: read backwards, a segment
     opens where read forwards it closes.
 
     Args:
@@ -126,16 +176,18 @@ def reverse(layer: Layer) -> Layer:
         return jax.tree.map(lambda leaf: leaf[::-1], tree)
 
     def apply(
-        params: PyTree,
-        state: PyTree,
+        params: Params,
+        state: State,
         xs: PyTree,
         *,
         mask: Array | None = None,
+        lengths: Array | None = None,
         reset: Array | None = None,
         key: Array | None = None,
-    ) -> tuple[PyTree, PyTree]:
+    ) -> tuple[State, PyTree]:
+        mask = masks.given("reverse", mask, lengths, xs)
         opening = None if reset is None else jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])[::-1]
-        state, ys = layer.apply(params, state, flip(xs), mask=flip(mask), reset=opening, key=key)
+        state, ys = inner.run(layer, params, state, flip(xs), mask=flip(mask), reset=opening, key=key)
         if reset is not None:
             state = masks.restart(reset[0], layer.initial_state(params, reset.shape[1:]), state)
         return state, flip(ys)
