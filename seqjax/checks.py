@@ -84,7 +84,7 @@ def params_of(who: str, module: Any, params: Any) -> None:
     where, kind, got = found
     raise TypeError(
         f"{who}: expected parameters of {module.name}, {kind} at {where}, got {got}. "
-        f"Draw them with init(key) of the {type(module).__name__.lower()} that runs, and keep the order (params, state, …)."
+        f"Draw them with init(key) of this {type(module).__name__.lower()}, and keep the order: params, then state."
     )
 
 

@@ -22,6 +22,7 @@ class Shares(NamedTuple):
 
 
 def mesh_of(devices: int | Sequence[jax.Device] | None) -> Mesh | None:
+    """The devices in a row, the axis called batch; None for the one that JAX takes by itself."""
     if devices is None:
         return None
     if isinstance(devices, int):

@@ -1,7 +1,7 @@
 """Losses of a chunk as a sum and a count, so that chunks, windows and devices add up exactly."""
 
 import math
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -27,14 +27,16 @@ class Tally(NamedTuple):
     sum: Array
     count: Array  # type: ignore[assignment]
 
-    def __add__(self, other: "Tally") -> "Tally":  # type: ignore[override]
+    def __add__(self, other: Any) -> "Tally":  # type: ignore[override]
         """Sums and counts added, not tuples joined; 0 adds nothing, so that ``sum(tallies)`` works."""
         if isinstance(other, int) and other == 0:
             return self
         checks.instance("Tally", other, Tally, "Add tallies only, with + or sum(tallies).")
         return Tally(self.sum + other.sum, self.count + other.count)
 
-    __radd__ = __add__
+    def __radd__(self, other: Any) -> "Tally":
+        """For `sum`, which begins with 0."""
+        return self + other
 
     @property
     def mean(self) -> Array:

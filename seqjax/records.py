@@ -50,8 +50,8 @@ def maker(make: Callable[Options, Made]) -> Callable[Options, Made]:
         call = Call(made, args, kwargs)
         if not isinstance(record, tuple):
             return Bound(record, call, None)  # type: ignore[return-value]
-        parts = zip(record._fields, record)
-        return type(record)(*(f if isinstance(f, tuple) else Bound(f, call, part) for part, f in parts))  # type: ignore
+        kind: Any = type(record)
+        return kind(*(f if isinstance(f, tuple) else Bound(f, call, part) for part, f in zip(kind._fields, record)))
 
     return made
 

@@ -121,7 +121,7 @@ def windows(batch: Batch, k1: int, k2: int | None = None, *, batch_axes: int = 1
         yield _slice(batch, n * k1 - before, (n + 1) * k1)
 
 
-def _mask(batch: Batch, length: int) -> Array | None:
+def _mask(batch: Batch, length: int) -> PyTree:
     """The batch's mask, made of its lengths on the host where they are there."""
     if batch.lengths is None or not isinstance(batch.lengths, np.ndarray):
         return real_ticks(batch, batch.xs)

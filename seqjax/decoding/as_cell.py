@@ -14,6 +14,7 @@ from seqjax.records import maker
 @maker
 def as_cell(model: Cell[Params, State] | Layer[Params, State]) -> Cell[Params, State]:
     """A layer applied one tick at a time, as a cell; a cell is returned as it is.
+
     Args:
       model: a cell, or a layer that carries all its memory in its state: none that reads from the end.
 
@@ -53,9 +54,7 @@ def _looks_ahead(state: PyTree) -> bool:
 
 
 @maker
-def ensemble(
-    *models: Cell | Layer, mean: Literal["arithmetic", "geometric"] = "arithmetic"
-) -> Cell[tuple, tuple]:
+def ensemble(*models: Cell | Layer, mean: Literal["arithmetic", "geometric"] = "arithmetic") -> Cell[tuple, tuple]:
     """Several models as one: the mean of what they believe about the next symbol.
 
         arithmetic    p(w) = (1/n) Σ_i p_i(w)

@@ -5,6 +5,7 @@ batches, masks and resets, and gradients train them.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -122,7 +123,8 @@ def _cell(sizes: Model, step: Callable, start: Callable[[Array], Array] = lambda
     def initial_state(model: Model, batch_shape: tuple[int, ...] = (), *, key: Array | None = None) -> Array:
         return jnp.broadcast_to(start(model.log_initial), (*batch_shape, *model.log_initial.shape))
 
-    return Cell(sizes.redraw, initial_state, step)
+    model: Any = sizes  # every model here can be drawn anew; inference does not ask for it
+    return Cell(model.redraw, initial_state, step)
 
 
 def _evidence(who: str, model: Model, p: Array, x: PyTree) -> Array:

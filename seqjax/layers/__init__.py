@@ -1,4 +1,4 @@
-"""Layers: a chunk of ticks at a time. Time is scanned (`recurrent`) or mapped (`pointwise`); `serial` puts them in a row.
+"""Layers: a chunk of ticks at a time. Time is scanned (`recurrent`) or mapped (`pointwise`); `serial` chains them.
 
 A model is written from its input to its output, and run on a chunk ``[T, *B, ...]`` with the state before it:
 

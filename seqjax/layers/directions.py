@@ -162,8 +162,8 @@ def _quiet(state: PyTree) -> PyTree:
 def reverse(layer: Layer[Params, State]) -> Layer[Params, State]:
     """The layer run from the last tick to the first; outputs stay at their ticks.
 
-    The mask is turned round with the inputs; lengths become one, as padding comes first then. So is the reset, moved by a tick: read backwards, a segment
-    opens where read forwards it closes.
+    The mask is turned round with the inputs; lengths become one, as padding comes first then. So is the reset, moved by
+    a tick: read backwards, a segment opens where read forwards it closes.
 
     Args:
       layer: the layer, written forwards.

@@ -53,7 +53,8 @@ def run(
     checks.mask_or_lengths(layer.name, mask, lengths)
     if lengths is None:
         return layer.apply(params, state, xs, mask=mask, reset=reset, key=key)
-    if _takes_lengths(layer.apply):
+    apply: Callable = layer.apply
+    if _takes_lengths(apply):
         return layer.apply(params, state, xs, lengths=lengths, reset=reset, key=key)
     return layer.apply(params, state, xs, mask=masks.given(layer.name, None, lengths, xs), reset=reset, key=key)
 

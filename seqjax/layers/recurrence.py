@@ -1,5 +1,7 @@
 """A cell as a layer."""
 
+from typing import Any
+
 from seqjax import checks
 from seqjax.base import Array, Cell, Layer, Params, PyTree, State
 from seqjax.records import maker
@@ -48,7 +50,7 @@ def recurrent(
         reset: Array | None = None,
         key: Array | None = None,
     ) -> tuple[State, PyTree]:
-        ticks = {"mask": mask, "lengths": lengths, "reset": reset}
+        ticks: dict[str, Any] = {"mask": mask, "lengths": lengths, "reset": reset}
         return unroll(cell, params, state, xs, **ticks, reverse=reverse, engine=engine, memory=memory)
 
     return Layer(cell.init, cell.initial_state, apply)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from seqjax import checks, masks
-from seqjax.base import Array, Layer, Params, PyTree
+from seqjax.base import Array, Layer, PyTree
 from seqjax.records import maker
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from seqjax import checks
 from seqjax.base import Cell, Layer
 from seqjax.cells.lstm import lstm
-from seqjax.layers.directions import bidirectional
 from seqjax.layers.compose import serial
+from seqjax.layers.directions import bidirectional
 from seqjax.layers.noise import dropout
 from seqjax.layers.recurrence import recurrent
 from seqjax.records import maker

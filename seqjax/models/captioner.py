@@ -10,9 +10,9 @@ from jax.nn.initializers import he_normal
 from seqjax import checks
 from seqjax.base import Array, PyTree
 from seqjax.cells.lstm import lstm
+from seqjax.layers.affine import DenseParams, dense
 from seqjax.layers.attention import Memory
 from seqjax.layers.inner import split
-from seqjax.layers.affine import DenseParams, dense
 from seqjax.models.body import MakeCell
 from seqjax.models.conditional import Conditional
 from seqjax.models.encoder_decoder import DecoderParams, hand_over, writer
@@ -90,7 +90,9 @@ def captioner(
 
     last = (1, *channels)[-1]
     columns = dense(rows * last, hidden_size, activation=jnp.tanh)
-    decoder = writer(target_size, hidden_size, hidden_size, hidden_size, cell(2 * hidden_size, hidden_size), context, dropout)
+    decoder = writer(
+        target_size, hidden_size, hidden_size, hidden_size, cell(2 * hidden_size, hidden_size), context, dropout
+    )
 
     def init(key: Array) -> CaptionerParams:
         keys = jax.random.split(key, len(channels) + 2)

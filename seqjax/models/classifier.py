@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from seqjax import checks, masks
 from seqjax.base import Array, Layer, PyTree
 from seqjax.layers import inner
-from seqjax.layers.inner import split
 from seqjax.layers.affine import DenseParams, dense
+from seqjax.layers.inner import split
 from seqjax.losses import Tally
 from seqjax.records import maker
 

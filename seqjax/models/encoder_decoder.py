@@ -8,18 +8,17 @@ import jax.numpy as jnp
 from seqjax import checks, masks
 from seqjax.base import Array, Cell, Layer, PyTree
 from seqjax.cells.lstm import lstm
+from seqjax.layers.affine import DenseParams, dense
 from seqjax.layers.attention import AttendState, Memory, attend
 from seqjax.layers.directions import bidirectional
 from seqjax.layers.inner import split
-from seqjax.layers.affine import DenseParams, dense
 from seqjax.layers.noise import dropout as drop
-from seqjax.layers.symbols import EmbeddingParams, embedding
 from seqjax.layers.recurrence import recurrent
+from seqjax.layers.symbols import EmbeddingParams, embedding
 from seqjax.models.body import MakeCell
 from seqjax.models.conditional import Conditional
 from seqjax.records import maker
 from seqjax.transforms.compose import stack
-
 
 Context = Literal["state", "every_tick", "attention"]
 

@@ -5,8 +5,8 @@ import jax
 from seqjax import checks
 from seqjax.base import Array, Layer
 from seqjax.cells.lstm import lstm
-from seqjax.layers.compose import residual, serial
 from seqjax.layers.affine import dense
+from seqjax.layers.compose import residual, serial
 from seqjax.models.body import MakeCell, deep
 from seqjax.products import accumulator
 from seqjax.records import maker

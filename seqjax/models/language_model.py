@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from seqjax import checks
 from seqjax.base import Array, Layer, PyTree
 from seqjax.cells.lstm import lstm
+from seqjax.layers.affine import dense
 from seqjax.layers.compose import serial
 from seqjax.layers.conv import causal_conv
-from seqjax.layers.affine import dense
+from seqjax.layers.recurrence import recurrent
 from seqjax.layers.symbols import look_up, standard_normal, tied_embedding
 from seqjax.layers.ticks import pointwise
-from seqjax.layers.recurrence import recurrent
 from seqjax.models.body import MakeCell, deep
 from seqjax.records import maker
 from seqjax.transforms.compose import stack

@@ -11,8 +11,8 @@ import numpy as np
 from seqjax import checks, masks, records
 from seqjax.base import Array, Layer, PyTree
 from seqjax.layers import inner
-from seqjax.layers.inner import split
 from seqjax.layers.affine import DenseParams, dense
+from seqjax.layers.inner import split
 from seqjax.losses import Tally, cross_entropy, tally
 from seqjax.objectives import Batch, Objective, applied, begin, real_ticks
 from seqjax.records import maker

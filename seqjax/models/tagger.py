@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from seqjax import checks
 from seqjax.base import Array, Layer
 from seqjax.cells.lstm import lstm
-from seqjax.layers.compose import serial
 from seqjax.layers.affine import dense
+from seqjax.layers.compose import serial
 from seqjax.layers.symbols import embedding, look_up, standard_normal
 from seqjax.layers.ticks import pointwise
 from seqjax.models.body import MakeCell, deep

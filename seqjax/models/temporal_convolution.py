@@ -8,13 +8,13 @@ import jax
 from seqjax import checks, masks
 from seqjax.base import Array, Layer, PyTree
 from seqjax.layers import inner
+from seqjax.layers.affine import DenseParams, dense
 from seqjax.layers.compose import serial
 from seqjax.layers.conv import causal_conv
-from seqjax.layers.affine import DenseParams, dense
 from seqjax.layers.noise import dropout
+from seqjax.layers.normalized import weight_norm as normalised
 from seqjax.layers.ticks import pointwise
 from seqjax.records import maker
-from seqjax.layers.normalized import weight_norm as normalised
 
 
 class BlockParams(NamedTuple):
@@ -74,6 +74,7 @@ def temporal_block(
         if shortcut is None:
             past = xs.astype(ys.dtype) if mask is None else masks.zero(mask, xs.astype(ys.dtype))
         else:
+            assert params.shortcut is not None  # init draws them together
             _, past = shortcut.apply(params.shortcut, (), xs, mask=mask)
         return state, jax.nn.relu(ys + past)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from seqjax.base import Array, Cell, Params, PyTree
+from seqjax.base import Array, Cell, PyTree
 from seqjax.records import maker
 
 
