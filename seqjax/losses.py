@@ -27,7 +27,7 @@ class Tally(NamedTuple):
     sum: Array
     count: Array  # type: ignore[assignment]
 
-    def __add__(self, other: Any) -> "Tally":  # type: ignore[override]
+    def __add__(self, other: Any) -> "Tally":
         """Sums and counts added, not tuples joined; 0 adds nothing, so that ``sum(tallies)`` works."""
         if isinstance(other, int) and other == 0:
             return self

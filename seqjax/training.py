@@ -79,8 +79,8 @@ def train_step(
 
     The model's state comes back as the objective leaves it: hand it to the next window of the same
     sequences, or start anew. Step n draws with ``fold_in(train.key, n)``. Asked again with an equal objective
-    (`seqjax.objective` of an equal model, made anew or not) and the same optimizer it returns the same function, so that
-    nothing is compiled twice.
+    (`seqjax.objective` of an equal model, made anew or not) and the same optimizer it returns the same function, so
+    that nothing is compiled twice.
 
     Args:
       objective: `seqjax.objective`, `seqjax.over_chunks`, `seqjax.truncated`, or a function of the same
@@ -141,9 +141,8 @@ class _Step:
             for name, tree in (("train", train), ("state", state), ("batch", batch)):
                 if any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in jax.tree.leaves(tree)):
                     raise ValueError(
-                        f"train_step: expected {name} with its arrays, got one whose memory an earlier step gave to its "
-                        "results. Go on with the train that the step returned, or make it with train_step(..., "
-                        "donate=False)."
+                        f"train_step: expected {name} with its arrays, got one whose memory an earlier step took for "
+                        "its results. Go on with what the step returned, or make it with train_step(…, donate=False)."
                     ) from error
             raise
 

@@ -113,8 +113,8 @@ def _pairs(xs: Sequence[np.ndarray], targets: Sequence[np.ndarray] | None) -> li
     if short or not pairs:
         least = "one tick" if targets is not None else "two ticks"
         raise ValueError(
-            f"packed: expected sequences of at least {least}, got {f'shorter ones at {short[:5]}' if short else 'none'}. "
-            "Leave them out."
+            f"packed: expected sequences of at least {least}, got "
+            f"{f'shorter ones at {short[:5]}' if short else 'none'}. Leave them out."
         )
     kinds = [np.result_type(*(part.dtype for part in parts)) for parts in zip(*pairs)]
     return [tuple(part.astype(kind, copy=False) for part, kind in zip(pair, kinds)) for pair in pairs]  # type: ignore
