@@ -103,7 +103,8 @@ def _unlike(expected: Any, got: Any, where: str) -> tuple[str, str, str] | None:
     fields = getattr(expected, "_fields", None)
     kind = type(expected).__name__ if fields else f"{len(expected)} parts"
     if not isinstance(got, tuple | list):
-        return where, kind, type(got).__name__
+        is_array = hasattr(got, "shape") and hasattr(got, "dtype")
+        return where, kind, f"an array of shape {got.shape}" if is_array else type(got).__name__
     if type(expected) is not type(got) if fields else len(expected) != len(got):
         return where, kind, type(got).__name__ if hasattr(got, "_fields") or fields else f"{len(got)} parts"
     names = [f".{name}" for name in fields] if fields else [f"[{i}]" for i in range(len(expected))]
@@ -119,8 +120,9 @@ def mask_or_lengths(who: str, mask: Any, lengths: Any) -> None:
 
 def lengths(who: str, lengths: Any, length: int) -> jax.Array:
     """How many ticks of each sequence are real: integers from 0 to T, where their values are known while tracing."""
-    if not jnp.issubdtype(jnp.result_type(lengths), jnp.integer):
-        raise TypeError(f"{who}: expected lengths of integers, got {jnp.result_type(lengths)}. Cast them to int32.")
+    lengths = lengths if isinstance(lengths, jax.Array) else np.asarray(lengths)
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise TypeError(f"{who}: expected lengths of integers, got {lengths.dtype}. Cast them to int32.")
     if not isinstance(lengths, jax.core.Tracer):
         known = np.asarray(lengths)
         least, most = (int(known.min()), int(known.max())) if known.size else (0, 0)
