@@ -1,6 +1,6 @@
 """Layers from layers."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 
@@ -11,7 +11,7 @@ from seqjax.layers.inner import split
 from seqjax.records import maker
 from seqjax.transforms import compose
 
-Module = TypeVar("Module", Cell, Layer)
+Module = TypeVar("Module", bound=Cell | Layer)
 
 
 @maker
@@ -93,8 +93,10 @@ def residual(module: Module) -> Module:
     References:
       He et al. (2016), Deep residual learning for image recognition. https://arxiv.org/abs/1512.03385
     """
+    made: Any
     if isinstance(module, Cell):
-        return compose.residual(module)
+        made = compose.residual(module)
+        return made
     checks.instance("residual", module, Layer, "Pass a cell or a layer.")
 
     def apply(
@@ -113,4 +115,5 @@ def residual(module: Module) -> Module:
         ys = jax.tree.map(lambda x, y: x.astype(y.dtype) + y, xs, ys)
         return state, ys if mask is None else masks.zero(mask, ys)
 
-    return Layer(module.init, module.initial_state, apply)
+    made = Layer(module.init, module.initial_state, apply)
+    return made

@@ -1,6 +1,6 @@
 """Reading a chunk in both directions."""
 
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +13,18 @@ from seqjax.layers.recurrence import recurrent
 from seqjax.records import maker
 
 
-class BidirectionalParams(NamedTuple):
+OtherParams = TypeVar("OtherParams")
+OtherState = TypeVar("OtherState")
+
+
+class BidirectionalParams(NamedTuple, Generic[Params, OtherParams]):
     """The parameters of both directions."""
 
-    forward: PyTree
-    backward: PyTree
+    forward: Params
+    backward: OtherParams
 
 
-class BidirectionalState(NamedTuple):
+class BidirectionalState(NamedTuple, Generic[State]):
     """What goes from chunk to chunk.
 
     Attributes:
@@ -29,10 +33,10 @@ class BidirectionalState(NamedTuple):
         the end of each chunk (`with_backward`).
     """
 
-    forward: PyTree
+    forward: State
     noise: PyTree
 
-    def with_backward(self, state: PyTree) -> "BidirectionalState":
+    def with_backward(self, state: PyTree) -> "BidirectionalState[State]":
         """The same with a first state of the backward reader, which it then takes at the end of every chunk.
 
         Without, it starts from its own initial state. Where segments close inside a chunk it does so in any case.
@@ -42,8 +46,12 @@ class BidirectionalState(NamedTuple):
 
 @maker
 def bidirectional(
-    forward: Cell | Layer, backward: Cell | Layer, *, engine: str = "auto", memory: str | int = "auto"
-) -> Layer[BidirectionalParams, BidirectionalState]:
+    forward: Cell[Params, State] | Layer[Params, State],
+    backward: Cell[OtherParams, OtherState] | Layer[OtherParams, OtherState],
+    *,
+    engine: str = "auto",
+    memory: str | int = "auto",
+) -> Layer[BidirectionalParams[Params, OtherParams], BidirectionalState[State]]:
     """Two readers of the same chunk, one from each end; their outputs side by side.
 
         y_t = [forward(x_1 … x_t), backward(x_T … x_t)]
@@ -86,13 +94,16 @@ def bidirectional(
     ahead = recurrent(forward, **options) if isinstance(forward, Cell) else forward
     back = recurrent(backward, reverse=True, **options) if isinstance(backward, Cell) else reverse(backward)
 
-    def init(key: Array) -> BidirectionalParams:
+    def init(key: Array) -> BidirectionalParams[Params, OtherParams]:
         forward_key, backward_key = jax.random.split(key)
         return BidirectionalParams(ahead.init(forward_key), back.init(backward_key))
 
     def initial_state(
-        params: BidirectionalParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None
-    ) -> BidirectionalState:
+        params: BidirectionalParams[Params, OtherParams],
+        batch_shape: tuple[int, ...] = (),
+        *,
+        key: Array | None = None,
+    ) -> BidirectionalState[State]:
         forward_key, backward_key = split(key, 2)
         return BidirectionalState(
             ahead.initial_state(params.forward, batch_shape, key=forward_key),
@@ -100,15 +111,15 @@ def bidirectional(
         )
 
     def apply(
-        params: BidirectionalParams,
-        state: BidirectionalState,
+        params: BidirectionalParams[Params, OtherParams],
+        state: BidirectionalState[State],
         xs: PyTree,
         *,
         mask: Array | None = None,
         lengths: Array | None = None,
         reset: Array | None = None,
         key: Array | None = None,
-    ) -> tuple[BidirectionalState, PyTree]:
+    ) -> tuple[BidirectionalState[State], PyTree]:
         if not isinstance(state, BidirectionalState):
             raise TypeError(
                 f"bidirectional: expected a BidirectionalState, got {type(state).__name__}. Make it with "
