@@ -44,17 +44,16 @@ from seqjax.decoding import (
     sample,
     state_machine,
 )
+from seqjax.layers.affine import DenseParams, dense, feed_forward
 from seqjax.layers.attention import AttendParams, AttendState, Memory, attend
-from seqjax.layers.bidirectional import BidirectionalParams, BidirectionalState, bidirectional
 from seqjax.layers.compose import residual, serial
 from seqjax.layers.conv import ConvParams, ConvState, causal_conv
-from seqjax.layers.dense import DenseParams, dense, feed_forward
-from seqjax.layers.dropout import dropout
-from seqjax.layers.embedding import EmbeddingParams, TiedParams, embedding, tied_embedding
-from seqjax.layers.norm import LayerNormParams, layer_norm
-from seqjax.layers.pointwise import pointwise
-from seqjax.layers.recurrent import recurrent
-from seqjax.layers.weight_norm import WeightNormParams, weight_norm
+from seqjax.layers.directions import BidirectionalParams, BidirectionalState, bidirectional
+from seqjax.layers.noise import dropout
+from seqjax.layers.normalized import LayerNormParams, WeightNormParams, layer_norm, weight_norm
+from seqjax.layers.recurrence import recurrent
+from seqjax.layers.symbols import EmbeddingParams, TiedParams, embedding, tied_embedding
+from seqjax.layers.ticks import pointwise
 from seqjax.losses import (
     Labels,
     Tally,
@@ -72,6 +71,7 @@ from seqjax.records import maker
 from seqjax.summary import Summary, summary
 from seqjax.training import Metrics, TrainState, clip_by_global_norm, train_state, train_step
 from seqjax.transforms.compose import stack
+from seqjax.transforms.functions import memoryless
 from seqjax.transforms.initial_states import (
     FirstBiasParams,
     FirstBiasState,
@@ -80,7 +80,6 @@ from seqjax.transforms.initial_states import (
     learned_initial_state,
     random_initial_state,
 )
-from seqjax.transforms.memoryless import memoryless
 from seqjax.transforms.regularizers import recurrent_dropout, variational_dropout, weight_drop, zoneout
 from seqjax.transforms.trajectory import perturbed, with_states, zero_perturbation
 from seqjax.truncated import truncated, windows

@@ -1,11 +1,15 @@
 """Checks raised at trace time: who, what was expected, what came, and the remedy."""
 
+import functools
 from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from seqjax import records
 
 
 def sizes(who: str, **named: int) -> None:
@@ -66,6 +70,68 @@ def parts(who: str, count: int, params: Any, state: Any) -> None:
                 f"{who}: expected {name} with an entry for each of the {count} parts, got {got}. "
                 "Make params with init(key) and the state with initial_state(params, batch_shape)."
             )
+
+
+def params_of(who: str, module: Any, params: Any) -> None:
+    """Parameters are of the kind that the cell or layer draws: not another one's, and not its state.
+
+    Types and sizes of tuples are compared, not shapes: what a sequence brings along travels in parameters too. Nothing
+    is asked of a module made by hand, or of one whose ``init`` can't be traced.
+    """
+    expected = _drawn(module) if records.call_of(module) else None
+    if expected is None or (found := _unlike(expected, params, "params")) is None:
+        return
+    where, kind, got = found
+    raise TypeError(
+        f"{who}: expected parameters of {module.name}, {kind} at {where}, got {got}. "
+        f"Draw them with init(key) of this {type(module).__name__.lower()}, and keep the order: params, then state."
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _drawn(module: Any) -> Any:
+    try:
+        return jax.eval_shape(module.init, jax.random.key(0))
+    except Exception:
+        return None  # an init for the host
+
+
+def _unlike(expected: Any, got: Any, where: str) -> tuple[str, str, str] | None:
+    """The first node of two trees that is a tuple of another type or size: where, which was expected, which came."""
+    if not isinstance(expected, tuple) or not expected:
+        return None
+    fields = getattr(expected, "_fields", None)
+    kind = type(expected).__name__ if fields else f"{len(expected)} parts"
+    if not isinstance(got, tuple | list):
+        is_array = hasattr(got, "shape") and hasattr(got, "dtype")
+        return where, kind, f"an array of shape {got.shape}" if is_array else type(got).__name__
+    if type(expected) is not type(got) if fields else len(expected) != len(got):
+        return where, kind, type(got).__name__ if hasattr(got, "_fields") or fields else f"{len(got)} parts"
+    names = [f".{name}" for name in fields] if fields else [f"[{i}]" for i in range(len(expected))]
+    pairs = (_unlike(a, b, where + name) for a, b, name in zip(expected, got, names))
+    return next((found for found in pairs if found), None)
+
+
+def mask_or_lengths(who: str, mask: Any, lengths: Any) -> None:
+    """Two ways to say which ticks are real, of which one is given."""
+    if mask is not None and lengths is not None:
+        raise ValueError(f"{who}: expected mask or lengths, got both. Leave one out.")
+
+
+def lengths(who: str, lengths: Any, length: int) -> jax.Array:
+    """How many ticks of each sequence are real: integers from 0 to T, where their values are known while tracing."""
+    lengths = lengths if isinstance(lengths, jax.Array) else np.asarray(lengths)
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise TypeError(f"{who}: expected lengths of integers, got {lengths.dtype}. Cast them to int32.")
+    if not isinstance(lengths, jax.core.Tracer):
+        known = np.asarray(lengths)
+        least, most = (int(known.min()), int(known.max())) if known.size else (0, 0)
+        if least < 0 or most > length:
+            raise ValueError(
+                f"{who}: expected lengths from 0 to the {length} ticks of xs, got {least if least < 0 else most}. "
+                "Cut the lengths with the inputs, or pad the inputs further."
+            )
+    return jnp.asarray(lengths)
 
 
 def features(who: str, xs: Any, size: int) -> None:

@@ -1,13 +1,16 @@
 """A model and its loss a chunk at a time, so that the logits of a long sequence are never all alive."""
 
 import jax
+import jax.numpy as jnp
 
 from seqjax import checks
 from seqjax.base import Array, Layer, PyTree
 from seqjax.losses import Tally
-from seqjax.objectives import Batch, Loss, Objective, begin, chunk, ticks
+from seqjax.objectives import Batch, Loss, Objective, begin, chunk, in_order, length, ticks
+from seqjax.records import maker
 
 
+@maker
 def over_chunks(layer: Layer, loss: Loss, size: int, *, redraw: bool = True) -> Objective:
     """`seqjax.objective` in the memory of one chunk and of a state for each.
 
@@ -37,8 +40,9 @@ def over_chunks(layer: Layer, loss: Loss, size: int, *, redraw: bool = True) -> 
     checks.instance("over_chunks", layer, Layer, "Wrap a cell in recurrent(cell).")
 
     def run(params: PyTree, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
+        in_order("over_chunks", layer, params, state, batch)
         state, key = begin(layer, params, state, key, redraw)
-        many, rest = divmod(checks.length("over_chunks", batch), size)
+        many, rest = divmod(length("over_chunks", batch), size)
         keys = None if key is None else jax.random.split(key, many + 1)
 
         def one(params: PyTree, state: PyTree, piece: Batch, key: Array | None) -> tuple[PyTree, Tally]:
@@ -48,7 +52,11 @@ def over_chunks(layer: Layer, loss: Loss, size: int, *, redraw: bool = True) -> 
 
         tallies = []
         if many:
-            pieces = jax.tree.map(lambda x: x[: many * size].reshape(many, size, *x.shape[1:]), batch)
+            whole = ticks(batch, 0, many * size)._replace(lengths=None)
+            pieces = jax.tree.map(lambda x: x.reshape(many, size, *x.shape[1:]), whole)
+            if batch.lengths is not None:
+                each_length = [ticks(batch, i * size, (i + 1) * size).lengths for i in range(many)]
+                pieces = pieces._replace(lengths=jnp.stack(each_length))
             again = jax.checkpoint(one, prevent_cse=False)
             state, each = jax.lax.scan(
                 lambda s, piece: again(params, s, *piece),

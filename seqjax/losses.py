@@ -1,7 +1,7 @@
 """Losses of a chunk as a sum and a count, so that chunks, windows and devices add up exactly."""
 
 import math
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,15 +17,26 @@ Number = TypeVar("Number", Array, float)
 class Tally(NamedTuple):
     """What a loss returns: the sum over real ticks and their number.
 
-    Tallies of chunks, windows or devices are added leaf by leaf; ``mean`` of the total is the mean of the
+    Tallies of chunks, windows or devices add up, with ``+`` or ``sum``; ``mean`` of the total is the mean of the
     whole.
 
-    >>> Tally(jnp.array(6.0), jnp.array(4)).mean.item()
-    1.5
+    >>> sum([Tally(jnp.array(6.0), jnp.array(4)), Tally(jnp.array(1.0), jnp.array(3))]).mean.item()
+    1.0
     """
 
     sum: Array
     count: Array  # type: ignore[assignment]
+
+    def __add__(self, other: Any) -> "Tally":
+        """Sums and counts added, not tuples joined; 0 adds nothing, so that ``sum(tallies)`` works."""
+        if isinstance(other, int) and other == 0:
+            return self
+        checks.instance("Tally", other, Tally, "Add tallies only, with + or sum(tallies).")
+        return Tally(self.sum + other.sum, self.count + other.count)
+
+    def __radd__(self, other: Any) -> "Tally":
+        """For `sum`, which begins with 0."""
+        return self + other
 
     @property
     def mean(self) -> Array:

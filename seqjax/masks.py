@@ -6,6 +6,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from seqjax import checks
 from seqjax.base import Array, PyTree, is_noise
 
 
@@ -18,6 +19,37 @@ def from_lengths(lengths: Array, length: int) -> Array:
     """
     ticks = jnp.arange(length, dtype=jnp.int32).reshape((length,) + (1,) * jnp.ndim(lengths))
     return ticks < jnp.asarray(lengths).astype(jnp.int32)
+
+
+def given(who: str, mask: Array | None, lengths: Array | None, xs: PyTree) -> Array | None:
+    """The mask that a caller gave as a mask, or as lengths, or not at all.
+
+    Args:
+      who: is asked, for errors.
+      mask: ``[T, *B]`` of bool.
+      lengths: ``[*B]`` of integers, in its place.
+      xs: a tree of ``[T, *B, ...]``.
+
+    Returns:
+      ``[T, *B]``, or None.
+
+    Raises:
+      ValueError: both, lengths that do not fit the inputs, or of more ticks than there are.
+      TypeError: lengths that are not integers.
+
+    Example:
+      >>> given("reader", None, jnp.array([2, 0]), jnp.ones((3, 2))).astype(int).tolist()
+      [[1, 0], [1, 0], [0, 0]]
+    """
+    checks.mask_or_lengths(who, mask, lengths)
+    if lengths is None:
+        return mask
+    length = checks.length(who, xs)
+    lengths = checks.lengths(who, lengths, length)
+    for leaf in jax.tree.leaves(xs):
+        batch = jnp.shape(leaf)[1 : 1 + lengths.ndim]
+        checks.shapes(who, "lengths", lengths.shape, "the batch axes of xs", batch)
+    return from_lengths(lengths, length)
 
 
 def select(mask: Array, on_true: PyTree, on_false: PyTree) -> PyTree:

@@ -4,24 +4,38 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
-from seqjax import base, checks
+from seqjax import base, checks, masks
 from seqjax.base import Array, Layer, PyTree, is_noise
+from seqjax.layers import inner
 from seqjax.losses import Tally
+from seqjax.records import maker
 
 Loss = Callable[[PyTree, PyTree, Array | None], Tally]
 Objective = Callable[..., tuple[PyTree, Tally]]
 
 
 class Batch(NamedTuple):
-    """A chunk of data, time first: inputs, targets, where it is real, where segments begin."""
+    """A chunk of data, time first: inputs, targets, where it is real, where segments begin.
+
+    Attributes:
+      xs: ``[T, *B, ...]``.
+      targets: what the loss compares with.
+      mask: ``[T, *B]`` of bool, True at real ticks.
+      reset: ``[T, *B]`` of bool, True at the first tick of a segment.
+      lengths: ``[*B]`` of integers, how many ticks of a right-padded sequence are real, in place of a mask: the model
+        gets them as they are, for kernels that need right padding, the loss the mask that they stand for.
+    """
 
     xs: PyTree
     targets: PyTree
     mask: PyTree = None
     reset: PyTree = None
+    lengths: PyTree = None
 
 
+@maker
 def objective(layer: Layer, loss: Loss, *, redraw: bool = True) -> Objective:
     """The loss of a layer's outputs on a batch, as a function.
 
@@ -58,6 +72,7 @@ def objective(layer: Layer, loss: Loss, *, redraw: bool = True) -> Objective:
     checks.instance("objective", layer, Layer, "Wrap a cell in recurrent(cell).")
 
     def run(params: PyTree, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
+        in_order("objective", layer, params, state, batch)
         state, key = begin(layer, params, state, key, redraw)
         return chunk(layer, loss, params, state, batch, key)
 
@@ -68,8 +83,29 @@ def chunk(
     layer: Layer, loss: Loss, params: PyTree, state: PyTree, batch: Batch, key: Array | None
 ) -> tuple[PyTree, Tally]:
     """One chunk through the layer and its loss."""
-    state, ys = layer.apply(params, state, batch.xs, mask=batch.mask, reset=batch.reset, key=key)
-    return state, counted(loss(ys, batch.targets, batch.mask))
+    state, ys = applied(layer, params, state, batch, key)
+    return state, counted(loss(ys, batch.targets, real_ticks(batch, batch.xs)))
+
+
+def applied(layer: Layer, params: PyTree, state: PyTree, batch: Batch, key: Array | None) -> tuple[PyTree, PyTree]:
+    """One chunk through the layer."""
+    ticks = {"mask": batch.mask, "lengths": batch.lengths, "reset": batch.reset}
+    return inner.run(layer, params, state, batch.xs, **ticks, key=key)
+
+
+def real_ticks(batch: Batch, xs: PyTree) -> Array | None:
+    """The batch's mask, or that of its lengths along the time of ``xs``."""
+    return masks.given("Batch", batch.mask, batch.lengths, xs)
+
+
+def in_order(who: str, layer: Layer, params: PyTree, state: PyTree, batch: Batch) -> None:
+    """Arguments in the order (params, state, batch)."""
+    for name, value in (("params", params), ("state", state)):
+        if isinstance(value, Batch):
+            raise TypeError(
+                f"{who}: expected {name}, got a Batch in its place. The order is (params, state, batch, key)."
+            )
+    checks.params_of(who, layer, params)
 
 
 def counted(result: Tally) -> Tally:
@@ -90,5 +126,14 @@ def begin(layer: Layer, params: PyTree, state: PyTree, key: Array | None, redraw
 
 
 def ticks(batch: Batch, start: int, stop: int | None = None) -> Batch:
-    """The ticks ``start`` to ``stop`` of a batch."""
-    return jax.tree.map(lambda leaf: leaf[start:stop], batch)
+    """The ticks ``start`` to ``stop`` of a batch, and how many of its lengths fall there."""
+    piece = jax.tree.map(lambda leaf: leaf[start:stop], batch._replace(lengths=None))
+    if batch.lengths is None:
+        return piece
+    size = checks.length("ticks", piece)
+    return piece._replace(lengths=jnp.clip(jnp.asarray(batch.lengths) - start, 0, size))
+
+
+def length(who: str, batch: Batch) -> int:
+    """T of a batch."""
+    return checks.length(who, batch._replace(lengths=None))

@@ -8,6 +8,7 @@ static argument of `jax.jit`, so it compiles once.
 import functools
 import inspect
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any, ParamSpec, TypeVar
 
 Options = ParamSpec("Options")
@@ -19,7 +20,8 @@ def maker(make: Callable[Options, Made]) -> Callable[Options, Made]:
 
     Decorates a module-level function that returns a `seqjax.Cell`, a `seqjax.Layer`, or a function such as an
     initialiser. What it returns must follow from the options alone. Options that cannot be hashed (arrays) make a
-    record equal to itself only. A preset is a maker that calls another: its records bear its own name.
+    record equal to itself only. A preset is a maker that calls another: its records bear its own name. A record that
+    was an argument is returned as it is, and a record inside a record keeps its own maker.
 
     Args:
       make: the function.
@@ -43,10 +45,13 @@ def maker(make: Callable[Options, Made]) -> Callable[Options, Made]:
     @functools.wraps(make)
     def made(*args: Options.args, **kwargs: Options.kwargs) -> Made:
         record: Any = make(*args, **kwargs)
+        if any(record is arg for arg in args):
+            return record
         call = Call(made, args, kwargs)
         if not isinstance(record, tuple):
             return Bound(record, call, None)  # type: ignore[return-value]
-        return type(record)(*(Bound(f, call, part) for part, f in zip(record._fields, record)))  # type: ignore
+        kind: Any = type(record)
+        return kind(*(f if isinstance(f, tuple) else Bound(f, call, part) for part, f in zip(kind._fields, record)))
 
     return made
 
@@ -108,7 +113,7 @@ class Call:
 class Bound:
     """One function of a record, bound to the call that made the record."""
 
-    __slots__ = ("__wrapped__", "call", "part")
+    __slots__ = ("__weakref__", "__wrapped__", "call", "part")
 
     def __init__(self, function: Callable, call: Call, part: str | None):
         """``part`` names the record's field; None where the maker returns a function."""
@@ -116,6 +121,8 @@ class Bound:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the function."""
+        if self.part == "initial_state" and args:
+            no_batch_shape(self.call.maker.__name__, args[0])
         return self.__wrapped__(*args, **kwargs)
 
     def __eq__(self, other: object) -> bool:
@@ -135,12 +142,21 @@ class Bound:
         return f"{self.call}.{self.part}" if self.part else repr(self.call)
 
 
+def no_batch_shape(who: str, params: Any) -> None:
+    """Parameters are no batch shape: ``initial_state((2,))`` instead of ``initial_state(params, (2,))``."""
+    if type(params) is tuple and params and all(isinstance(size, Integral) for size in params):
+        raise TypeError(
+            f"{who}: expected initial_state(params, batch_shape), got the batch shape {params} in place of params. "
+            f"Call initial_state(params, {params})."
+        )
+
+
 def call_of(record: Any) -> Call | None:
     """The call that made a record, or a function such as an initialiser; None for what was made by hand or changed."""
     if not isinstance(record, tuple):
         return record.call if isinstance(record, Bound) and record.part is None else None
-    parts: Any = getattr(record, "_fields", ())
-    calls = [f.call if isinstance(f, Bound) and f.part == part else None for part, f in zip(parts, record)]
+    parts: Any = [(part, f) for part, f in zip(getattr(record, "_fields", ()), record) if not isinstance(f, tuple)]
+    calls = [f.call if isinstance(f, Bound) and f.part == part else None for part, f in parts]
     return calls[0] if calls and calls[0] is not None and all(call == calls[0] for call in calls) else None
 
 
@@ -180,8 +196,13 @@ def _same(value: Any, default: Any) -> bool:
 
 
 def _frozen(value: Any) -> Any:
-    """An option as something to hash: lists and dictionaries too; 1, 1.0 and True are told apart."""
-    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+    """An option as something to hash: lists and dictionaries too; 1, 1.0 and True are told apart.
+
+    A record stands as its call, compared once: as a tuple of functions it would be compared thrice a level of nesting.
+    """
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return call_of(value) or (type(value), *map(_frozen, value))
+    if isinstance(value, list | tuple):
         return (type(value), *map(_frozen, value))
     if isinstance(value, dict):
         return (dict, *((key, _frozen(each)) for key, each in value.items()))

@@ -69,7 +69,9 @@ class Summary(NamedTuple):
         return "\n".join([*lines, total])
 
 
-def summary(module: Cell | Layer, inputs: PyTree, *, params: PyTree | None = None) -> Summary:
+def summary(
+    module: Cell | Layer, inputs: PyTree, *, params: PyTree | None = None, batch_axes: int | None = None
+) -> Summary:
     """Counts parameters, state, and the arithmetic of a tick, without running anything.
 
     Counted are the operations of the forward pass as it is written, by jaxpr: 2 m n k for a product of
@@ -81,15 +83,18 @@ def summary(module: Cell | Layer, inputs: PyTree, *, params: PyTree | None = Non
 
     Args:
       module: a cell or a layer.
-      inputs: an example, or `jax.ShapeDtypeStruct`, without batch axes: one tick ``[d]`` for a cell, a chunk
-        ``[T, d]`` (or ``[T]`` of symbols) for a layer.
+      inputs: an example, or `jax.ShapeDtypeStruct`: one tick ``[*B, d]`` for a cell, a chunk ``[T, *B, d]`` (or
+        ``[T, *B]`` of symbols) for a layer. Of a batch one sequence is counted.
       params: the parameters, needed only where ``init`` can't be traced; their values are not looked at.
+      batch_axes: how many batch axes the inputs have; None tries it out: as few as the module can read, as many
+        where it has parameters but no state, which would tell.
 
     Returns:
-      A `Summary`.
+      A `Summary`: of one sequence, and of one tick of it.
 
     Raises:
       TypeError: something else than a cell or a layer.
+      ValueError: inputs that it can't read.
 
     Example:
       >>> import jax.numpy as jnp, seqjax as sj
@@ -109,12 +114,36 @@ def summary(module: Cell | Layer, inputs: PyTree, *, params: PyTree | None = Non
     if params is None:
         params = jax.eval_shape(module.init, jax.random.key(0))
     state = jax.eval_shape(lambda p: module.initial_state(p), params)
-    if isinstance(module, Cell):
-        run, ticks = module.step, 1
-    else:
-        run, ticks = module.apply, checks.length("summary", inputs)
-    total = flop(jax.make_jaxpr(run)(params, state, inputs))
+    ticks = 1 if isinstance(module, Cell) else checks.length("summary", inputs)
+    total = flop(_traced(module, params, state, inputs, batch_axes))
     return Summary(_leaves(params), _leaves(state), Flop(total.products / ticks, total.other / ticks))
+
+
+def _traced(module: Cell | Layer, params: PyTree, state: PyTree, inputs: PyTree, batch_axes: int | None) -> ClosedJaxpr:
+    """One sequence through the module, the inputs' batch axes left out."""
+    time = 0 if isinstance(module, Cell) else 1
+    run: Any = module.step if isinstance(module, Cell) else module.apply
+
+    def trace(axes: int) -> ClosedJaxpr:
+        def one(x: Any) -> jax.ShapeDtypeStruct:
+            shape = jnp.shape(x)
+            return jax.ShapeDtypeStruct(shape[:time] + shape[time + axes :], jnp.result_type(x))
+
+        return jax.make_jaxpr(run)(params, state, jax.tree.map(one, inputs))
+
+    if batch_axes is not None:
+        return trace(batch_axes)
+    tried, first = [], None
+    for axes in range(min((jnp.ndim(x) for x in jax.tree.leaves(inputs)), default=time) - time + 1):
+        try:
+            tried.append(trace(axes))
+        except (TypeError, ValueError) as error:
+            first = first or error
+        if tried and (jax.tree.leaves(state) or not jax.tree.leaves(params)):
+            break
+    if not tried:
+        raise first or ValueError("summary: expected inputs, got none. Give an example.")
+    return tried[-1]
 
 
 def flop(jaxpr: ClosedJaxpr | Jaxpr) -> Flop:

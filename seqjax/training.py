@@ -1,16 +1,17 @@
 """One step of training: gradient, clipping, an Optax update, and what to report."""
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
-from seqjax import checks
+from seqjax import checks, records
 from seqjax.base import Array, PyTree
+from seqjax.devices import divisible, mesh_of, placed, shares_of
 from seqjax.losses import Tally
 from seqjax.objectives import Batch, Objective
 
@@ -68,7 +69,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     *,
     clip: optax.GradientTransformation | None = None,
-    divide_by: str | float = "count",
+    divide_by: Literal["count"] | float = "count",
     devices: int | Sequence[jax.Device] | None = None,
     donate: bool = True,
 ) -> Callable[[TrainState, PyTree, Batch], tuple[TrainState, PyTree, Metrics]]:
@@ -77,7 +78,9 @@ def train_step(
         train', state', metrics = step(train, state, batch)
 
     The model's state comes back as the objective leaves it: hand it to the next window of the same
-    sequences, or start anew. Step n draws with ``fold_in(train.key, n)``.
+    sequences, or start anew. Step n draws with ``fold_in(train.key, n)``. Asked again with an equal objective
+    (`seqjax.objective` of an equal model, made anew or not) and the same optimizer it returns the same function, so
+    that nothing is compiled twice.
 
     Args:
       objective: `seqjax.objective`, `seqjax.over_chunks`, `seqjax.truncated`, or a function of the same
@@ -99,7 +102,9 @@ def train_step(
       The step function.
 
     Raises:
-      ValueError: a batch that the devices can't share equally, or a clip that has a state.
+      ValueError: a batch that the devices can't share equally, or a clip that has a state; a ``train`` whose memory an
+        earlier step took.
+      TypeError: arguments of a step in another order than (train, state, batch).
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, seqjax as sj
@@ -118,7 +123,43 @@ def train_step(
             f"train_step: expected divide_by 'count' or a number above 0, got {divide_by!r}. "
             "Give the batch size for a sum over time and mean over sequences."
         )
-    mesh = _mesh(devices)
+    made = _made if records.call_of(objective) else _made.__wrapped__
+    return made(objective, optimizer, clip, divide_by, mesh_of(devices), donate)
+
+
+class _Step:
+    """The step: a jitted function, which says what happened where it is handed memory that is gone."""
+
+    def __init__(self, jitted: Any, place: Callable[..., tuple] | None):
+        self.jitted, self.place = jitted, place
+
+    def __call__(self, train: TrainState, state: PyTree, batch: Batch) -> tuple[TrainState, PyTree, Metrics]:
+        try:
+            given = (train, state, batch) if self.place is None else self.place(train, state, batch)
+            return self.jitted(*given)
+        except (RuntimeError, ValueError) as error:
+            for name, tree in (("train", train), ("state", state), ("batch", batch)):
+                if any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in jax.tree.leaves(tree)):
+                    raise ValueError(
+                        f"train_step: expected {name} with its arrays, got one whose memory an earlier step took for "
+                        "its results. Go on with what the step returned, or make it with train_step(…, donate=False)."
+                    ) from error
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.jitted, name)
+
+
+@functools.lru_cache(maxsize=16)
+def _made(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    clip: optax.GradientTransformation | None,
+    divide_by: str | float,
+    mesh: Mesh | None,
+    donate: bool,
+) -> Callable[[TrainState, PyTree, Batch], tuple[TrainState, PyTree, Metrics]]:
+    in_front = getattr(objective, "axes_in_front", 0)
 
     def of_sum(params: PyTree, state: PyTree, batch: Batch, key: Array | None) -> tuple[PyTree, PyTree, Tally]:
         """The gradient of the summed loss, which adds up over devices as tallies do."""
@@ -135,21 +176,21 @@ def train_step(
         gradient, new, tally = of_sum(params, state, batch, key)
         return jax.lax.psum(gradient, "batch"), new, jax.lax.psum(tally, "batch")
 
-    if mesh is None:
-        gradient_of_sum = of_sum
-    else:
-        in_front = getattr(objective, "axes_in_front", 0)
-        whole, examples = PartitionSpec(), PartitionSpec(*[None] * in_front, "batch")
-        ticks = PartitionSpec(None, *examples)
-        gradient_of_sum = jax.shard_map(
+    def gradient_of_sum(params: PyTree, state: PyTree, batch: Batch, key: Array | None) -> tuple[PyTree, PyTree, Tally]:
+        if mesh is None:
+            return of_sum(params, state, batch, key)
+        shares = shares_of(batch, in_front)
+        each = jax.shard_map(
             on_each,
             mesh=mesh,
-            in_specs=(whole, examples, ticks, whole),
-            out_specs=(whole, examples, whole),
+            in_specs=(*shares, shares.train),
+            out_specs=(shares.train, shares.state, shares.train),
             check_vma=False,
         )
+        return each(params, state, batch, key)
 
     def step(train: TrainState, state: PyTree, batch: Batch) -> tuple[TrainState, PyTree, Metrics]:
+        _in_order(train, state, batch)
         key = None if train.key is None else jax.random.fold_in(train.key, train.step)
         gradient, state, tally = gradient_of_sum(train.params, state, batch, key)
         divisor = jnp.maximum(tally.count, 1) if divide_by == "count" else jnp.asarray(divide_by)
@@ -166,14 +207,22 @@ def train_step(
 
     jitted = jax.jit(step, donate_argnums=(0,) if donate else ())
     if mesh is None:
-        return jitted
+        return _Step(jitted, None)
 
-    def spread(train: TrainState, state: PyTree, batch: Batch) -> tuple[TrainState, PyTree, Metrics]:
-        _divisible(mesh.size, in_front, state, batch)
-        return jitted(*map(_placed, (train, state, batch), shardings))
+    def place(train: TrainState, state: PyTree, batch: Batch) -> tuple:
+        _in_order(train, state, batch)
+        divisible(mesh.size, in_front, state, batch)
+        return placed(mesh, shares_of(batch, in_front), (train, state, batch))
 
-    shardings = [NamedSharding(mesh, spec) for spec in (whole, examples, ticks)]
-    return spread
+    return _Step(jitted, place)
+
+
+def _in_order(train: TrainState, state: PyTree, batch: Batch) -> None:
+    order = "The order is (train, state, batch)."
+    checks.instance("train_step", train, TrainState, f"Make it with train_state(params, optimizer). {order}")
+    for name, value, kind in (("state", state, Batch), ("state", state, TrainState), ("batch", batch, TrainState)):
+        if isinstance(value, kind):
+            raise TypeError(f"train_step: expected a {name}, got a {kind.__name__} in its place. {order}")
 
 
 def clip_by_global_norm(threshold: float) -> optax.GradientTransformation:
@@ -220,44 +269,3 @@ def _clip(clip: optax.GradientTransformation | None, gradient: PyTree, params: P
     clipped, _ = clip.update(gradient, state, params)
     changed = jax.tree.map(lambda a, b: jnp.any(a != b), gradient, clipped)
     return clipped, jnp.stack(jax.tree.leaves(changed)).any()
-
-
-def _mesh(devices: int | Sequence[jax.Device] | None) -> Mesh | None:
-    if devices is None:
-        return None
-    if isinstance(devices, int):
-        checks.sizes("train_step", devices=devices)
-        available = jax.devices()
-        if devices > len(available):
-            raise ValueError(
-                f"train_step: expected at most {len(available)} devices, got devices={devices}. On a CPU, "
-                'jax.config.update("jax_num_cpu_devices", n) before anything else makes n of them.'
-            )
-        devices = available[:devices]
-    return Mesh(np.array(devices), ("batch",))
-
-
-def _placed(tree: PyTree, sharding: NamedSharding) -> PyTree:
-    """The tree's leaves where they belong. From the second step on they are, and to ask is cheaper than to move."""
-    there = all(getattr(leaf, "sharding", None) == sharding for leaf in jax.tree.leaves(tree))
-    return tree if there else jax.device_put(tree, sharding)
-
-
-def _divisible(parts: int, in_front: int, state: PyTree, batch: Batch) -> None:
-    """The batch axis is where it is looked for: of one size everywhere, which the devices can share equally."""
-    sizes = set()
-    for name, tree, axis in (("state", state, in_front), ("batch", batch, in_front + 1)):
-        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-            shape = jnp.shape(leaf)
-            sizes.add(shape[axis] if len(shape) > axis else 0)
-            size = min(sizes)
-            if len(sizes) > 1 or not size or size % parts:
-                raise ValueError(
-                    f"train_step: expected a first batch axis that {parts} devices can share equally, axis {axis} of "
-                    f"{name}{jax.tree_util.keystr(path)}, got shape {shape}{_unlike(sizes)}. Change the batch size or "
-                    "the number of devices; give what has no time an axis of 1 in front, and drop it in the objective."
-                )
-
-
-def _unlike(sizes: set[int]) -> str:
-    return f" where others have {max(sizes)} there" if len(sizes) > 1 else ""

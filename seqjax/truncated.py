@@ -8,11 +8,13 @@ import numpy as np
 
 from seqjax import checks
 from seqjax.base import Array, Layer, PyTree
-from seqjax.layers.compose import split
+from seqjax.layers.inner import split
 from seqjax.losses import Tally
-from seqjax.objectives import Batch, Loss, Objective, begin, counted, ticks
+from seqjax.objectives import Batch, Loss, Objective, applied, begin, counted, in_order, length, real_ticks, ticks
+from seqjax.records import maker
 
 
+@maker
 def truncated(layer: Layer, loss: Loss, k1: int, k2: int | None = None, *, redraw: bool = True) -> Objective:
     """The objective of one window of truncated backpropagation through time: BPTT(k1, k2).
 
@@ -52,17 +54,18 @@ def truncated(layer: Layer, loss: Loss, k1: int, k2: int | None = None, *, redra
     checks.instance("truncated", layer, Layer, "Wrap a cell in recurrent(cell).")
 
     def run(params: PyTree, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
-        length = checks.length("truncated", batch)
-        if length != max(k1, k2):
+        in_order("truncated", layer, params, state, batch)
+        count = length("truncated", batch)
+        if count != max(k1, k2):
             raise ValueError(
-                f"truncated: expected a window of {max(k1, k2)} ticks for k1={k1} and k2={k2}, got {length}. "
+                f"truncated: expected a window of {max(k1, k2)} ticks for k1={k1} and k2={k2}, got {count}. "
                 "Cut the batch with windows(batch, k1, k2)."
             )
         state, key = begin(layer, params, jax.lax.stop_gradient(state), key, redraw)
         first_key, second_key = split(key, 2)
 
         def apply(state: PyTree, piece: Batch, key: Array | None) -> tuple[PyTree, PyTree]:
-            return layer.apply(params, state, piece.xs, mask=piece.mask, reset=piece.reset, key=key)
+            return applied(layer, params, state, piece, key)
 
         if k2 > k1:
             onward, ys = apply(state, ticks(batch, 0, k1), first_key)
@@ -73,8 +76,8 @@ def truncated(layer: Layer, loss: Loss, k1: int, k2: int | None = None, *, redra
             onward, ys = apply(jax.lax.stop_gradient(middle), ticks(batch, k1 - k2), second_key)
         else:
             onward, ys = apply(state, batch, second_key)
-        new = ticks(batch, length - min(k1, k2))
-        return onward, counted(loss(ys, new.targets, new.mask))
+        new = ticks(batch, count - min(k1, k2))
+        return onward, counted(loss(ys, new.targets, real_ticks(new, new.xs)))
 
     return run
 
@@ -87,7 +90,7 @@ def windows(batch: Batch, k1: int, k2: int | None = None, *, batch_axes: int = 1
     last k2 of each window are). Slices of NumPy arrays are not copied.
 
     Args:
-      batch: leaves ``[T, *B, ...]``.
+      batch: leaves ``[T, *B, ...]``; lengths become a mask, as ticks are missing in front too.
       k1: ticks from one update to the next.
       k2: ticks that a gradient reaches back; k1 if None.
       batch_axes: how many batch axes there are, for the mask where the batch has none.
@@ -107,14 +110,23 @@ def windows(batch: Batch, k1: int, k2: int | None = None, *, batch_axes: int = 1
       [[0, 1, 1], [1, 1, 1], [1, 1, 0]]
     """
     k2 = _lengths("windows", k1, k2)
-    length = checks.length("windows", batch)
-    count = -(-length // k1)
+    total = length("windows", batch)
+    count = -(-total // k1)
     before = max(k2 - k1, 0)
-    if batch.mask is None and (before or length % k1):
+    batch = batch._replace(mask=_mask(batch, total), lengths=None)
+    if batch.mask is None and (before or total % k1):
         leaf = jax.tree.leaves(batch.xs)[0]
         batch = batch._replace(mask=np.ones(leaf.shape[: 1 + batch_axes], bool))
     for n in range(count):
         yield _slice(batch, n * k1 - before, (n + 1) * k1)
+
+
+def _mask(batch: Batch, length: int) -> PyTree:
+    """The batch's mask, made of its lengths on the host where they are there."""
+    if batch.lengths is None or not isinstance(batch.lengths, np.ndarray):
+        return real_ticks(batch, batch.xs)
+    checks.mask_or_lengths("windows", batch.mask, batch.lengths)
+    return np.arange(length).reshape(-1, *[1] * batch.lengths.ndim) < batch.lengths
 
 
 def _slice(batch: Batch, start: int, stop: int) -> Batch:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 from laws import (
+    LENGTHS,
     MASKS,
     RESET,
     B,
@@ -247,3 +248,18 @@ def test_redraw_changes_noise_only(layer, params):
             )
         else:
             assert_close(old, new, rtol=0, atol=0)
+
+
+def test_lengths_are_the_mask_that_they_stand_for(layer, params, xs):
+    """Values, last state and gradients, with resets, noise and NaN in the padding."""
+    state = state_of(layer, params, key=jax.random.key(11))
+    bad = poison(MASKS["lengths"], xs)
+
+    def run(**ticks):
+        inputs = (0, 1) if floats(xs) else 0
+        apply = valued(lambda params, xs: layer.apply(params, state, xs, reset=RESET, **ticks), inputs)
+        return jax.jit(apply)(params, bad)
+
+    assert_close(run(lengths=LENGTHS), run(mask=MASKS["lengths"]))
+    with pytest.raises(ValueError, match=r"expected mask or lengths, got both\. Leave one out"):
+        layer.apply(params, state, xs, lengths=LENGTHS, mask=MASKS["lengths"])

@@ -10,7 +10,7 @@ from laws import MASKS, RESET, B, T, assert_close, at, loss, poison, state_of
 from zoo import D, H, perturbed
 
 import seqjax as sj
-from seqjax.layers.bidirectional import reverse
+from seqjax.layers.directions import reverse
 
 KEY = jax.random.key(0)
 XS = jax.random.normal(jax.random.key(1), (T, B, D))
@@ -238,6 +238,25 @@ def test_bidirectional_restarts_its_backward_reader_with_each_chunk():
     assert np.abs(first[..., H:] - second[..., H:]).max() > 1e-3, "the same zoneout mask in every chunk"
 
 
+def test_bidirectional_may_be_given_the_backward_readers_first_state():
+    """It then starts every chunk there; what is stored and carried keeps its structure."""
+    back = sj.zoneout(sj.lstm(D, H), 0.5)
+    layer = sj.bidirectional(sj.lstm(D, H), back)
+    params, mask = made(layer), MASKS["lengths"]
+    first = state_of(back, params.backward, key=KEY)
+    plain = state_of(layer, params)
+    given = plain.with_backward(first)
+    ticks = {"mask": mask, "reset": RESET}
+    after, ys = layer.apply(params, given, XS, **ticks)
+    end, expected = sj.unroll(back, params.backward, first, XS, **ticks, reverse=True)
+    assert_close(ys[..., H:], expected)
+    assert_close(ys[..., :H], layer.apply(params, plain, XS, **ticks)[1][..., :H])
+    assert_close(after.noise, (first[0], end[1]))
+    assert jax.tree.structure(after) == jax.tree.structure(given)
+    assert jax.tree.structure(layer.apply(params, plain, XS)[0]) == jax.tree.structure(plain)
+    assert plain._fields == ("forward", "noise")
+
+
 def test_bidirectional_equals_torch():
     """Packed sequences of unequal lengths, outputs, last state, and all gradients."""
     torch = pytest.importorskip("torch")
@@ -289,6 +308,13 @@ def run(layer, xs=ZEROS, **options):
     return layer.apply(params, layer.initial_state(params, (B,)), xs, **options)
 
 
+def both_ways(change):
+    """Runs a bidirectional layer from a changed state."""
+    layer = sj.bidirectional(sj.lstm(D, H), sj.gru(D, H))
+    params = made(layer)
+    layer.apply(params, change(layer.initial_state(params, (B,))), XS)
+
+
 ERRORS = {
     "recurrent": (
         lambda: sj.recurrent(sj.dense(2, 2)),
@@ -325,6 +351,26 @@ ERRORS = {
         lambda: run(sj.bidirectional(sj.dense(D, 2), sj.lstm(D, 2))),
         ValueError,
         "bidirectional: expected a forward layer whose state shows its batch shape, got one without",
+    ),
+    "bidirectional_bare_state": (
+        lambda: both_ways(lambda state: state.forward),
+        TypeError,
+        r"bidirectional: expected a BidirectionalState, got LSTMState. Make it with initial_state\(params",
+    ),
+    "bidirectional_wrong_start": (
+        lambda: both_ways(lambda state: state.with_backward(state.forward)),
+        ValueError,
+        r"bidirectional: expected noise, or a first state, like the backward reader's state \(3, 4\), got LSTMState",
+    ),
+    "bidirectional_wrong_batch": (
+        lambda: both_ways(lambda state: state.with_backward(jnp.zeros((2, H)))),
+        ValueError,
+        r"backward reader's state \(3, 4\), got \(2, 4\). Make it with initial_state of the backward reader",
+    ),
+    "batch_shape_for_params": (
+        lambda: sj.serial(sj.dense(2, 2)).initial_state((2,)),
+        TypeError,
+        r"serial: expected initial_state\(params, batch_shape\), got the batch shape \(2,\) in place of params",
     ),
     "tied_body": (
         lambda: sj.tied_embedding(5, D, sj.lstm(D, D)),

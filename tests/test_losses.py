@@ -65,6 +65,17 @@ def test_tallies_of_chunks_add_up(name):
     assert_close(jax.tree.map(jnp.add, *parts), loss(LOGITS, targets, MASK))
 
 
+def test_tallies_add_as_sums_and_counts():
+    """Not as tuples, which would be joined."""
+    one, two = sj.Tally(jnp.array(6.0), jnp.array(4)), sj.Tally(jnp.array(1.0), jnp.array(3))
+    assert_close(one + two, sj.Tally(jnp.array(7.0), jnp.array(7)))
+    assert_close(sum([one, two, two]), sj.Tally(jnp.array(8.0), jnp.array(10)))
+    assert sum([one]) is one
+    for other in (1, (1.0, 2), None):
+        with pytest.raises(TypeError, match=r"Tally: expected a Tally, got .*\. Add tallies only"):
+            one + other
+
+
 def test_losses_equal_torch():
     torch = pytest.importorskip("torch")
     logits = torch.tensor(np.asarray(LOGITS), requires_grad=True)

@@ -45,6 +45,32 @@ def test_a_layer_is_counted_by_the_tick():
         assert found.flop.other == cell.flop.other + 65
 
 
+BATCHED = {
+    "cell": (lambda: sj.lstm(3, 4), (3,), (5, 3)),
+    "cell_two_axes": (lambda: sj.lstm(3, 4), (3,), (5, 6, 3)),
+    "recurrent": (lambda: sj.recurrent(sj.gru(3, 4)), (7, 3), (7, 5, 3)),
+    "two_axes": (lambda: sj.recurrent(sj.gru(3, 4)), (7, 3), (7, 5, 6, 3)),
+    "dense": (lambda: sj.dense(3, 4), (7, 3), (7, 5, 3)),
+    "classifier": (lambda: sj.models.classifier(sj.recurrent(sj.gru(3, 4)), 4, 2), (7, 3), (7, 5, 3)),
+    "both_ways": (lambda: sj.bidirectional(sj.gru(3, 4), sj.gru(3, 4)), (7, 3), (7, 5, 3)),
+}
+
+
+@pytest.mark.parametrize("name", BATCHED)
+def test_of_a_batch_one_sequence_is_counted(name):
+    make, one, many = BATCHED[name]
+    assert sj.summary(make(), jnp.ones(many)) == sj.summary(make(), jnp.ones(one))
+    axes = len(many) - len(one)
+    assert sj.summary(make(), jnp.ones(many), batch_axes=axes) == sj.summary(make(), jnp.ones(one))
+
+
+def test_batch_axes_may_be_told_where_nothing_shows_them():
+    layer = sj.pointwise(lambda params, xs: jnp.tanh(xs))
+    assert sj.summary(layer, jnp.ones((7, 3))).flop.other == 3
+    assert sj.summary(layer, jnp.ones((7, 5, 3))).flop.other == 15
+    assert sj.summary(layer, jnp.ones((7, 5, 3)), batch_axes=1).flop.other == 3
+
+
 def test_other_operations():
     x = jnp.ones((3, 4))
 
@@ -91,5 +117,6 @@ def test_bad_input_is_told():
         sj.summary(jnp.tanh, jnp.zeros(3))
     with pytest.raises(ValueError, match="summary: expected leaves with one number of ticks"):
         sj.summary(sj.dense(3, 2), jnp.zeros(()))
-    with pytest.raises(ValueError, match="lstm: expected inputs of size 3, got 4"):
-        sj.summary(sj.lstm(3, 2), jnp.zeros(4))
+    for shape in ((4,), (5, 4)):
+        with pytest.raises(ValueError, match="lstm: expected inputs of size 3, got 4"):
+            sj.summary(sj.lstm(3, 2), jnp.zeros(shape))

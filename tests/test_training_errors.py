@@ -118,7 +118,63 @@ ERRORS = {
         ValueError,
         r"axis 1 of batch\.targets, got shape \(2, 6\) where others have .* give what has no time an axis",
     ),
+    "step_state": (
+        lambda: step_of()(sj.train_state(PARAMS, optax.sgd(1.0)), BATCH, start()),
+        TypeError,
+        r"train_step: expected a state, got a Batch in its place. The order is \(train, state, batch\)",
+    ),
+    "step_train": (
+        lambda: step_of()(start(), sj.train_state(PARAMS, optax.sgd(1.0)), BATCH),
+        TypeError,
+        r"train_step: expected a TrainState, got tuple. Make it with train_state\(params, optimizer\). The order is",
+    ),
+    "step_params": (
+        lambda: step_of(devices=3 - 2)(PARAMS, start(), BATCH),
+        TypeError,
+        "train_step: expected a TrainState, got tuple",
+    ),
+    "step_batch": (
+        lambda: step_of()(sj.train_state(PARAMS, optax.sgd(1.0)), start(), sj.train_state(PARAMS, optax.sgd(1.0))),
+        TypeError,
+        "train_step: expected a batch, got a TrainState in its place",
+    ),
+    "objective_swapped": (
+        lambda: OBJECTIVE(start(), PARAMS, BATCH),
+        TypeError,
+        r"objective: expected parameters of serial, EmbeddingParams at params\[0\], got tuple. Draw them with",
+    ),
+    "over_chunks_swapped": (
+        lambda: sj.over_chunks(MODEL, sj.cross_entropy, 2)(start(), PARAMS, BATCH),
+        TypeError,
+        "over_chunks: expected parameters of serial",
+    ),
+    "truncated_swapped": (
+        lambda: sj.truncated(MODEL, sj.cross_entropy, 7)(PARAMS, BATCH, start()),
+        TypeError,
+        r"truncated: expected state, got a Batch in its place. The order is \(params, state, batch, key\)",
+    ),
+    "state_in_train": (
+        lambda: step_of()(sj.train_state(start(), optax.sgd(1.0)), start(), BATCH),
+        TypeError,
+        "objective: expected parameters of serial",
+    ),
+    "donated": (
+        lambda: twice(step_of()),
+        ValueError,
+        "train_step: expected train with its arrays, got one whose memory an earlier step took.* Go on with what the",
+    ),
+    "donated_devices": (
+        lambda: twice(step_of(devices=1)),
+        ValueError,
+        "train_step: expected train with its arrays, got one whose memory an earlier step took",
+    ),
 }
+
+
+def twice(step):
+    train = sj.train_state(PARAMS, optax.sgd(1.0))
+    step(train, start(), BATCH)
+    step(train, start(), BATCH)
 
 
 @pytest.mark.parametrize("name", ERRORS)

@@ -10,6 +10,7 @@ from seqjax import checks, initializers
 from seqjax.automata.dfa import DFA
 from seqjax.base import Array, Cell
 from seqjax.products import accumulator, dot
+from seqjax.records import maker
 
 
 class NetworkParams(NamedTuple):
@@ -33,6 +34,7 @@ def identity(a: Array) -> Array:
     return a
 
 
+@maker
 def network(
     input_size: int,
     hidden_size: int,

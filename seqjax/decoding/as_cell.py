@@ -1,17 +1,19 @@
 """What decoding runs: any model as a cell that reads one symbol and says how likely the next ones are."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 
 from seqjax import checks
-from seqjax.base import Array, Cell, Layer, PyTree
-from seqjax.layers.bidirectional import BidirectionalState
+from seqjax.base import Array, Cell, Layer, Params, PyTree, State
+from seqjax.layers.directions import BidirectionalState
+from seqjax.records import maker
 
 
-def as_cell(model: Cell | Layer) -> Cell:
+@maker
+def as_cell(model: Cell[Params, State] | Layer[Params, State]) -> Cell[Params, State]:
     """A layer applied one tick at a time, as a cell; a cell is returned as it is.
-
-    Make it once and use it often: what is compiled for it is found again by this very cell.
 
     Args:
       model: a cell, or a layer that carries all its memory in its state: none that reads from the end.
@@ -51,7 +53,8 @@ def _looks_ahead(state: PyTree) -> bool:
     return isinstance(state, BidirectionalState)
 
 
-def ensemble(*models: Cell | Layer, mean: str = "arithmetic") -> Cell:
+@maker
+def ensemble(*models: Cell | Layer, mean: Literal["arithmetic", "geometric"] = "arithmetic") -> Cell[tuple, tuple]:
     """Several models as one: the mean of what they believe about the next symbol.
 
         arithmetic    p(w) = (1/n) Σ_i p_i(w)
@@ -62,8 +65,7 @@ def ensemble(*models: Cell | Layer, mean: str = "arithmetic") -> Cell:
       mean: ``"arithmetic"`` or ``"geometric"``.
 
     Returns:
-      A cell with one entry a model in params and state, and log-probabilities as output. Make it once: what is
-      compiled for it is found again by this very cell.
+      A cell with one entry a model in params and state, and log-probabilities as output.
 
     Raises:
       ValueError: no model, an unknown mean, or vocabularies of different sizes.

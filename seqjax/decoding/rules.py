@@ -4,7 +4,6 @@ A rule first reads the symbol that decoding starts from, then every symbol chose
 chosen; scores stay the model's own log-probabilities.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from seqjax import checks
 from seqjax.base import Array, Cell, PyTree
+from seqjax.records import maker
 
 
 class Rule(NamedTuple):
@@ -38,18 +38,16 @@ def forbid(vocabulary_size: int, symbols: Sequence[int]) -> Rule:
     allowed[list(symbols)] = False
     if not allowed.any():
         raise ValueError("forbid: expected at least one symbol to stay, got all forbidden. Forbid fewer.")
-    return Rule(_FORBID, jnp.asarray(allowed))
+    return Rule(_forbidding(), jnp.asarray(allowed))
 
 
 def _forbid_step(allowed: Array, state: tuple, symbol: Array) -> tuple[tuple, Array]:
     return state, jnp.broadcast_to(allowed, (*symbol.shape, *allowed.shape))
 
 
-_FORBID: Cell = Cell(
-    init=lambda key: (),
-    initial_state=lambda params, batch_shape=(), *, key=None: (),
-    step=_forbid_step,
-)
+@maker
+def _forbidding() -> Cell:
+    return Cell(lambda key: (), lambda params, batch_shape=(), *, key=None: (), _forbid_step)
 
 
 def state_machine(table: np.ndarray) -> Rule:
@@ -73,7 +71,7 @@ def state_machine(table: np.ndarray) -> Rule:
             f"state_machine: expected a table [states, symbols] of states from -1 to {len(table) - 1}, got "
             f"{table.dtype} {table.shape}. Use -1 where a symbol is forbidden."
         )
-    return Rule(_MACHINE, jnp.asarray(table, jnp.int32))
+    return Rule(_machine(), jnp.asarray(table, jnp.int32))
 
 
 def _machine_step(table: Array, state: Array, symbol: Array) -> tuple[Array, Array]:
@@ -81,11 +79,12 @@ def _machine_step(table: Array, state: Array, symbol: Array) -> tuple[Array, Arr
     return state, table[state] >= 0
 
 
-_MACHINE: Cell = Cell(
-    init=lambda key: (),
-    initial_state=lambda params, batch_shape=(), *, key=None: jnp.full(batch_shape, -1, jnp.int32),
-    step=_machine_step,
-)
+@maker
+def _machine() -> Cell:
+    def initial_state(params: Array, batch_shape: tuple[int, ...] = (), *, key: Array | None = None) -> Array:
+        return jnp.full(batch_shape, -1, jnp.int32)
+
+    return Cell(lambda key: (), initial_state, _machine_step)
 
 
 class History(NamedTuple):
@@ -95,7 +94,6 @@ class History(NamedTuple):
     length: Array
 
 
-@functools.lru_cache
 def no_repeat(vocabulary_size: int, n: int, length: int) -> Rule:
     """No sequence of ``n`` symbols may come twice, the symbol that decoding starts from included.
 
@@ -111,7 +109,12 @@ def no_repeat(vocabulary_size: int, n: int, length: int) -> Rule:
       ValueError: a size below 1.
     """
     checks.sizes("no_repeat", vocabulary_size=vocabulary_size, n=n, length=length)
-    size = length + 1
+    return Rule(_history(vocabulary_size, n, length + 1), ())
+
+
+@maker
+def _history(vocabulary_size: int, n: int, size: int) -> Cell[tuple, History]:
+    """What `no_repeat` runs; ``size`` symbols are read at most."""
 
     def initial_state(params: tuple, batch_shape: tuple[int, ...] = (), *, key: Array | None = None) -> History:
         return History(jnp.full((*batch_shape, size), -1, jnp.int32), jnp.zeros(batch_shape, jnp.int32))
@@ -132,4 +135,4 @@ def no_repeat(vocabulary_size: int, n: int, length: int) -> Rule:
         banned = jnp.put_along_axis(banned, last, True, axis=-1, inplace=False)[..., :-1]
         return History(symbols, read), ~banned
 
-    return Rule(Cell(lambda key: (), initial_state, step), ())
+    return Cell(lambda key: (), initial_state, step)

@@ -11,7 +11,7 @@ from seqjax import checks
 from seqjax.base import Array, Cell, PyTree
 from seqjax.gradients.descent import descend
 from seqjax.gradients.hessian_free import HessianFreeState, hessian_free, hessian_free_step
-from seqjax.layers.dense import dense
+from seqjax.layers import dense
 from seqjax.losses import cross_entropy, mean_squared_error
 from seqjax.unroll import unroll
 

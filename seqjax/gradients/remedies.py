@@ -17,7 +17,7 @@ from seqjax.cells.reservoir import echo_state
 from seqjax.gradients.clipping import clip_state_gradient
 from seqjax.gradients.descent import descend
 from seqjax.gradients.flow import flow
-from seqjax.layers.dense import dense
+from seqjax.layers import dense
 from seqjax.losses import norm_stabiliser
 from seqjax.training import clip_by_global_norm
 from seqjax.unroll import unroll

@@ -4,6 +4,23 @@ Any record with ``log_initial [N]``, ``log_transition [N, N]`` (row i, column j:
 ``evidence(xs) -> [T, *B, N]`` is a model here: `HMM`, `GaussianHMM`, and `Chain`, whose observations are the evidence
 itself (the scores of a network, say). Inference does not ask that rows sum to 1: over any potentials, p(xs) below
 reads as their partition function; `crf` is built on that.
+
+    >>> import jax
+    >>> from seqjax import hmm
+    >>> model = hmm.random(jax.random.key(0), 3, 5)
+    >>> states, xs = hmm.sample(model, jax.random.key(1), 20)
+    >>> hmm.posterior(model, xs).log_marginals.shape, hmm.viterbi(model, xs).states.shape
+    ((20, 3), (20,))
+
+In order of reading:
+
+- `HMM`, `GaussianHMM`, `Chain`, and how they are made: `random`, `from_probabilities`, `normalise`. (models; what is
+  asked of them in observations)
+- `forward`, `backward`, `posterior`, `expected_counts`: sums over paths. (inference, on messages)
+- `viterbi`, `top_paths`, `sample_paths`, `sample`, `log_joint`: paths. (paths)
+- `fit`: expectation maximisation. (learning)
+- `cell`, `viterbi_cell`, `belief_cell`: the same as recurrences, a tick at a time. (cells)
+- `crf`: linear-chain conditional random fields.
 """
 
 from seqjax.hmm import crf

@@ -5,6 +5,7 @@ batches, masks and resets, and gradients train them.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from seqjax.base import Array, Cell, PyTree
 from seqjax.hmm.messages import divided, max_product, maximum, sum_product
 from seqjax.hmm.models import check_shapes
 from seqjax.hmm.observations import Model
+from seqjax.records import maker
 
 
 def cell(model: Model) -> Cell[Model, Array]:
@@ -40,11 +42,18 @@ def cell(model: Model) -> Cell[Model, Array]:
       True
     """
 
+    return belief_propagation(sizes_of(model))
+
+
+@maker
+def belief_propagation(sizes: Model) -> Cell[Model, Array]:
+    """`cell` for every model of these sizes: what it is made by, as arrays would make no two of them equal."""
+
     def step(model: Model, p: Array, x: PyTree) -> tuple[Array, Array]:
         f = p + _evidence("cell", model, p, x)
         return sum_product(f[..., None, :], model.log_transition)[..., 0, :], divided(f)
 
-    return _cell(model, step)
+    return _cell(sizes, step)
 
 
 def viterbi_cell(model: Model) -> Cell[Model, Array]:
@@ -62,11 +71,18 @@ def viterbi_cell(model: Model) -> Cell[Model, Array]:
       A cell with state and output ``[*B, N]``.
     """
 
+    return best_paths(sizes_of(model))
+
+
+@maker
+def best_paths(sizes: Model) -> Cell[Model, Array]:
+    """`viterbi_cell` for every model of these sizes."""
+
     def step(model: Model, p: Array, x: PyTree) -> tuple[Array, Array]:
         f = p + _evidence("viterbi_cell", model, p, x)
         return max_product(f[..., None, :], model.log_transition)[..., 0, :], divided(f, maximum)
 
-    return _cell(model, step)
+    return _cell(sizes, step)
 
 
 def belief_cell(model: Model) -> Cell[Model, Array]:
@@ -83,21 +99,32 @@ def belief_cell(model: Model) -> Cell[Model, Array]:
       A cell with state and output ``[*B, N]``.
     """
 
+    return plain_belief_propagation(sizes_of(model))
+
+
+@maker
+def plain_belief_propagation(sizes: Model) -> Cell[Model, Array]:
+    """`belief_cell` for every model of these sizes."""
+
     def step(model: Model, p: Array, x: PyTree) -> tuple[Array, Array]:
         h = p * jnp.exp(_evidence("belief_cell", model, p, x))
         return h @ jnp.exp(model.log_transition), h
 
-    return _cell(model, step, start=jnp.exp)
+    return _cell(sizes, step, start=jnp.exp)
 
 
-def _cell(model: Model, step: Callable, start: Callable[[Array], Array] = lambda p: p) -> Cell[Model, Array]:
+def sizes_of(model: Model) -> Model:
+    """The model's kind, shapes and dtypes, without its numbers."""
     check_shapes(model)
-    sizes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(jnp.shape(p), jnp.result_type(p)), model)
+    return jax.tree.map(lambda p: jax.ShapeDtypeStruct(jnp.shape(p), jnp.result_type(p)), model)
 
+
+def _cell(sizes: Model, step: Callable, start: Callable[[Array], Array] = lambda p: p) -> Cell[Model, Array]:
     def initial_state(model: Model, batch_shape: tuple[int, ...] = (), *, key: Array | None = None) -> Array:
         return jnp.broadcast_to(start(model.log_initial), (*batch_shape, *model.log_initial.shape))
 
-    return Cell(sizes.redraw, initial_state, step)
+    model: Any = sizes  # every model here can be drawn anew; inference does not ask for it
+    return Cell(model.redraw, initial_state, step)
 
 
 def _evidence(who: str, model: Model, p: Array, x: PyTree) -> Array:

@@ -29,6 +29,7 @@ from seqjax.base import Array
 from seqjax.hmm.inference import forward, posterior
 from seqjax.hmm.messages import preceded
 from seqjax.hmm.models import Chain
+from seqjax.hmm.observations import Engine
 from seqjax.hmm.paths import Path, log_joint, top_paths, viterbi
 
 
@@ -55,7 +56,7 @@ def init(key: Array, tags: int, *, scale: float = 0.1, dtype: jnp.dtype | None =
     return CRFParams(*(scale * jax.random.normal(k, s, dtype) for k, s in zip(jax.random.split(key, 3), shapes)))
 
 
-def log_partition(params: CRFParams, scores: Array, *, mask: Array | None = None, engine: str = "scan") -> Array:
+def log_partition(params: CRFParams, scores: Array, *, mask: Array | None = None, engine: Engine = "scan") -> Array:
     """ln Z(x) ``[*B]``, the logsumexp of the scores of all taggings."""
     return forward(*_chain(params, scores, mask), mask=mask, engine=engine).log_likelihood
 
@@ -66,19 +67,19 @@ def log_score(params: CRFParams, scores: Array, tags: Array, *, mask: Array | No
     return log_joint(chain, tags, scores, mask=mask)
 
 
-def loss(params: CRFParams, scores: Array, tags: Array, *, mask: Array | None = None, engine: str = "scan") -> Array:
+def loss(params: CRFParams, scores: Array, tags: Array, *, mask: Array | None = None, engine: Engine = "scan") -> Array:
     """-ln p(z | x) ``[*B]``, in nats a sequence; infinite, with a gradient of zero, where a score of -inf forbids z."""
     partition = log_partition(params, scores, mask=mask, engine=engine)
     score = log_score(params, scores, tags, mask=mask)
     return jnp.where(score == -jnp.inf, jnp.inf, partition - score)
 
 
-def marginals(params: CRFParams, scores: Array, *, mask: Array | None = None, engine: str = "scan") -> Array:
+def marginals(params: CRFParams, scores: Array, *, mask: Array | None = None, engine: Engine = "scan") -> Array:
     """ln p(z_t | x) ``[T, *B, N]``, zero at masked ticks."""
     return posterior(*_chain(params, scores, mask), mask=mask, engine=engine).log_marginals
 
 
-def decode(params: CRFParams, scores: Array, *, mask: Array | None = None, engine: str = "scan") -> Path:
+def decode(params: CRFParams, scores: Array, *, mask: Array | None = None, engine: Engine = "scan") -> Path:
     """The best tagging ``[T, *B]`` and its score s(z | x) ``[*B]``."""
     return viterbi(*_chain(params, scores, mask), mask=mask, engine=engine)
 

@@ -10,7 +10,7 @@ from seqjax import masks
 from seqjax.base import Array, PyTree
 from seqjax.hmm import messages
 from seqjax.hmm.messages import divided, finite, logsumexp
-from seqjax.hmm.observations import Model, inferred, prepare
+from seqjax.hmm.observations import Engine, Model, inferred, prepare
 
 
 class Forward(NamedTuple):
@@ -54,7 +54,7 @@ class Counts(NamedTuple):
     log_likelihood: Array
 
 
-def forward(model: Model, xs: PyTree, *, mask: Array | None = None, engine: str = "scan") -> Forward:
+def forward(model: Model, xs: PyTree, *, mask: Array | None = None, engine: Engine = "scan") -> Forward:
     """Filtering: what each prefix of the observations says about its last hidden state.
 
         α_t(j) ∝ Σ_i α_{t-1}(i) P(j | i) · p(x_t | j)        ln p(x) = Σ_t ln (the constants divided out)
@@ -99,7 +99,7 @@ def forward(model: Model, xs: PyTree, *, mask: Array | None = None, engine: str 
     return inferred("forward", _forward, model, xs, mask, engine)
 
 
-def backward(model: Model, xs: PyTree, *, mask: Array | None = None, engine: str = "scan") -> Backward:
+def backward(model: Model, xs: PyTree, *, mask: Array | None = None, engine: Engine = "scan") -> Backward:
     """What the rest of the observations says about each hidden state.
 
         β_t(i) = Σ_j P(j | i) · p(x_{t+1} | j) · β_{t+1}(j)        β_T = 1
@@ -116,7 +116,7 @@ def backward(model: Model, xs: PyTree, *, mask: Array | None = None, engine: str
     return inferred("backward", _backward, model, xs, mask, engine)
 
 
-def posterior(model: Model, xs: PyTree, *, mask: Array | None = None, engine: str = "scan") -> Posterior:
+def posterior(model: Model, xs: PyTree, *, mask: Array | None = None, engine: Engine = "scan") -> Posterior:
     """Smoothing: what all observations say about each hidden state, α_t(i) β_t(i) / p(x).
 
     Args:
@@ -131,7 +131,7 @@ def posterior(model: Model, xs: PyTree, *, mask: Array | None = None, engine: st
     return inferred("posterior", _posterior, model, xs, mask, engine)
 
 
-def expected_counts(model: Model, xs: PyTree, *, mask: Array | None = None, engine: str = "scan") -> Counts:
+def expected_counts(model: Model, xs: PyTree, *, mask: Array | None = None, engine: Engine = "scan") -> Counts:
     """Expected numbers of starts, transitions and visits, which are the gradient of the log-likelihood.
 
         ∂ ln p(x) / ∂ ln P(j | i) = Σ_t p(z_t = i, z_{t+1} = j | x)
@@ -149,7 +149,7 @@ def expected_counts(model: Model, xs: PyTree, *, mask: Array | None = None, engi
 
 
 def incoming(
-    model: Model, evidence: Array, mask: Array | None, engine: str, *, best: bool = False, reverse: bool = False
+    model: Model, evidence: Array, mask: Array | None, engine: Engine, *, best: bool = False, reverse: bool = False
 ) -> Array:
     """The messages ``[T, *B, N]`` before each tick's evidence, from the future in reverse."""
     length, *batch, n = evidence.shape
@@ -177,13 +177,13 @@ def filtered(p: Array, evidence: Array, mask: Array | None) -> Forward:
 
 
 @functools.partial(jax.jit, static_argnames="engine")
-def _forward(model: Model, xs: PyTree, mask: Array | None, engine: str) -> Forward:
+def _forward(model: Model, xs: PyTree, mask: Array | None, engine: Engine) -> Forward:
     _, evidence, mask = prepare("forward", model, xs, mask, engine)
     return filtered(incoming(model, evidence, mask, engine), evidence, mask)
 
 
 @functools.partial(jax.jit, static_argnames="engine")
-def _backward(model: Model, xs: PyTree, mask: Array | None, engine: str) -> Backward:
+def _backward(model: Model, xs: PyTree, mask: Array | None, engine: Engine) -> Backward:
     _, evidence, mask = prepare("backward", model, xs, mask, engine)
     p = incoming(model, evidence, mask, engine, reverse=True)
     gains = logsumexp(p + evidence)
@@ -195,7 +195,7 @@ def _backward(model: Model, xs: PyTree, mask: Array | None, engine: str) -> Back
 
 
 @functools.partial(jax.jit, static_argnames="engine")
-def _posterior(model: Model, xs: PyTree, mask: Array | None, engine: str) -> Posterior:
+def _posterior(model: Model, xs: PyTree, mask: Array | None, engine: Engine) -> Posterior:
     _, evidence, mask = prepare("posterior", model, xs, mask, engine)
     log_filtered, log_likelihood = filtered(incoming(model, evidence, mask, engine), evidence, mask)
     marginals = divided(log_filtered + incoming(model, evidence, mask, engine, reverse=True))
@@ -203,7 +203,7 @@ def _posterior(model: Model, xs: PyTree, mask: Array | None, engine: str) -> Pos
 
 
 @functools.partial(jax.jit, static_argnames="engine")
-def _expected_counts(model: Model, xs: PyTree, mask: Array | None, engine: str) -> Counts:
+def _expected_counts(model: Model, xs: PyTree, mask: Array | None, engine: Engine) -> Counts:
     _, evidence, mask = prepare("expected_counts", model, xs, mask, engine)
     p = incoming(model, evidence, mask, engine)
     log_filtered, log_likelihood = filtered(p, evidence, mask)
@@ -223,7 +223,7 @@ def _expected_counts(model: Model, xs: PyTree, mask: Array | None, engine: str) 
     return Counts(initial, transition, states, log_likelihood)
 
 
-def _pair_counts(left: Array, right: Array, log_a: Array, engine: str) -> Array:
+def _pair_counts(left: Array, right: Array, log_a: Array, engine: Engine) -> Array:
     """Σ exp(left_i + ln A_ij + right_j) over ticks and rows, ``[N, N]``; left and right ``[T, R, N]``."""
     if engine == "associative":
         left, right = messages.in_blocks(left), messages.in_blocks(right, -jnp.inf)

@@ -10,7 +10,7 @@ from seqjax import checks
 from seqjax.base import Array, PyTree
 from seqjax.hmm.inference import expected_counts, forward
 from seqjax.hmm.models import check, log_frequencies
-from seqjax.hmm.observations import Model, inferred, prepare
+from seqjax.hmm.observations import Engine, Model, inferred, prepare
 
 
 class Fit(NamedTuple):
@@ -20,7 +20,7 @@ class Fit(NamedTuple):
     log_likelihood: Array
 
 
-def fit(model: Model, xs: PyTree, *, mask: Array | None = None, steps: int = 100, engine: str = "scan") -> Fit:
+def fit(model: Model, xs: PyTree, *, mask: Array | None = None, steps: int = 100, engine: Engine = "scan") -> Fit:
     """Expectation maximisation (Baum and Welch): each step raises the likelihood of the observations, or keeps it.
 
         E: counts = ∂ ln p(xs) / ∂ log-parameters        M: every row of the model ∝ its counts
@@ -66,7 +66,7 @@ def fit(model: Model, xs: PyTree, *, mask: Array | None = None, steps: int = 100
 
 
 @functools.partial(jax.jit, static_argnames=("steps", "engine"))
-def _fit(model: PyTree, xs: PyTree, mask: Array | None, steps: int, engine: str) -> Fit:
+def _fit(model: PyTree, xs: PyTree, mask: Array | None, steps: int, engine: Engine) -> Fit:
     xs, _, mask = prepare("fit", model, xs, mask, engine)
 
     def step(model: PyTree, _: None) -> tuple[PyTree, Array]:

@@ -1,7 +1,7 @@
 """What inference asks of a model, of observations and of masks, checked before anything is computed."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from seqjax import checks, masks
 from seqjax.base import Array, PyTree
 from seqjax.hmm.models import check_shapes
 
+Engine = Literal["scan", "associative"]
 ENGINES = ("scan", "associative")
 
 
@@ -39,7 +40,7 @@ def inferred(who: str, program: Callable, model: Model, xs: PyTree, mask: Array 
 
 
 def prepare(
-    who: str, model: Model, xs: PyTree, mask: Array | None, engine: str = "scan"
+    who: str, model: Model, xs: PyTree, mask: Array | None, engine: Engine = "scan"
 ) -> tuple[PyTree, Array, Array | None]:
     """Checks shapes and types; returns ``(xs, evidence, mask)``, observations at masked ticks made harmless."""
     checks.choice(who, "engine", engine, ENGINES)

@@ -10,7 +10,7 @@ from seqjax import checks, masks
 from seqjax.base import Array, PyTree
 from seqjax.hmm.inference import filtered, incoming
 from seqjax.hmm.messages import BLOCK, before, divided, in_blocks, maximum, out_of_blocks, preceded
-from seqjax.hmm.observations import Model, inferred, prepare
+from seqjax.hmm.observations import Engine, Model, inferred, prepare
 
 
 class Path(NamedTuple):
@@ -20,7 +20,7 @@ class Path(NamedTuple):
     log_prob: Array
 
 
-def viterbi(model: Model, xs: PyTree, *, mask: Array | None = None, engine: str = "scan") -> Path:
+def viterbi(model: Model, xs: PyTree, *, mask: Array | None = None, engine: Engine = "scan") -> Path:
     """The most probable path of hidden states.
 
         δ_t(j) = max_i δ_{t-1}(i) P(j | i) · p(x_t | j)        z_T = argmax δ_T,  z_t = argmax_i δ_t(i) P(z_{t+1} | i)
@@ -87,7 +87,7 @@ def log_joint(model: Model, states: Array, xs: PyTree, *, mask: Array | None = N
     return inferred("log_joint", _log_joint, model, xs, mask, states)
 
 
-def sample_paths(model: Model, key: Array, xs: PyTree, *, mask: Array | None = None, engine: str = "scan") -> Array:
+def sample_paths(model: Model, key: Array, xs: PyTree, *, mask: Array | None = None, engine: Engine = "scan") -> Array:
     """A path drawn from p(z_1 … z_T | x_1 … x_T): filter forwards, draw backwards.
 
     Args:
@@ -140,7 +140,7 @@ def sample(model: Model, key: Array, length: int, batch_shape: tuple[int, ...] =
     return states, model.emit(emit_key, states)
 
 
-def backtrack(scores: Array, log_transition: Array, *, mask: Array | None = None, engine: str = "scan") -> Array:
+def backtrack(scores: Array, log_transition: Array, *, mask: Array | None = None, engine: Engine = "scan") -> Array:
     """Follows scores back from the end: z_T = argmax s_T, z_t = argmax_i s_t(i) + ln P(z_{t+1} | i).
 
     With Viterbi's δ it is the best path; with filtered log-probabilities plus Gumbel noise a random one.
@@ -198,7 +198,7 @@ def first_best(scores: Array) -> Array:
 
 
 @functools.partial(jax.jit, static_argnames="engine")
-def _viterbi(model: Model, xs: PyTree, mask: Array | None, engine: str) -> Path:
+def _viterbi(model: Model, xs: PyTree, mask: Array | None, engine: Engine) -> Path:
     _, evidence, mask = prepare("viterbi", model, xs, mask, engine)
     scores = incoming(model, evidence, mask, engine, best=True) + evidence
     states = backtrack(scores, model.log_transition, mask=mask, engine=engine)
@@ -206,7 +206,7 @@ def _viterbi(model: Model, xs: PyTree, mask: Array | None, engine: str) -> Path:
 
 
 @functools.partial(jax.jit, static_argnames="engine")
-def _sample_paths(model: Model, xs: PyTree, mask: Array | None, key: Array, engine: str) -> Array:
+def _sample_paths(model: Model, xs: PyTree, mask: Array | None, key: Array, engine: Engine) -> Array:
     _, evidence, mask = prepare("sample_paths", model, xs, mask, engine)
     scores = filtered(incoming(model, evidence, mask, engine), evidence, mask).log_filtered
     noise = jax.random.gumbel(key, scores.shape, scores.dtype)

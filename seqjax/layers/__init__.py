@@ -1,1 +1,70 @@
-"""Layers: a chunk of ticks at a time, time scanned (`recurrent`) or mapped (`pointwise`)."""
+"""Layers: a chunk of ticks at a time. Time is scanned (`recurrent`) or mapped (`pointwise`); `serial` chains them.
+
+A model is written from its input to its output, and run on a chunk ``[T, *B, ...]`` with the state before it:
+
+    >>> import jax, jax.numpy as jnp, seqjax as sj
+    >>> model = sj.serial(
+    ...     sj.layers.embedding(65, 8),
+    ...     sj.layers.bidirectional(sj.lstm(8, 16), sj.lstm(8, 16)),
+    ...     sj.layers.dropout(0.5),
+    ...     sj.layers.dense(32, 5),
+    ... )
+    >>> params = model.init(jax.random.key(0))
+    >>> state = model.initial_state(params, (2,))
+    >>> state, ys = model.apply(params, state, jnp.zeros((7, 2), int), lengths=jnp.array([7, 4]))
+    >>> ys.shape
+    (7, 2, 5)
+
+Padding is told as ``lengths [*B]`` or as ``mask [T, *B]``, segments as ``reset [T, *B]``; whatever a layer is made of
+hands them on. In order of reading:
+
+- `recurrent`: a cell along time. (recurrence)
+- `pointwise`: any function at every tick; `dense`, `embedding`, `layer_norm` and `dropout` are such functions.
+  (ticks, affine, symbols, normalized, noise)
+- `serial`, `residual`: layers from layers. (compose; inner, how they call the layers they hold)
+- `bidirectional`: both directions. (directions)
+- `causal_conv`: a window over the last ticks. (conv)
+- `feed_forward`, `tied_embedding`, `weight_norm`: small things made of those above.
+- `attend`: a cell that looks something up in a memory. (attention)
+"""
+
+from seqjax.layers.affine import DenseParams, dense, feed_forward
+from seqjax.layers.attention import AttendParams, AttendState, Memory, attend
+from seqjax.layers.compose import residual, serial
+from seqjax.layers.conv import ConvParams, ConvState, causal_conv
+from seqjax.layers.directions import BidirectionalParams, BidirectionalState, bidirectional, reverse
+from seqjax.layers.noise import dropout
+from seqjax.layers.normalized import LayerNormParams, WeightNormParams, layer_norm, weight_norm
+from seqjax.layers.recurrence import recurrent
+from seqjax.layers.symbols import EmbeddingParams, TiedParams, embedding, tied_embedding
+from seqjax.layers.ticks import pointwise
+
+__all__ = [
+    "AttendParams",
+    "AttendState",
+    "BidirectionalParams",
+    "BidirectionalState",
+    "ConvParams",
+    "ConvState",
+    "DenseParams",
+    "EmbeddingParams",
+    "LayerNormParams",
+    "Memory",
+    "TiedParams",
+    "WeightNormParams",
+    "attend",
+    "bidirectional",
+    "causal_conv",
+    "dense",
+    "dropout",
+    "embedding",
+    "feed_forward",
+    "layer_norm",
+    "pointwise",
+    "recurrent",
+    "residual",
+    "reverse",
+    "serial",
+    "tied_embedding",
+    "weight_norm",
+]

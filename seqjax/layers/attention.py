@@ -1,6 +1,6 @@
 """Attention: a cell that looks something up in a memory at every tick."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from seqjax import checks, initializers, masks
 from seqjax.base import Array, Cell, PyTree
 from seqjax.products import dot
+from seqjax.records import maker
 
 
 class Memory(NamedTuple):
@@ -39,8 +40,9 @@ class AttendState(NamedTuple):
     weights: Array
 
 
+@maker
 def attend(
-    cell: Cell, query_size: int, memory_size: int, size: int, *, score: str = "additive"
+    cell: Cell, query_size: int, memory_size: int, size: int, *, score: Literal["additive", "dot"] = "additive"
 ) -> Cell[AttendParams, AttendState]:
     """A cell that reads a memory: it chooses where to look by what it has just computed.
 

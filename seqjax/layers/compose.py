@@ -1,20 +1,24 @@
 """Layers from layers."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 
 from seqjax import checks, masks
 from seqjax.base import Array, Cell, Layer, PyTree
+from seqjax.layers import inner
+from seqjax.layers.inner import split
+from seqjax.records import maker
 from seqjax.transforms import compose
 
-Module = TypeVar("Module", Cell, Layer)
+Module = TypeVar("Module", bound=Cell | Layer)
 
 
-def serial(*layers: Layer) -> Layer:
+@maker
+def serial(*layers: Layer) -> Layer[tuple, tuple]:
     """Layers one after the other: each reads the output of the one before.
 
-    Mask and reset go to every layer; a key is split among them.
+    Mask or lengths, and resets, go to every layer; a key is split among them.
 
     Args:
       *layers: from the input to the output.
@@ -53,24 +57,21 @@ def serial(*layers: Layer) -> Layer:
         xs: PyTree,
         *,
         mask: Array | None = None,
+        lengths: Array | None = None,
         reset: Array | None = None,
         key: Array | None = None,
     ) -> tuple[tuple, PyTree]:
         checks.parts("serial", len(layers), params, state)
         new = []
         for layer, p, s, k in zip(layers, params, state, split(key, len(layers))):
-            s, xs = layer.apply(p, s, xs, mask=mask, reset=reset, key=k)
+            s, xs = inner.run(layer, p, s, xs, mask=mask, lengths=lengths, reset=reset, key=k)
             new.append(s)
         return tuple(new), xs
 
     return Layer(init, initial_state, apply)
 
 
-def split(key: Array | None, parts: int) -> list:
-    """One key a part; None for each where there is none."""
-    return [None] * parts if key is None else list(jax.random.split(key, parts))
-
-
+@maker
 def residual(module: Module) -> Module:
     """The output of a cell or a layer added to its input.
 
@@ -92,8 +93,10 @@ def residual(module: Module) -> Module:
     References:
       He et al. (2016), Deep residual learning for image recognition. https://arxiv.org/abs/1512.03385
     """
+    made: Any
     if isinstance(module, Cell):
-        return compose.residual(module)
+        made = compose.residual(module)
+        return made
     checks.instance("residual", module, Layer, "Pass a cell or a layer.")
 
     def apply(
@@ -102,12 +105,15 @@ def residual(module: Module) -> Module:
         xs: PyTree,
         *,
         mask: Array | None = None,
+        lengths: Array | None = None,
         reset: Array | None = None,
         key: Array | None = None,
     ) -> tuple[PyTree, PyTree]:
-        state, ys = module.apply(params, state, xs, mask=mask, reset=reset, key=key)
+        state, ys = inner.run(module, params, state, xs, mask=mask, lengths=lengths, reset=reset, key=key)
         checks.same_shapes("residual", xs, ys)
+        mask = masks.given("residual", mask, lengths, xs)
         ys = jax.tree.map(lambda x, y: x.astype(y.dtype) + y, xs, ys)
         return state, ys if mask is None else masks.zero(mask, ys)
 
-    return Layer(module.init, module.initial_state, apply)
+    made = Layer(module.init, module.initial_state, apply)
+    return made

@@ -10,6 +10,7 @@ from seqjax import checks, masks
 from seqjax.base import Array, Layer
 from seqjax.initializers import Initializer
 from seqjax.products import dot
+from seqjax.records import maker
 
 tap_weights = he_normal(in_axis=(0, 1), out_axis=2)
 
@@ -28,6 +29,7 @@ class ConvState(NamedTuple):
     place: Array
 
 
+@maker
 def causal_conv(
     input_size: int,
     output_size: int,
@@ -145,11 +147,12 @@ def causal_conv(
         xs: Array,
         *,
         mask: Array | None = None,
+        lengths: Array | None = None,
         reset: Array | None = None,
         key: Array | None = None,
     ) -> tuple[ConvState, Array]:
         checks.features("causal_conv", xs, input_size)
-        checks.ticks("causal_conv", "mask", mask, xs)
+        mask = checks.ticks("causal_conv", "mask", masks.given("causal_conv", mask, lengths, xs), xs)
         checks.ticks("causal_conv", "reset", reset, xs)
         length, *batch, _ = xs.shape
         checks.shapes("causal_conv", "inputs' batch", tuple(batch), "the state's", state.place.shape)

@@ -1,4 +1,32 @@
-"""Models: small networks for whole tasks, built from cells and layers, and what goes with them."""
+"""Models: small networks for whole tasks, built from cells and layers, and what goes with them.
+
+A model is a layer like any other; what a task needs besides is a loss that `seqjax.objective` and `seqjax.train_step`
+take:
+
+    >>> import jax, jax.numpy as jnp, seqjax as sj
+    >>> from seqjax import models
+    >>> model = models.classifier(models.deep(3, 8, cell=sj.gru, both_ways=True), 16, 2, pool="mean")
+    >>> params = model.init(jax.random.key(0))
+    >>> loss = sj.objective(model, models.one_answer(sj.cross_entropy))
+    >>> batch = sj.Batch(jnp.ones((7, 2, 3)), jnp.array([0, 1]), lengths=jnp.array([7, 4]))
+    >>> state, tally = loss(params, model.initial_state(params, (2,)), batch)
+    >>> tally.count.item()
+    2
+
+In order of reading:
+
+- `deep`: recurrent layers with dropout between them, what most models have in the middle. (body)
+- One answer a sequence: `classifier`, with `one_answer` around a loss. (classifier)
+- One answer a tick: `tagger`, `spelled_words` (tagger); `crf_tagger`, whose tags are chosen together (crf);
+  `next_frame_model`, `forecaster` (frames).
+- The next symbol: `language_model`, `fixed_window_model` (language_model); what it is used for: `log_probability`,
+  `perplexity`, `rank`, `next_symbols` (scoring); large vocabularies: `full_softmax`, `adaptive_softmax`,
+  `sampled_softmax`, `output_layer`, `output_objective` (softmax); published ones: `zaremba` (presets).
+- Writing under a condition: `Conditional`, `conditional_objective` (conditional); `encoder_decoder`; `captioner`;
+  trained on what it writes itself: `scheduled_sampling`, `scheduled_objective`, `inverse_sigmoid_decay`.
+- Without recurrence: `temporal_convolution`, `temporal_block`, `receptive_field`.
+- Several batches as one: `accumulated`.
+"""
 
 from seqjax.models.accumulated import accumulated
 from seqjax.models.body import deep

@@ -5,14 +5,16 @@ from collections.abc import Callable
 from seqjax import checks
 from seqjax.base import Cell, Layer
 from seqjax.cells.lstm import lstm
-from seqjax.layers.bidirectional import bidirectional
 from seqjax.layers.compose import serial
-from seqjax.layers.dropout import dropout
-from seqjax.layers.recurrent import recurrent
+from seqjax.layers.directions import bidirectional
+from seqjax.layers.noise import dropout
+from seqjax.layers.recurrence import recurrent
+from seqjax.records import maker
 
 MakeCell = Callable[[int, int], Cell]
 
 
+@maker
 def deep(
     input_size: int,
     hidden_size: int,

@@ -1,21 +1,22 @@
 """Pictures to words: a convolutional reader, a recurrent writer."""
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.nn.initializers import he_normal
 
 from seqjax import checks
-from seqjax.base import Array, Cell, PyTree
+from seqjax.base import Array, PyTree
 from seqjax.cells.lstm import lstm
+from seqjax.layers.affine import DenseParams, dense
 from seqjax.layers.attention import Memory
-from seqjax.layers.compose import split
-from seqjax.layers.dense import DenseParams, dense
+from seqjax.layers.inner import split
 from seqjax.models.body import MakeCell
 from seqjax.models.conditional import Conditional
 from seqjax.models.encoder_decoder import DecoderParams, hand_over, writer
+from seqjax.records import maker
 
 
 class Kernel(NamedTuple):
@@ -33,6 +34,7 @@ class CaptionerParams(NamedTuple):
     decoder: DecoderParams
 
 
+@maker
 def captioner(
     height: int,
     width: int,
@@ -40,7 +42,7 @@ def captioner(
     hidden_size: int,
     *,
     channels: tuple[int, ...] = (16, 32),
-    context: str = "attention",
+    context: Literal["attention", "every_tick"] = "attention",
     cell: MakeCell = lstm,
     dropout: float = 0.0,
 ) -> Conditional:
@@ -86,12 +88,11 @@ def captioner(
     for _ in channels:
         rows = -(-rows // 2)
 
-    def cells(input_size: int) -> Cell:
-        return cell(input_size, hidden_size)
-
     last = (1, *channels)[-1]
     columns = dense(rows * last, hidden_size, activation=jnp.tanh)
-    decoder = writer(target_size, hidden_size, hidden_size, hidden_size, cells, context, dropout)
+    decoder = writer(
+        target_size, hidden_size, hidden_size, hidden_size, cell(2 * hidden_size, hidden_size), context, dropout
+    )
 
     def init(key: Array) -> CaptionerParams:
         keys = jax.random.split(key, len(channels) + 2)

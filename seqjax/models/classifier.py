@@ -1,16 +1,18 @@
 """One answer to a whole sequence."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from seqjax import checks, masks
 from seqjax.base import Array, Layer, PyTree
-from seqjax.layers.compose import split
-from seqjax.layers.dense import DenseParams, dense
+from seqjax.layers import inner
+from seqjax.layers.affine import DenseParams, dense
+from seqjax.layers.inner import split
 from seqjax.losses import Tally
+from seqjax.records import maker
 
 
 class ClassifierParams(NamedTuple):
@@ -28,7 +30,10 @@ class ClassifierState(NamedTuple):
     ticks: Array
 
 
-def classifier(body: Layer, size: int, classes: int, *, pool: str = "last") -> Layer:
+@maker
+def classifier(
+    body: Layer, size: int, classes: int, *, pool: Literal["last", "mean", "max"] = "last"
+) -> Layer[ClassifierParams, ClassifierState]:
     """Reads a sequence and answers at its end: many to one.
 
         h_1 … h_T = body(x)      y = pool(h) W + b
@@ -84,11 +89,14 @@ def classifier(body: Layer, size: int, classes: int, *, pool: str = "last") -> L
         xs: PyTree,
         *,
         mask: Array | None = None,
+        lengths: Array | None = None,
         reset: Array | None = None,
         key: Array | None = None,
     ) -> tuple[ClassifierState, Array]:
         body_key, answer_key = split(key, 2)
-        after, hs = body.apply(params.body, state.body, xs, mask=mask, reset=reset, key=body_key)
+        ticks: dict[str, Any] = {"mask": mask, "lengths": lengths, "reset": reset}
+        after, hs = inner.run(body, params.body, state.body, xs, **ticks, key=body_key)
+        mask = masks.given("classifier", mask, lengths, hs)
         checks.features("classifier", hs, size)
         hs = hs.astype(state.pooled.dtype)
         live = jnp.ones(hs.shape[:-1], bool) if mask is None else mask
@@ -116,6 +124,7 @@ def classifier(body: Layer, size: int, classes: int, *, pool: str = "last") -> L
     return Layer(init, initial_state, apply)
 
 
+@maker
 def one_answer(loss: Callable[..., Tally]) -> Callable[[Array, Array, Array | None], Tally]:
     """A loss of single ticks as a loss of whole sequences, for models with one answer a sequence.
 

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from seqjax import checks
+from seqjax import checks, records
 from seqjax.base import Array, Layer, PyTree
-from seqjax.layers.compose import split
+from seqjax.layers import inner
+from seqjax.layers.inner import split
 from seqjax.losses import Tally
-from seqjax.objectives import Batch, Objective
+from seqjax.objectives import Batch, Objective, real_ticks
+from seqjax.records import maker
 
 
 class Conditional(NamedTuple):
@@ -25,7 +27,17 @@ class Conditional(NamedTuple):
     encode: Callable[..., tuple[PyTree, PyTree]]
     decoder: Layer
 
+    @property
+    def name(self) -> str:
+        """The name of its maker, ``"conditional"`` where it was made by hand."""
+        return records.name(self, "conditional")
 
+    def __repr__(self) -> str:
+        """The call that makes it, or its parts where it was made by hand."""
+        return records.printed(self)
+
+
+@maker
 def conditional_objective(model: Conditional, loss: Callable[..., Tally]) -> Objective:
     """The loss of a model that writes under a condition, with teacher forcing.
 
@@ -51,8 +63,9 @@ def conditional_objective(model: Conditional, loss: Callable[..., Tally]) -> Obj
         no_resets("conditional_objective", batch)
         read_key, write_key = split(key, 2)
         decoder_params, start = model.encode(params, condition, key=read_key)
-        _, logits = model.decoder.apply(decoder_params, start, symbols, mask=batch.mask, key=write_key)
-        return state, loss(logits, batch.targets, batch.mask)
+        given = {"mask": batch.mask, "lengths": batch.lengths}
+        _, logits = inner.run(model.decoder, decoder_params, start, symbols, **given, key=write_key)
+        return state, loss(logits, batch.targets, real_ticks(batch, symbols))
 
     return run
 

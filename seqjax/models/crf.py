@@ -5,11 +5,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqjax import checks
+from seqjax import checks, masks
 from seqjax.base import Array, Layer, PyTree
 from seqjax.hmm import crf
+from seqjax.layers import inner
 from seqjax.losses import Tally
-from seqjax.objectives import Batch, Objective, begin
+from seqjax.objectives import Batch, Objective, begin, real_ticks
+from seqjax.records import maker
 
 
 class CRFTaggerParams(NamedTuple):
@@ -19,6 +21,7 @@ class CRFTaggerParams(NamedTuple):
     crf: crf.CRFParams
 
 
+@maker
 def crf_tagger(scores: Layer, tags: int) -> Layer[CRFTaggerParams, PyTree]:
     """The best tagging of whole sequences, by Viterbi over a network's scores.
 
@@ -71,15 +74,17 @@ def crf_tagger(scores: Layer, tags: int) -> Layer[CRFTaggerParams, PyTree]:
         xs: PyTree,
         *,
         mask: Array | None = None,
+        lengths: Array | None = None,
         reset: Array | None = None,
         key: Array | None = None,
     ) -> tuple[PyTree, Array]:
-        state, es = _scored("crf_tagger", scores, params, state, Batch(xs, None, mask, reset), key)
-        return state, crf.decode(params.crf, es, mask=mask).states
+        state, es = _scored("crf_tagger", scores, params, state, Batch(xs, None, mask, reset, lengths), key)
+        return state, crf.decode(params.crf, es, mask=masks.given("crf_tagger", mask, lengths, es)).states
 
     return Layer(init, initial_state, apply)
 
 
+@maker
 def crf_objective(scores: Layer, *, redraw: bool = True) -> Objective:
     """The negative log-likelihood of whole taggings, -ln p(z | x), in the form that `seqjax.train_step` takes.
 
@@ -101,8 +106,9 @@ def crf_objective(scores: Layer, *, redraw: bool = True) -> Objective:
     def run(params: CRFTaggerParams, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
         state, key = begin(scores, params.scores, state, key, redraw)
         state, es = _scored("crf_objective", scores, params, state, batch, key)
-        losses = crf.loss(params.crf, es, batch.targets, mask=batch.mask)
-        ticks = jnp.asarray(es[..., 0].size) if batch.mask is None else batch.mask.sum()
+        mask = real_ticks(batch, es)
+        losses = crf.loss(params.crf, es, batch.targets, mask=mask)
+        ticks = jnp.asarray(es[..., 0].size) if mask is None else mask.sum()
         return state, Tally(losses.sum(), ticks)
 
     return run
@@ -115,5 +121,5 @@ def _scored(
         raise ValueError(
             f"{who}: expected one whole sequence a column, got resets inside them. Give each its own column."
         )
-    state, es = scores.apply(params.scores, state, batch.xs, mask=batch.mask, key=key)
+    state, es = inner.run(scores, params.scores, state, batch.xs, mask=batch.mask, lengths=batch.lengths, key=key)
     return state, es.astype(params.crf.start.dtype)

@@ -1,6 +1,6 @@
 """Sequence to sequence: one network reads, another writes."""
 
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,23 +8,27 @@ import jax.numpy as jnp
 from seqjax import checks, masks
 from seqjax.base import Array, Cell, Layer, PyTree
 from seqjax.cells.lstm import lstm
+from seqjax.layers.affine import DenseParams, dense
 from seqjax.layers.attention import AttendState, Memory, attend
-from seqjax.layers.bidirectional import bidirectional
-from seqjax.layers.compose import split
-from seqjax.layers.dense import DenseParams, dense
-from seqjax.layers.dropout import dropout as drop
-from seqjax.layers.embedding import EmbeddingParams, embedding
-from seqjax.layers.recurrent import recurrent
+from seqjax.layers.directions import bidirectional
+from seqjax.layers.inner import split
+from seqjax.layers.noise import dropout as drop
+from seqjax.layers.recurrence import recurrent
+from seqjax.layers.symbols import EmbeddingParams, embedding
 from seqjax.models.body import MakeCell
 from seqjax.models.conditional import Conditional
+from seqjax.records import maker
 from seqjax.transforms.compose import stack
+
+Context = Literal["state", "every_tick", "attention"]
 
 
 class Source(NamedTuple):
-    """What is read: ``symbols [S, *B]`` and ``mask [S, *B]`` (True = real), or None if all are."""
+    """What is read: ``symbols [S, *B]``, and ``mask [S, *B]`` (True = real) or ``lengths [*B]``; neither if all are."""
 
     symbols: Array
     mask: Array | None = None
+    lengths: Array | None = None
 
 
 class DecoderParams(NamedTuple):
@@ -44,13 +48,14 @@ class EncoderDecoderParams(NamedTuple):
     decoder: DecoderParams
 
 
+@maker
 def encoder_decoder(
     source_size: int,
     target_size: int,
     hidden_size: int,
     *,
     embedding_size: int | None = None,
-    context: str = "state",
+    context: Context = "state",
     cell: MakeCell = lstm,
     layers: int = 1,
     reverse_source: bool = False,
@@ -117,7 +122,8 @@ def encoder_decoder(
         return stack(*(cell(d, hidden_size) for d in sizes))
 
     encoder = bidirectional(cells(size), cells(size)) if both_ways else recurrent(cells(size), reverse=reverse_source)
-    decoder = writer(target_size, size, hidden_size, 0 if context == "state" else memory_size, cells, context, dropout)
+    seen = 0 if context == "state" else memory_size
+    decoder = writer(target_size, size, hidden_size, seen, cells(size + seen), context, dropout)
 
     def init(key: Array) -> EncoderDecoderParams:
         keys = jax.random.split(key, 3)
@@ -126,18 +132,20 @@ def encoder_decoder(
     def encode(
         params: EncoderDecoderParams, condition: Source, *, key: Array | None = None
     ) -> tuple[DecoderParams, PyTree]:
-        if not isinstance(condition, tuple) or len(condition) != 2:
+        if not isinstance(condition, tuple) or len(condition) not in (2, 3):
             raise TypeError(
                 f"encoder_decoder: expected a Source(symbols, mask) to read, got {type(condition).__name__}. "
                 "Wrap the symbols: Source(symbols)."
             )
-        symbols, mask = condition
+        symbols, mask, lengths = Source(*condition)
+        given: dict[str, Any] = {"mask": mask, "lengths": lengths}
         batch = symbols.shape[1:]
         drop_key, state_key, write_key = split(key, 3)
-        _, xs = read_symbols.apply(params.embedding, (), symbols, mask=mask)
-        _, xs = drops.apply((), (), xs, mask=mask, key=drop_key)
+        _, xs = read_symbols.apply(params.embedding, (), symbols, **given)
+        _, xs = drops.apply((), (), xs, **given, key=drop_key)
         state = encoder.initial_state(params.encoder, batch, key=state_key)
-        state, values = encoder.apply(params.encoder, state, xs, mask=mask)
+        state, values = encoder.apply(params.encoder, state, xs, **given)
+        mask = masks.given("encoder_decoder", mask, lengths, values)
         last = state.forward if both_ways else state
         summary = None if context != "every_tick" else _summary(values, mask, hidden_size, reverse_source)
         memory = Memory(values, mask) if context == "attention" else None
@@ -146,13 +154,14 @@ def encoder_decoder(
     return Conditional(init, encode, decoder)
 
 
+@maker
 def writer(
     target_size: int,
     embedding_size: int,
     hidden_size: int,
     memory_size: int,
-    cells,
-    context: str,
+    cell: Cell,
+    context: Context,
     rate: float,
 ) -> Layer[DecoderParams, PyTree]:
     """The decoder: symbols to logits, its context in the parameters.
@@ -162,7 +171,7 @@ def writer(
       embedding_size: features a symbol.
       hidden_size: units.
       memory_size: of the summary or of the memory; 0 where there is none.
-      cells: ``(input_size) -> Cell`` with output size ``hidden_size``.
+      cell: reads an embedding and a summary or a piece of memory; its output has size ``hidden_size``.
       context: as in `encoder_decoder`.
       rate: of dropout.
 
@@ -170,15 +179,14 @@ def writer(
       A layer with `DecoderParams`.
     """
     symbols = embedding(target_size, embedding_size)
-    inner = cells(embedding_size + memory_size)
     if context == "attention":
-        inner = attend(inner, hidden_size, memory_size, hidden_size)
-    run, drops = recurrent(inner), drop(rate)
+        cell = attend(cell, hidden_size, memory_size, hidden_size)
+    run, drops = recurrent(cell), drop(rate)
     readout = dense(hidden_size + memory_size, target_size)
 
     def init(key: Array) -> DecoderParams:
         keys = jax.random.split(key, 3)
-        return DecoderParams(symbols.init(keys[0]), inner.init(keys[1]), readout.init(keys[2]), None)
+        return DecoderParams(symbols.init(keys[0]), cell.init(keys[1]), readout.init(keys[2]), None)
 
     def check_encoded(params: DecoderParams) -> None:
         without = (
@@ -193,7 +201,7 @@ def writer(
     def initial_state(params: DecoderParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None) -> PyTree:
         if context == "attention":
             check_encoded(params)
-        return inner.initial_state(params.cell, batch_shape, key=key)
+        return cell.initial_state(params.cell, batch_shape, key=key)
 
     def apply(
         params: DecoderParams,
@@ -201,21 +209,23 @@ def writer(
         xs: Array,
         *,
         mask: Array | None = None,
+        lengths: Array | None = None,
         reset: Array | None = None,
         key: Array | None = None,
     ) -> tuple[PyTree, Array]:
         check_encoded(params)
         first_key, last_key = split(key, 2)
-        _, es = symbols.apply(params.embedding, (), xs, mask=mask)
-        _, es = drops.apply((), (), es, mask=mask, key=first_key)
+        given: dict[str, Any] = {"mask": mask, "lengths": lengths}
+        _, es = symbols.apply(params.embedding, (), xs, **given)
+        _, es = drops.apply((), (), es, **given, key=first_key)
         if params.summary is not None:
             seen = jnp.broadcast_to(params.summary, (*es.shape[:-1], memory_size))
             es = jnp.concatenate([es, seen.astype(es.dtype)], axis=-1)
-        state, hs = run.apply(params.cell, state, es, mask=mask, reset=reset)
+        state, hs = run.apply(params.cell, state, es, **given, reset=reset)
         if params.summary is not None:
             hs = jnp.concatenate([hs, seen.astype(hs.dtype)], axis=-1)
-        _, hs = drops.apply((), (), hs, mask=mask, key=last_key)
-        _, logits = readout.apply(params.readout, (), hs, mask=mask)
+        _, hs = drops.apply((), (), hs, **given, key=last_key)
+        _, logits = readout.apply(params.readout, (), hs, **given)
         return state, logits
 
     return Layer(init, initial_state, apply)

@@ -5,12 +5,14 @@ import jax
 from seqjax import checks
 from seqjax.base import Array, Layer
 from seqjax.cells.lstm import lstm
+from seqjax.layers.affine import dense
 from seqjax.layers.compose import residual, serial
-from seqjax.layers.dense import dense
 from seqjax.models.body import MakeCell, deep
 from seqjax.products import accumulator
+from seqjax.records import maker
 
 
+@maker
 def next_frame_model(
     size: int, hidden_size: int, *, cell: MakeCell = lstm, layers: int = 1, dropout: float = 0.0
 ) -> Layer:
@@ -47,6 +49,7 @@ def draw_keys(key: Array, logits: Array) -> Array:
     return jax.random.bernoulli(key, jax.nn.sigmoid(logits))
 
 
+@maker
 def forecaster(size: int, hidden_size: int, *, cell: MakeCell = lstm, layers: int = 1, dropout: float = 0.0) -> Layer:
     """The next values of a series, as a change of the present ones.
 

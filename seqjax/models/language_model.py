@@ -8,15 +8,16 @@ import jax.numpy as jnp
 from seqjax import checks
 from seqjax.base import Array, Layer, PyTree
 from seqjax.cells.lstm import lstm
+from seqjax.layers.affine import dense
 from seqjax.layers.compose import serial
 from seqjax.layers.conv import causal_conv
-from seqjax.layers.dense import dense
-from seqjax.layers.embedding import look_up, standard_normal, tied_embedding
-from seqjax.layers.pointwise import pointwise
-from seqjax.layers.recurrent import recurrent
+from seqjax.layers.recurrence import recurrent
+from seqjax.layers.symbols import look_up, standard_normal, tied_embedding
+from seqjax.layers.ticks import pointwise
 from seqjax.models.body import MakeCell, deep
+from seqjax.records import maker
 from seqjax.transforms.compose import stack
-from seqjax.transforms.memoryless import memoryless
+from seqjax.transforms.functions import memoryless
 
 NOTHING = -1
 FEW = 1024  # symbols up to which another row in front of a look-up costs nothing beside a tick
@@ -28,6 +29,7 @@ class SymbolParams(NamedTuple):
     w: Array
 
 
+@maker
 def symbols_or_nothing(vocabulary_size: int, size: int) -> Layer[SymbolParams, tuple]:
     """An embedding that reads -1, no symbol, as the zero vector.
 
@@ -75,6 +77,7 @@ def _symbols(vocabulary_size: int, size: int) -> tuple[Callable, Callable]:
     return init, function
 
 
+@maker
 def language_model(
     vocabulary_size: int,
     hidden_size: int,
@@ -145,6 +148,7 @@ def language_model(
     return tied_embedding(vocabulary_size, size, body)
 
 
+@maker
 def fixed_window_model(
     vocabulary_size: int, hidden_size: int, *, window: int, embedding_size: int | None = None
 ) -> Layer:

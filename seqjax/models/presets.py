@@ -1,6 +1,6 @@
 """The word language models of Zaremba, Sutskever and Vinyals (2014), with all that their training needs."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import optax
@@ -9,6 +9,7 @@ from seqjax import checks
 from seqjax.base import Layer
 from seqjax.cells.lstm import lstm
 from seqjax.models.language_model import language_model
+from seqjax.records import maker
 from seqjax.training import clip_by_global_norm
 
 
@@ -35,6 +36,9 @@ class Preset(NamedTuple):
     epochs: int
 
 
+Size = Literal["small", "medium", "large"]
+
+
 class _Numbers(NamedTuple):
     hidden_size: int
     window: int
@@ -53,7 +57,7 @@ ZAREMBA = {
 }
 
 
-def zaremba(size: str, vocabulary_size: int, *, updates_per_epoch: int, batch_size: int = 20) -> Preset:
+def zaremba(size: Size, vocabulary_size: int, *, updates_per_epoch: int, batch_size: int = 20) -> Preset:
     """Two LSTM layers with dropout between layers only, as published for Penn Treebank words.
 
         rate(epoch) = 1 for the first 4 / 6 / 14 epochs, then divided by 2 / 1.2 / 1.15 at each further one
@@ -80,6 +84,36 @@ def zaremba(size: str, vocabulary_size: int, *, updates_per_epoch: int, batch_si
     checks.choice("zaremba", "size", size, ZAREMBA)
     checks.sizes("zaremba", updates_per_epoch=updates_per_epoch, batch_size=batch_size)
     numbers = ZAREMBA[size]
+    schedule = optax.exponential_decay(
+        1.0,
+        updates_per_epoch,
+        1 / numbers.factor,
+        transition_begin=(numbers.full_rate_epochs - 1) * updates_per_epoch,
+        staircase=True,
+    )
+    return Preset(
+        zaremba_model(size, vocabulary_size),
+        optax.sgd(schedule),
+        clip_by_global_norm(numbers.clip),
+        float(batch_size),
+        numbers.window,
+        batch_size,
+        numbers.epochs,
+    )
+
+
+@maker
+def zaremba_model(size: Size, vocabulary_size: int) -> Layer:
+    """The model of `zaremba`: weights and biases start uniform.
+
+    Args:
+      size: as in `zaremba`.
+      vocabulary_size: v.
+
+    Returns:
+      A layer from symbols to logits.
+    """
+    numbers = ZAREMBA[size]
     plain = language_model(vocabulary_size, numbers.hidden_size, cell=lstm, layers=2, dropout=numbers.dropout)
 
     def init(key: jax.Array):
@@ -91,19 +125,4 @@ def zaremba(size: str, vocabulary_size: int, *, updates_per_epoch: int, batch_si
         ]
         return tree.unflatten(drawn)
 
-    schedule = optax.exponential_decay(
-        1.0,
-        updates_per_epoch,
-        1 / numbers.factor,
-        transition_begin=(numbers.full_rate_epochs - 1) * updates_per_epoch,
-        staircase=True,
-    )
-    return Preset(
-        plain._replace(init=init),
-        optax.sgd(schedule),
-        clip_by_global_norm(numbers.clip),
-        float(batch_size),
-        numbers.window,
-        batch_size,
-        numbers.epochs,
-    )
+    return plain._replace(init=init)

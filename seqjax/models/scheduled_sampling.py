@@ -1,20 +1,22 @@
 """Training a writer on what it writes itself."""
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from seqjax import checks
 from seqjax.base import Array, Cell, Layer, Noise, PyTree
 from seqjax.decoding.as_cell import as_cell
-from seqjax.layers.compose import split
+from seqjax.layers import inner
+from seqjax.layers.inner import split
 from seqjax.losses import Tally
 from seqjax.models.conditional import Conditional, inputs_of, no_resets
-from seqjax.objectives import Batch, Objective
+from seqjax.objectives import Batch, Objective, real_ticks
 from seqjax.products import accumulator
+from seqjax.records import maker
 from seqjax.transforms.noise import example_keys, per_example
 from seqjax.unroll import unroll
 
@@ -42,6 +44,7 @@ def scheduled_sampling(
     rate: float | Array,
     key: Array,
     mask: Array | None = None,
+    lengths: Array | None = None,
     reset: Array | None = None,
 ) -> tuple[PyTree, Array]:
     """Runs a writer over a target, now and then on its own last guess in place of the true symbol.
@@ -60,6 +63,7 @@ def scheduled_sampling(
       rate: the probability of a guess.
       key: one JAX key.
       mask: ``[T, *B]``, True at real ticks.
+      lengths: ``[*B]``, in its place.
       reset: ``[T, *B]``, True where a new text begins: from the initial state, and with its true symbol.
 
     Returns:
@@ -82,10 +86,12 @@ def scheduled_sampling(
         Noise(example_keys(key, batch)),
     )
     wrapped = _Params(params, jnp.asarray(rate, accumulator(logits.dtype)))
-    end, ys = unroll(_guessing(model, logits.shape[-1], logits.dtype), wrapped, start, symbols, mask=mask, reset=reset)
+    guessing = _guessing(model, logits.shape[-1], logits.dtype)
+    end, ys = unroll(guessing, wrapped, start, symbols, mask=mask, lengths=lengths, reset=reset)
     return end.model, ys
 
 
+@maker
 def scheduled_objective(model: Layer | Conditional, loss: Callable[..., Tally]) -> Objective:
     """The loss of a writer trained by scheduled sampling, in the form that `seqjax.train_step` takes.
 
@@ -131,18 +137,17 @@ def scheduled_objective(model: Layer | Conditional, loss: Callable[..., Tally]) 
         writer, start = model.decoder if isinstance(model, Conditional) else model, state
         if isinstance(model, Conditional):
             params, start = model.encode(params, *condition, key=read_key)
+        ticks = {"mask": batch.mask, "lengths": batch.lengths, "reset": batch.reset}
         if guess_key is None:
-            end, ys = writer.apply(params, start, symbols, mask=batch.mask, reset=batch.reset)
+            end, ys = inner.run(writer, params, start, symbols, **ticks)
         else:
-            end, ys = scheduled_sampling(
-                writer, params, start, symbols, rate=rate, key=guess_key, mask=batch.mask, reset=batch.reset
-            )
-        return state if isinstance(model, Conditional) else end, loss(ys, batch.targets, batch.mask)
+            end, ys = scheduled_sampling(writer, params, start, symbols, rate=rate, key=guess_key, **ticks)
+        return state if isinstance(model, Conditional) else end, loss(ys, batch.targets, real_ticks(batch, symbols))
 
     return run
 
 
-@functools.lru_cache
+@maker
 def _guessing(model: Cell | Layer, vocabulary_size: int, dtype: jnp.dtype) -> Cell:
     cell, wide = as_cell(model), accumulator(dtype)  # a probability in bfloat16 is a multiple of 1/128
 
@@ -173,7 +178,8 @@ def per_example_with(draw, keys: Array, values: Array) -> Array:
     return draw(keys, values)
 
 
-def inverse_sigmoid_decay(speed: float):
+@maker
+def inverse_sigmoid_decay(speed: float) -> Callable[[ArrayLike], Array]:
     """How often to guess as training goes on: rate(step) = 1 - k / (k + exp(step / k)), rising from 1/(k+1) to 1.
 
     Args:

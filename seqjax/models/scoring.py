@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from seqjax import checks, masks
 from seqjax.base import Array, Layer, PyTree
+from seqjax.layers import inner
 from seqjax.losses import Tally
 
 
@@ -49,16 +50,16 @@ def log_probability(
     if not symbols.ndim:
         raise ValueError("log_probability: expected symbols [T, *batch], got one symbol. Put it into a sequence.")
     if lengths is not None:
-        lengths = jnp.asarray(lengths)
+        lengths = checks.lengths("log_probability", lengths, len(symbols))
         checks.shapes("log_probability", "lengths", jnp.shape(lengths), "the symbols' batch", symbols.shape[1:])
     return _log_probability(model, params, symbols, first, lengths)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _log_probability(model: Layer, params: PyTree, symbols: Array, first: Array, lengths: Array | None) -> Array:
-    mask = None if lengths is None else masks.from_lengths(lengths.astype(int), len(symbols))
+    mask = masks.given("log_probability", None, lengths, symbols)
     inputs = jnp.concatenate([jnp.full_like(symbols[:1], first), symbols[:-1]])
-    _, logits = model.apply(params, model.initial_state(params, symbols.shape[1:]), inputs, mask=mask)
+    _, logits = inner.run(model, params, model.initial_state(params, symbols.shape[1:]), inputs, lengths=lengths)
     log_probs = jax.nn.log_softmax(logits)
     known = (symbols >= 0) & (symbols < log_probs.shape[-1])
     picked = jnp.take_along_axis(log_probs, jnp.where(known, symbols, 0)[..., None], -1)[..., 0]

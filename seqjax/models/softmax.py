@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax import checks
+from seqjax import checks, masks, records
 from seqjax.base import Array, Layer, PyTree
-from seqjax.layers.compose import split
-from seqjax.layers.dense import DenseParams, dense
+from seqjax.layers import inner
+from seqjax.layers.affine import DenseParams, dense
+from seqjax.layers.inner import split
 from seqjax.losses import Tally, cross_entropy, tally
-from seqjax.objectives import Batch, Objective, begin
+from seqjax.objectives import Batch, Objective, applied, begin, real_ticks
+from seqjax.records import maker
 
 
 class Softmax(NamedTuple):
@@ -30,7 +32,12 @@ class Softmax(NamedTuple):
     log_probs: Callable[[PyTree, Array], Array]
     loss: Callable[..., Tally]
 
+    def __repr__(self) -> str:
+        """The call that makes it, or its three functions where it was made by hand."""
+        return records.printed(self)
 
+
+@maker
 def full_softmax(size: int, vocabulary_size: int) -> Softmax:
     """p(w) = softmax(h W + b)_w, cost d v a tick.
 
@@ -63,6 +70,7 @@ class AdaptiveParams(NamedTuple):
     tails: tuple[tuple[DenseParams, DenseParams], ...]
 
 
+@maker
 def adaptive_softmax(size: int, vocabulary_size: int, cutoffs: Sequence[int], *, shrink: int = 4) -> Softmax:
     """Frequent symbols in full, rare ones in clusters with fewer features.
 
@@ -134,6 +142,7 @@ def adaptive_softmax(size: int, vocabulary_size: int, cutoffs: Sequence[int], *,
     return Softmax(init, log_probs, loss)
 
 
+@maker
 def sampled_softmax(size: int, vocabulary_size: int, samples: int) -> Softmax:
     """The full softmax, trained on the target and a few sampled symbols: cost d · samples a tick.
 
@@ -217,6 +226,7 @@ def _inclusion(weights: np.ndarray, samples: int) -> np.ndarray:
     return probs
 
 
+@maker
 def output_layer(body: Layer, softmax: Softmax) -> Layer:
     """Body and output as one model: log-probabilities ``[T, *B, v]``, to score and to decode with.
 
@@ -241,16 +251,19 @@ def output_layer(body: Layer, softmax: Softmax) -> Layer:
         xs: PyTree,
         *,
         mask: Array | None = None,
+        lengths: Array | None = None,
         reset: Array | None = None,
         key: Array | None = None,
     ) -> tuple[PyTree, Array]:
-        state, hs = body.apply(params[0], state, xs, mask=mask, reset=reset, key=key)
+        state, hs = inner.run(body, params[0], state, xs, mask=mask, lengths=lengths, reset=reset, key=key)
+        mask = masks.given("output_layer", mask, lengths, hs)
         ys = softmax.log_probs(params[1], hs)
         return state, ys if mask is None else jnp.where(mask[..., None], ys, 0)
 
     return Layer(init, initial_state, apply)
 
 
+@maker
 def output_objective(body: Layer, softmax: Softmax, *, redraw: bool = True) -> Objective:
     """Body and output as one loss, in the form that `seqjax.train_step` takes.
 
@@ -266,7 +279,7 @@ def output_objective(body: Layer, softmax: Softmax, *, redraw: bool = True) -> O
     def run(params: tuple, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
         state, key = begin(body, params[0], state, key, redraw)
         body_key, loss_key = split(key, 2)
-        state, hs = body.apply(params[0], state, batch.xs, mask=batch.mask, reset=batch.reset, key=body_key)
-        return state, softmax.loss(params[1], hs, batch.targets, batch.mask, loss_key)
+        state, hs = applied(body, params[0], state, batch, body_key)
+        return state, softmax.loss(params[1], hs, batch.targets, real_ticks(batch, hs), loss_key)
 
     return run

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 from seqjax import checks
 from seqjax.base import Array, Layer
 from seqjax.cells.lstm import lstm
+from seqjax.layers.affine import dense
 from seqjax.layers.compose import serial
-from seqjax.layers.dense import dense
-from seqjax.layers.embedding import embedding, look_up, standard_normal
-from seqjax.layers.pointwise import pointwise
+from seqjax.layers.symbols import embedding, look_up, standard_normal
+from seqjax.layers.ticks import pointwise
 from seqjax.models.body import MakeCell, deep
+from seqjax.records import maker
 from seqjax.unroll import unroll
 
 
@@ -32,6 +33,7 @@ class SpellingParams(NamedTuple):
     backward: tuple
 
 
+@maker
 def spelled_words(
     vocabulary_size: int,
     size: int,
@@ -95,6 +97,7 @@ def spelled_words(
     return pointwise(function, init)
 
 
+@maker
 def tagger(
     vocabulary_size: int,
     tags: int,

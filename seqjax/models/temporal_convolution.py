@@ -7,12 +7,14 @@ import jax
 
 from seqjax import checks, masks
 from seqjax.base import Array, Layer, PyTree
+from seqjax.layers import inner
+from seqjax.layers.affine import DenseParams, dense
 from seqjax.layers.compose import serial
 from seqjax.layers.conv import causal_conv
-from seqjax.layers.dense import DenseParams, dense
-from seqjax.layers.dropout import dropout
-from seqjax.layers.pointwise import pointwise
-from seqjax.layers.weight_norm import weight_norm as normalised
+from seqjax.layers.noise import dropout
+from seqjax.layers.normalized import weight_norm as normalised
+from seqjax.layers.ticks import pointwise
+from seqjax.records import maker
 
 
 class BlockParams(NamedTuple):
@@ -22,6 +24,7 @@ class BlockParams(NamedTuple):
     shortcut: DenseParams | None
 
 
+@maker
 def temporal_block(
     input_size: int, output_size: int, *, width: int, dilation: int, rate: float = 0.0, weight_norm: bool = True
 ) -> Layer[BlockParams, PyTree]:
@@ -62,19 +65,23 @@ def temporal_block(
         xs: Array,
         *,
         mask: Array | None = None,
+        lengths: Array | None = None,
         reset: Array | None = None,
         key: Array | None = None,
     ) -> tuple[PyTree, Array]:
-        state, ys = body.apply(params.body, state, xs, mask=mask, reset=reset, key=key)
+        state, ys = inner.run(body, params.body, state, xs, mask=mask, lengths=lengths, reset=reset, key=key)
+        mask = masks.given("temporal_block", mask, lengths, xs)
         if shortcut is None:
             past = xs.astype(ys.dtype) if mask is None else masks.zero(mask, xs.astype(ys.dtype))
         else:
+            assert params.shortcut is not None  # init draws them together
             _, past = shortcut.apply(params.shortcut, (), xs, mask=mask)
         return state, jax.nn.relu(ys + past)
 
     return Layer(init, initial_state, apply)
 
 
+@maker
 def temporal_convolution(
     input_size: int, channels: Sequence[int], *, width: int = 7, dropout: float = 0.0, weight_norm: bool = True
 ) -> Layer:

@@ -1,6 +1,5 @@
 """What a reservoir remembers of its input, and whether it forgets where it started."""
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -115,7 +114,7 @@ def forgetting(
     moved = [s + scale * jax.random.normal(k, s.shape, s.dtype) for k, s in zip(keys, leaves)]
     state = tree.unflatten(moved)
     pair = jnp.broadcast_to(xs[:, None], (len(xs), 2, *xs.shape[1:]))
-    _, (_, states) = unroll(_with_states(cell), params, state, pair)
+    _, (_, states) = unroll(with_states(cell), params, state, pair)
 
     def apart(state: PyTree, axis: int) -> Array:
         gaps = [jnp.diff(s, axis=axis).squeeze(axis) for s in jax.tree.leaves(state)]
@@ -157,6 +156,3 @@ def bounds(w_h: Array, leak: float = 1.0) -> Bounds:
         )
     w = (1 - leak) * np.eye(len(w)) + leak * w
     return Bounds(float(np.linalg.norm(w, 2)), float(np.abs(np.linalg.eigvals(w)).max()))
-
-
-_with_states = functools.cache(with_states)  # one cell a cell, so that a second call compiles nothing

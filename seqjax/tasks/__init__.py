@@ -1,4 +1,27 @@
-"""Data: generated tasks with known answers, readers of files, vocabularies and batches. NumPy only, no JAX."""
+"""Data: generated tasks with known answers, readers of files, vocabularies and batches. NumPy only.
+
+A text becomes numbers, the numbers a batch, and `seqjax.objective` takes that batch:
+
+    >>> from seqjax import tasks
+    >>> lines = ["ab", "abba"]
+    >>> vocabulary = tasks.Vocabulary.build(lines)
+    >>> numbers = [vocabulary.encode(line, bos=True, eos=True) for line in lines]
+    >>> batch = tasks.next_step(*tasks.pad(numbers))
+    >>> batch.xs.shape, batch.lengths.tolist()
+    ((5, 2), [3, 5])
+
+In order of reading:
+
+- `Problem`, `TextProblem`: what a generated task is. (problem) Memory: `adding`, `copy_memory`, `latch`,
+  `temporal_order` (memory). Whole sequences: `parity`, `larger_sum`, `halves_are_identical` (classification).
+  Programs: `addition`, `execution` (execution); `number_spelling` (spelling); sentences: `agreement` (sentences);
+  `embedded_reber` (reber); series: `mackey_glass` (series); `digit_strips` (digits); `frames`; `applications`.
+- `read_text`, `read_pairs`, …: readers of files. (readers) `surnames` brings its own. (surnames)
+- `Vocabulary`, `words`, `Subwords`: symbols as numbers. (vocabulary, subwords)
+- `pad`, `batches`, `streams`, `crops`, `split`: batches. (batches, on buckets)
+- `next_step`, `packed`: the next tick as target, sequences side by side or one behind the other. (packing)
+- `spans`, `span_f1`: what a tagger found. (spans)
+"""
 
 from seqjax.tasks import applications, frames
 from seqjax.tasks.batches import (
@@ -25,6 +48,7 @@ from seqjax.tasks.digits import Strips, digit_strips
 from seqjax.tasks.execution import addition, curriculum, execution, program, scramble
 from seqjax.tasks.frames import four_voices, music_floor, poses, walk
 from seqjax.tasks.memory import adding, copy_memory, latch, signed_adding, temporal_order
+from seqjax.tasks.packing import next_step, packed
 from seqjax.tasks.problem import Examples, Pair, Problem, TextProblem
 from seqjax.tasks.readers import (
     Sentence,
@@ -91,8 +115,10 @@ __all__ = [
     "latch",
     "mackey_glass",
     "music_floor",
+    "next_step",
     "next_values",
     "number_spelling",
+    "packed",
     "pad",
     "parity",
     "part_of_speech_sentences",

@@ -2,6 +2,7 @@
 
 import string
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
@@ -12,6 +13,7 @@ DIGITS = tuple(string.digits)
 PROGRAM_SYMBOLS = tuple(sorted(set(string.digits + string.ascii_lowercase + "=()+-*<>:\n ")))
 RESULT_SYMBOLS = (*DIGITS, "-", ".")
 
+Strategy = Literal["baseline", "naive", "mix", "combined"]
 Difficulty = Callable[[np.random.Generator], tuple[int, int]]
 
 
@@ -167,7 +169,7 @@ def scramble(seed: int) -> Callable[[str], str]:
     return lambda text: text.translate(table)
 
 
-def curriculum(strategy: str, length: int, nesting: int, progress: Callable[[], float]) -> Difficulty:
+def curriculum(strategy: Strategy, length: int, nesting: int, progress: Callable[[], float]) -> Difficulty:
     """How hard the next program is, as training goes on: ``difficulty(rng) -> (length, nesting)``.
 
         baseline    always (length, nesting)

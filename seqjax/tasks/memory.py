@@ -1,5 +1,7 @@
 """Long-memory tasks: something seen early must be known late, and everything between is noise."""
 
+from typing import Literal
+
 import numpy as np
 
 from seqjax import checks
@@ -131,7 +133,7 @@ def latch(length: int, *, noise: float = 0.2) -> Problem:
     return Problem(draw, 1, 2, "accuracy", 1 / 2)
 
 
-def temporal_order(length: int = 100, *, relevant: int = 2) -> Problem:
+def temporal_order(length: int = 100, *, relevant: Literal[2, 3] = 2) -> Problem:
     """Temporal order: in which order did the symbols X and Y come, among distractors?
 
     A sequence has between ``length`` and ``1.1 length`` symbols: E first, B last, X or Y at two (three) ticks

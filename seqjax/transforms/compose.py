@@ -3,10 +3,12 @@
 import jax
 
 from seqjax import checks
-from seqjax.base import Array, Cell, PyTree
+from seqjax.base import Array, Cell, Params, PyTree, State
+from seqjax.records import maker
 
 
-def stack(*cells: Cell) -> Cell:
+@maker
+def stack(*cells: Cell) -> Cell[tuple, tuple]:
     """Cells on top of each other: each reads the output of the one below at the same tick.
 
         state_l', y_l = step_l(params_l, state_l, y_{l-1})      y_0 = x
@@ -54,7 +56,8 @@ def stack(*cells: Cell) -> Cell:
     return Cell(init, initial_state, step)
 
 
-def residual(cell: Cell) -> Cell:
+@maker
+def residual(cell: Cell[Params, State]) -> Cell[Params, State]:
     """The cell's output added to its input.
 
         state', F(x) = step(params, state, x)      y = x + F(x)
@@ -85,7 +88,7 @@ def residual(cell: Cell) -> Cell:
     """
     checks.instance("residual", cell, Cell, "Pass a cell, such as lstm(64, 64).")
 
-    def step(params: PyTree, state: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
+    def step(params: Params, state: State, x: PyTree) -> tuple[State, PyTree]:
         state, y = cell.step(params, state, x)
         checks.same_shapes("residual", x, y)
         return state, jax.tree.map(lambda x, y: x.astype(y.dtype) + y, x, y)

@@ -1,12 +1,13 @@
 """What a recurrence starts from: a learned or random state, or a bias of its own at the first tick."""
 
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from seqjax.base import Array, Cell, PyTree, is_noise
+from seqjax.base import Array, Cell, Params, PyTree, State, is_noise
+from seqjax.records import maker
 from seqjax.transforms.noise import example_keys, per_example
 
 
@@ -17,7 +18,8 @@ class LearnedInitialStateParams(NamedTuple):
     state: PyTree
 
 
-def learned_initial_state(cell: Cell) -> Cell:
+@maker
+def learned_initial_state(cell: Cell[Any, State]) -> Cell[LearnedInitialStateParams, State]:
     """A cell whose initial state is a parameter.
 
         s_0 = s_cell + θ      θ starts at zero; s_cell is the cell's own initial state, zero in most cells
@@ -64,7 +66,8 @@ def learned_initial_state(cell: Cell) -> Cell:
     return Cell(init, initial_state, step)
 
 
-def random_initial_state(cell: Cell, scale: float) -> Cell:
+@maker
+def random_initial_state(cell: Cell[Params, State], scale: float) -> Cell[Params, State]:
     """A cell whose initial state is drawn at random, so that training does not rest on one start.
 
         s_0 = s_cell + scale · ε      ε ~ N(0, 1), one draw an example and unit
@@ -132,7 +135,8 @@ class FirstBiasState(NamedTuple):
     first: Array
 
 
-def first_bias(cell: Cell) -> Cell:
+@maker
+def first_bias(cell: Cell) -> Cell[FirstBiasParams, FirstBiasState]:
     """A cell with a bias of its own for the first tick, in place of the bias of all others.
 
         b_t = b_first if t = 1 else b      h_1 = φ(x_1 W + b_first) for an Elman cell from h_0 = 0

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from seqjax.base import Array, Cell, Noise, PyTree
+from seqjax.base import Array, Cell, Noise, Params, PyTree, State
 
 
 def per_example(draw: Callable[[Array], PyTree], keys: Array) -> PyTree:
@@ -35,10 +35,12 @@ def drop(x: Array, keys: Array, index: int, rate: float) -> Array:
     return jnp.where(per_example(keep, keys), x / (1 - rate), jnp.zeros_like(x))
 
 
-def with_keys(cell: Cell, step: Callable) -> Cell:
+def with_keys(cell: Cell[Params, State], step: Callable) -> Cell[Params, tuple[State, Noise]]:
     """A cell with state ``(state, Noise(keys))``, one key an example and None without a key."""
 
-    def initial_state(params: PyTree, batch_shape: tuple[int, ...] = (), *, key: Array | None = None) -> tuple:
+    def initial_state(
+        params: Params, batch_shape: tuple[int, ...] = (), *, key: Array | None = None
+    ) -> tuple[State, Noise]:
         if key is None:
             return cell.initial_state(params, batch_shape), Noise(None)
         inner, own = jax.random.split(key)

@@ -4,12 +4,14 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import checks
-from seqjax.base import Array, Cell, Noise, PyTree, is_noise
+from seqjax.base import Array, Cell, Noise, Params, PyTree, State, is_noise
+from seqjax.records import maker
 from seqjax.transforms.noise import drop, per_example, with_keys
 from seqjax.transforms.replay import change_recurrent_inputs, change_state
 
 
-def variational_dropout(cell: Cell, rate: float) -> Cell:
+@maker
+def variational_dropout(cell: Cell[Params, State], rate: float) -> Cell[Params, tuple[State, Noise]]:
     """Dropout of a cell's inputs with one mask a sequence: the same units are missing at every tick.
 
         s', y = step(s, m ⊙ x / (1-rate))      m ~ Bernoulli(1-rate), drawn once a sequence and example
@@ -60,7 +62,8 @@ def variational_dropout(cell: Cell, rate: float) -> Cell:
     return with_keys(cell, step)
 
 
-def recurrent_dropout(cell: Cell, rate: float) -> Cell:
+@maker
+def recurrent_dropout(cell: Cell[Params, State], rate: float) -> Cell[Params, tuple[State, Noise]]:
     """Dropout of h where it enters the recurrent products, with one mask a sequence.
 
         every product h U of the step becomes (m ⊙ h / (1-rate)) U      m ~ Bernoulli(1-rate)
@@ -105,7 +108,8 @@ def recurrent_dropout(cell: Cell, rate: float) -> Cell:
     return with_keys(cell, step)
 
 
-def zoneout(cell: Cell, rate: PyTree) -> Cell:
+@maker
+def zoneout(cell: Cell[Params, State], rate: PyTree) -> Cell[Params, tuple[State, Noise]]:
     """Zoneout: each tick, each unit of the state keeps its old value with probability ``rate``.
 
         s' = m ⊙ s + (1-m) ⊙ step(s, x)      m ~ Bernoulli(rate), new each tick and unit

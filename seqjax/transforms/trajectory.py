@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import checks
-from seqjax.base import Array, Cell, PyTree, is_noise
+from seqjax.base import Array, Cell, Params, PyTree, State, is_noise
+from seqjax.records import maker
 from seqjax.transforms.replay import change_state
 
 
-def with_states(cell: Cell) -> Cell:
+@maker
+def with_states(cell: Cell[Params, State]) -> Cell[Params, State]:
     """A cell that gives its new state out beside its output.
 
         state', y = step(params, state, x)      output (y, state')
@@ -37,7 +39,8 @@ def with_states(cell: Cell) -> Cell:
     return Cell(cell.init, cell.initial_state, step)
 
 
-def perturbed(cell: Cell) -> Cell:
+@maker
+def perturbed(cell: Cell[Params, State]) -> Cell[Params, State]:
     """A cell whose new state is moved by a part of the input.
 
         s' = step(params, s, x) + ε      input (x, ε)      y is computed from s'

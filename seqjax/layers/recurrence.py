@@ -1,11 +1,17 @@
 """A cell as a layer."""
 
+from typing import Any
+
 from seqjax import checks
-from seqjax.base import Array, Cell, Layer, PyTree
+from seqjax.base import Array, Cell, Layer, Params, PyTree, State
+from seqjax.records import maker
 from seqjax.unroll import unroll
 
 
-def recurrent(cell: Cell, *, reverse: bool = False, engine: str = "auto", memory: str | int = "auto") -> Layer:
+@maker
+def recurrent(
+    cell: Cell[Params, State], *, reverse: bool = False, engine: str = "auto", memory: str | int = "auto"
+) -> Layer[Params, State]:
     """A cell run along time by `seqjax.unroll`.
 
         s_t, y_t = step(params, s_{t-1}, x_t)
@@ -35,14 +41,16 @@ def recurrent(cell: Cell, *, reverse: bool = False, engine: str = "auto", memory
     checks.instance("recurrent", cell, Cell, "Pass the cell itself, such as lstm(64, 128).")
 
     def apply(
-        params: PyTree,
-        state: PyTree,
+        params: Params,
+        state: State,
         xs: PyTree,
         *,
         mask: Array | None = None,
+        lengths: Array | None = None,
         reset: Array | None = None,
         key: Array | None = None,
-    ) -> tuple[PyTree, PyTree]:
-        return unroll(cell, params, state, xs, mask=mask, reset=reset, reverse=reverse, engine=engine, memory=memory)
+    ) -> tuple[State, PyTree]:
+        ticks: dict[str, Any] = {"mask": mask, "lengths": lengths, "reset": reset}
+        return unroll(cell, params, state, xs, **ticks, reverse=reverse, engine=engine, memory=memory)
 
     return Layer(cell.init, cell.initial_state, apply)

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 
 from seqjax import checks
 from seqjax.base import Array, Layer
-from seqjax.layers.pointwise import mapped
+from seqjax.layers.ticks import mapped
+from seqjax.records import maker
 
 
+@maker
 def dropout(rate: float) -> Layer[tuple, tuple]:
     """Dropout between layers, a new mask every tick: what a recurrence remembers is never touched.
 

@@ -9,8 +9,10 @@ from jax.nn.initializers import normal, zeros
 from seqjax import checks
 from seqjax.base import Array, Layer, PyTree
 from seqjax.initializers import Initializer
-from seqjax.layers.pointwise import mapped
+from seqjax.layers import inner
+from seqjax.layers.ticks import mapped
 from seqjax.products import dot
+from seqjax.records import maker
 
 standard_normal = normal(1.0)
 small_normal = normal(0.1)
@@ -22,6 +24,7 @@ class EmbeddingParams(NamedTuple):
     w: Array
 
 
+@maker
 def embedding(
     vocabulary_size: int,
     size: int,
@@ -71,6 +74,7 @@ class TiedParams(NamedTuple):
     b: Array | None
 
 
+@maker
 def tied_embedding(
     vocabulary_size: int,
     size: int,
@@ -131,12 +135,13 @@ def tied_embedding(
         xs: Array,
         *,
         mask: Array | None = None,
+        lengths: Array | None = None,
         reset: Array | None = None,
         key: Array | None = None,
     ) -> tuple[PyTree, Array]:
-        _, es = read.apply(params, (), xs, mask=mask)
-        state, hs = body.apply(params.body, state, es, mask=mask, reset=reset, key=key)
-        _, ys = write.apply(params, (), hs, mask=mask)
+        _, es = read.apply(params, (), xs, mask=mask, lengths=lengths)
+        state, hs = inner.run(body, params.body, state, es, mask=mask, lengths=lengths, reset=reset, key=key)
+        _, ys = write.apply(params, (), hs, mask=mask, lengths=lengths)
         return state, ys
 
     return Layer(init, initial_state, apply)

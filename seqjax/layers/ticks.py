@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 from seqjax import checks, masks
 from seqjax.base import Array, Layer, PyTree
+from seqjax.records import maker
 
 
+@maker
 def pointwise(function: Callable[[PyTree, PyTree], PyTree], init: Callable[[Array], PyTree] | None = None) -> Layer:
     """The same function at every tick, on the whole chunk at once: no loop over time.
 
@@ -40,11 +42,12 @@ def mapped(who: str, function: Callable, init: Callable[[Array], PyTree] | None 
         xs: PyTree,
         *,
         mask: Array | None = None,
+        lengths: Array | None = None,
         reset: Array | None = None,
         key: Array | None = None,
     ) -> tuple[tuple, PyTree]:
         checks.ticks(who, "reset", reset, xs)
-        mask = checks.ticks(who, "mask", mask, xs)
+        mask = checks.ticks(who, "mask", masks.given(who, mask, lengths, xs), xs)
         if mask is None:
             return state, function(params, xs, key)
         ys = function(params, masks.select(mask, xs, masks.first_valid(mask, xs)), key)

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 
 from seqjax.base import Array, Cell, PyTree
+from seqjax.records import maker
 
 
+@maker
 def memoryless(function: Callable[[PyTree, PyTree], PyTree], init: Callable[[Array], PyTree] | None = None) -> Cell:
     """A cell without state: a function of every tick's input alone.
 

@@ -11,8 +11,9 @@ from seqjax import checks, initializers
 from seqjax.base import Array, Layer
 from seqjax.initializers import Initializer
 from seqjax.layers.compose import residual, serial
-from seqjax.layers.pointwise import mapped
+from seqjax.layers.ticks import mapped
 from seqjax.products import dot
+from seqjax.records import maker
 
 
 class DenseParams(NamedTuple):
@@ -22,6 +23,7 @@ class DenseParams(NamedTuple):
     b: Array | None
 
 
+@maker
 def dense(
     input_size: int,
     output_size: int,
@@ -76,6 +78,7 @@ def dense(
     return mapped("dense", function, init)
 
 
+@maker
 def feed_forward(
     size: int,
     hidden_size: int,

@@ -1,4 +1,4 @@
-"""Weight normalisation: a weight vector's length apart from its direction."""
+"""Normalised between layers: features (`layer_norm`) and weights (`weight_norm`)."""
 
 from typing import NamedTuple
 
@@ -6,6 +6,50 @@ import jax.numpy as jnp
 
 from seqjax import checks
 from seqjax.base import Array, Layer, PyTree
+from seqjax.layers import inner
+from seqjax.layers.ticks import mapped
+from seqjax.normalization import standardize
+from seqjax.records import maker
+
+
+class LayerNormParams(NamedTuple):
+    """``gain [d]``, ``b [d]``."""
+
+    gain: Array
+    b: Array
+
+
+@maker
+def layer_norm(size: int, *, epsilon: float = 1e-5, dtype: jnp.dtype | None = None) -> Layer[LayerNormParams, tuple]:
+    """Normalises the features of every tick, then scales and shifts each.
+
+        y = (x - mean) / √(variance + ε) ⊙ gain + b      over the d features of one tick and example
+
+    Args:
+      size: d.
+      epsilon: ε.
+      dtype: of the parameters; JAX's default float if None.
+
+    Returns:
+      A layer with empty state.
+
+    Raises:
+      ValueError: a size below 1, or inputs of another size.
+
+    References:
+      Ba, Kiros and Hinton (2016), Layer normalization. https://arxiv.org/abs/1607.06450
+    """
+    checks.sizes("layer_norm", size=size)
+
+    def init(key: Array) -> LayerNormParams:
+        kind = jnp.dtype(dtype or jnp.zeros(()).dtype)
+        return LayerNormParams(jnp.ones(size, kind), jnp.zeros(size, kind))
+
+    def function(params: LayerNormParams, xs: Array, key: Array | None) -> Array:
+        checks.features("layer_norm", xs, size)
+        return standardize(xs, epsilon) * params.gain.astype(xs.dtype) + params.b.astype(xs.dtype)
+
+    return mapped("layer_norm", function, init)
 
 
 class WeightNormParams(NamedTuple):
@@ -15,6 +59,7 @@ class WeightNormParams(NamedTuple):
     gain: Array
 
 
+@maker
 def weight_norm(layer: Layer) -> Layer[WeightNormParams, PyTree]:
     """A layer whose weights are learned as length times direction.
 
@@ -67,12 +112,13 @@ def weight_norm(layer: Layer) -> Layer[WeightNormParams, PyTree]:
         xs: Array,
         *,
         mask: Array | None = None,
+        lengths: Array | None = None,
         reset: Array | None = None,
         key: Array | None = None,
     ) -> tuple[PyTree, Array]:
         v = params.layer.w
         plain = params.layer._replace(w=v * (params.gain / _lengths(v)))
-        return layer.apply(plain, state, xs, mask=mask, reset=reset, key=key)
+        return inner.run(layer, plain, state, xs, mask=mask, lengths=lengths, reset=reset, key=key)
 
     return Layer(init, initial_state, apply)
 

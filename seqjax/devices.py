@@ -1,0 +1,87 @@
+"""A batch shared out over devices."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from seqjax import checks
+from seqjax.base import PyTree
+from seqjax.objectives import Batch
+
+
+class Shares(NamedTuple):
+    """How the arguments of a training step are shared."""
+
+    train: PartitionSpec
+    state: PartitionSpec
+    batch: PyTree
+
+
+def mesh_of(devices: int | Sequence[jax.Device] | None) -> Mesh | None:
+    """The devices in a row, the axis called batch; None for the one that JAX takes by itself."""
+    if devices is None:
+        return None
+    if isinstance(devices, int):
+        checks.sizes("train_step", devices=devices)
+        available = jax.devices()
+        if devices > len(available):
+            raise ValueError(
+                f"train_step: expected at most {len(available)} devices, got devices={devices}. On a CPU, "
+                'jax.config.update("jax_num_cpu_devices", n) before anything else makes n of them.'
+            )
+        devices = available[:devices]
+    return Mesh(np.array(devices), ("batch",))
+
+
+def shares_of(batch: PyTree, in_front: int) -> Shares:
+    """What is whole on every device, and which axis is shared: the first of the state, the one behind time of a batch.
+
+    Args:
+      batch: its ``lengths`` have no time, where it is a `Batch`.
+      in_front: how many axes come before those.
+    """
+    examples = PartitionSpec(*[None] * in_front, "batch")
+    ticks = PartitionSpec(None, *examples)
+    known = isinstance(batch, Batch)
+    return Shares(PartitionSpec(), examples, Batch(ticks, ticks, ticks, ticks, examples) if known else ticks)
+
+
+def placed(mesh: Mesh, shares: Shares, trees: tuple) -> tuple:
+    """The leaves where they belong. From the second step on they are, and to ask is cheaper than to move."""
+
+    def leaf(spec: PartitionSpec, tree: PyTree) -> PyTree:
+        sharding = NamedSharding(mesh, spec)
+        there = all(getattr(leaf, "sharding", None) == sharding for leaf in jax.tree.leaves(tree))
+        return tree if there else jax.device_put(tree, sharding)
+
+    return tuple(jax.tree.map(leaf, tuple(shares), trees, is_leaf=lambda node: isinstance(node, PartitionSpec)))
+
+
+def divisible(parts: int, in_front: int, state: PyTree, batch: Batch) -> None:
+    """The batch axis is where it is looked for: of one size everywhere, which the devices can share equally."""
+    sizes = set()
+    places = [("state", state, in_front), ("batch", batch, in_front + 1)]
+    if isinstance(batch, Batch):
+        places[1:] = [
+            ("batch", batch._replace(lengths=None), in_front + 1),
+            ("batch.lengths", batch.lengths, in_front),
+        ]
+    for name, tree, axis in places:
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+            shape = jnp.shape(leaf)
+            sizes.add(shape[axis] if len(shape) > axis else 0)
+            size = min(sizes)
+            if len(sizes) > 1 or not size or size % parts:
+                raise ValueError(
+                    f"train_step: expected a first batch axis that {parts} devices can share equally, axis {axis} of "
+                    f"{name}{jax.tree_util.keystr(path)}, got shape {shape}{_unlike(sizes)}. Change the batch size or "
+                    "the number of devices; give what has no time an axis of 1 in front, and drop it in the objective."
+                )
+
+
+def _unlike(sizes: set[int]) -> str:
+    return f" where others have {max(sizes)} there" if len(sizes) > 1 else ""

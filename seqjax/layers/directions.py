@@ -1,0 +1,206 @@
+"""Reading a chunk in both directions."""
+
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from seqjax import base, checks, masks
+from seqjax.base import Array, Cell, Layer, Params, PyTree, State, is_noise
+from seqjax.layers import inner
+from seqjax.layers.inner import split
+from seqjax.layers.recurrence import recurrent
+from seqjax.records import maker
+
+
+OtherParams = TypeVar("OtherParams")
+OtherState = TypeVar("OtherState")
+
+
+class BidirectionalParams(NamedTuple, Generic[Params, OtherParams]):
+    """The parameters of both directions."""
+
+    forward: Params
+    backward: OtherParams
+
+
+class BidirectionalState(NamedTuple, Generic[State]):
+    """What goes from chunk to chunk.
+
+    Attributes:
+      forward: the forward reader's state.
+      noise: the backward reader's `Noise`, None in place of everything else; or a whole state of it, to start from at
+        the end of each chunk (`with_backward`).
+    """
+
+    forward: State
+    noise: PyTree
+
+    def with_backward(self, state: PyTree) -> "BidirectionalState[State]":
+        """The same with a first state of the backward reader, which it then takes at the end of every chunk.
+
+        Without, it starts from its own initial state. Where segments close inside a chunk it does so in any case.
+        """
+        return self._replace(noise=state)
+
+
+@maker
+def bidirectional(
+    forward: Cell[Params, State] | Layer[Params, State],
+    backward: Cell[OtherParams, OtherState] | Layer[OtherParams, OtherState],
+    *,
+    engine: str = "auto",
+    memory: str | int = "auto",
+) -> Layer[BidirectionalParams[Params, OtherParams], BidirectionalState[State]]:
+    """Two readers of the same chunk, one from each end; their outputs side by side.
+
+        y_t = [forward(x_1 … x_t), backward(x_T … x_t)]
+
+    Only the forward state goes from chunk to chunk: the backward reader starts anew at each chunk's last real
+    tick, so a chunk must hold all the future that it should see. At a reset, forwards a tick opens a segment,
+    and backwards the tick before it does.
+
+    Padding told as ``lengths`` is handed to both cells as lengths.
+
+    Args:
+      forward: a cell, or a layer.
+      backward: a cell, or a layer; both are written forwards.
+      engine: as in `seqjax.unroll`, for cells.
+      memory: as in `seqjax.unroll`, for cells.
+
+    Returns:
+      A layer whose outputs are concatenated along the last axis, forward first. Its state is a
+      `BidirectionalState`; ``state.with_backward(first)`` gives the backward reader a first state.
+
+    Raises:
+      TypeError: something else than cells or layers, or a state of another type, such as the forward one alone.
+      ValueError: a forward layer without state, or a first state that is none of the backward reader.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> layer = sj.bidirectional(sj.gru(3, 4), sj.gru(3, 4))
+      >>> params = layer.init(jax.random.key(0))
+      >>> state, ys = layer.apply(params, layer.initial_state(params, (2,)), jnp.ones((5, 2, 3)))
+      >>> ys.shape
+      (5, 2, 8)
+
+    References:
+      Schuster and Paliwal (1997), Bidirectional recurrent neural networks. https://doi.org/10.1109/78.650093
+    """
+    for module in (forward, backward):
+        if not isinstance(module, Cell):
+            checks.instance("bidirectional", module, Layer, "Pass a cell or a layer for each direction.")
+    options: dict[str, Any] = {"engine": engine, "memory": memory}
+    ahead = recurrent(forward, **options) if isinstance(forward, Cell) else forward
+    back = recurrent(backward, reverse=True, **options) if isinstance(backward, Cell) else reverse(backward)
+
+    def init(key: Array) -> BidirectionalParams[Params, OtherParams]:
+        forward_key, backward_key = jax.random.split(key)
+        return BidirectionalParams(ahead.init(forward_key), back.init(backward_key))
+
+    def initial_state(
+        params: BidirectionalParams[Params, OtherParams],
+        batch_shape: tuple[int, ...] = (),
+        *,
+        key: Array | None = None,
+    ) -> BidirectionalState[State]:
+        forward_key, backward_key = split(key, 2)
+        return BidirectionalState(
+            ahead.initial_state(params.forward, batch_shape, key=forward_key),
+            _noise_of(back.initial_state(params.backward, batch_shape, key=backward_key)),
+        )
+
+    def apply(
+        params: BidirectionalParams[Params, OtherParams],
+        state: BidirectionalState[State],
+        xs: PyTree,
+        *,
+        mask: Array | None = None,
+        lengths: Array | None = None,
+        reset: Array | None = None,
+        key: Array | None = None,
+    ) -> tuple[BidirectionalState[State], PyTree]:
+        if not isinstance(state, BidirectionalState):
+            raise TypeError(
+                f"bidirectional: expected a BidirectionalState, got {type(state).__name__}. Make it with "
+                "initial_state(params, batch_shape), or carry on a forward one: BidirectionalState(forward, noise)."
+            )
+        forward_key, backward_key = split(key, 2)
+        batch = base.batch_shape(ahead, params.forward, state.forward)
+        if batch is None:
+            raise ValueError(
+                "bidirectional: expected a forward layer whose state shows its batch shape, got one without "
+                "state. Put pointwise layers before or behind bidirectional."
+            )
+        start = _started(back.initial_state(params.backward, batch), state.noise)
+        ticks: dict[str, Any] = {"mask": mask, "lengths": lengths, "reset": reset}
+        after, ys = inner.run(ahead, params.forward, state.forward, xs, **ticks, key=forward_key)
+        before, zs = inner.run(back, params.backward, start, xs, **ticks, key=backward_key)
+        both = jax.tree.map(lambda y, z: jnp.concatenate([y, z], axis=-1), ys, zs)
+        noise = jax.tree.map(lambda new, old: new if is_noise(new) else old, before, state.noise, is_leaf=is_noise)
+        return BidirectionalState(after, noise), both
+
+    return Layer(init, initial_state, apply)
+
+
+def _noise_of(state: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf if is_noise(leaf) else None, state, is_leaf=is_noise)
+
+
+def _started(fresh: PyTree, given: PyTree) -> PyTree:
+    """The backward reader's first state: its own initial one where none is given."""
+    try:
+        start = jax.tree.map(
+            lambda new, old: old if is_noise(new) or old is not None else new, fresh, given, is_leaf=is_noise
+        )
+        fits = jax.tree.map(jnp.shape, _quiet(start)) == jax.tree.map(jnp.shape, _quiet(fresh))
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"bidirectional: expected noise, or a first state, like the backward reader's state "
+            f"{jax.tree.map(jnp.shape, _quiet(fresh))}, got {jax.tree.map(jnp.shape, _quiet(given))}. "
+            "Make it with initial_state of the backward reader and the same batch shape."
+        )
+    return start
+
+
+def _quiet(state: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: None if is_noise(leaf) else leaf, state, is_leaf=is_noise)
+
+
+@maker
+def reverse(layer: Layer[Params, State]) -> Layer[Params, State]:
+    """The layer run from the last tick to the first; outputs stay at their ticks.
+
+    The mask is turned round with the inputs; lengths become one, as padding comes first then. So is the reset, moved by
+    a tick: read backwards, a segment opens where read forwards it closes.
+
+    Args:
+      layer: the layer, written forwards.
+
+    Returns:
+      A layer whose state goes from a later chunk to an earlier one.
+    """
+
+    def flip(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: leaf[::-1], tree)
+
+    def apply(
+        params: Params,
+        state: State,
+        xs: PyTree,
+        *,
+        mask: Array | None = None,
+        lengths: Array | None = None,
+        reset: Array | None = None,
+        key: Array | None = None,
+    ) -> tuple[State, PyTree]:
+        mask = masks.given("reverse", mask, lengths, xs)
+        opening = None if reset is None else jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])[::-1]
+        state, ys = inner.run(layer, params, state, flip(xs), mask=flip(mask), reset=opening, key=key)
+        if reset is not None:
+            state = masks.restart(reset[0], layer.initial_state(params, reset.shape[1:]), state)
+        return state, flip(ys)
+
+    return Layer(layer.init, layer.initial_state, apply)

@@ -1,0 +1,70 @@
+"""A layer inside a layer: how masks, lengths, resets and keys get to it."""
+
+import functools
+import inspect
+from collections.abc import Callable
+
+import jax
+
+from seqjax import checks, masks
+from seqjax.base import Array, Layer, Params, PyTree, State
+
+
+def run(
+    layer: Layer[Params, State],
+    params: Params,
+    state: State,
+    xs: PyTree,
+    *,
+    mask: Array | None = None,
+    lengths: Array | None = None,
+    reset: Array | None = None,
+    key: Array | None = None,
+) -> tuple[State, PyTree]:
+    """``layer.apply``, as every layer that holds others calls it.
+
+    Lengths stay lengths on their way in, for kernels that need right-padded sequences and would refuse a mask. A layer
+    whose ``apply`` takes none, written before there were any, gets the mask that they stand for.
+
+    Args:
+      layer: the inner layer.
+      params: its parameters.
+      state: its state.
+      xs: its inputs.
+      mask: ``[T, *B]``, True at real ticks.
+      lengths: ``[*B]``, in place of a mask.
+      reset: ``[T, *B]``, True at the first tick of a segment.
+      key: its own.
+
+    Returns:
+      The state after the chunk and the outputs.
+
+    Raises:
+      ValueError: a mask and lengths at once.
+
+    Example:
+      >>> import jax.numpy as jnp, seqjax as sj
+      >>> def apply(params, state, xs, *, mask=None, reset=None, key=None):
+      ...     return state, jnp.where(mask, xs, 0)
+      >>> old = sj.pointwise(lambda params, xs: xs)._replace(apply=apply)
+      >>> run(old, (), (), jnp.ones((3, 2)), lengths=jnp.array([2, 0]))[1].tolist()
+      [[1.0, 0.0], [1.0, 0.0], [0.0, 0.0]]
+    """
+    checks.mask_or_lengths(layer.name, mask, lengths)
+    if lengths is None:
+        return layer.apply(params, state, xs, mask=mask, reset=reset, key=key)
+    apply: Callable = layer.apply
+    if _takes_lengths(apply):
+        return layer.apply(params, state, xs, lengths=lengths, reset=reset, key=key)
+    return layer.apply(params, state, xs, mask=masks.given(layer.name, None, lengths, xs), reset=reset, key=key)
+
+
+def split(key: Array | None, parts: int) -> list:
+    """One key a part; None for each where there is none."""
+    return [None] * parts if key is None else list(jax.random.split(key, parts))
+
+
+@functools.lru_cache(maxsize=256)
+def _takes_lengths(apply: Callable) -> bool:
+    parameters = inspect.signature(apply).parameters
+    return "lengths" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
