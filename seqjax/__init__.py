@@ -1,7 +1,7 @@
 """seqjax: recurrent sequence models in JAX. Write a recurrence once; run it every way that matters."""
 
-from seqjax import automata, gradients, hmm, initializers, masks, models, reservoir, tasks
-from seqjax.averaging import averaged, averaging
+from seqjax import automata, curvature, gradients, hmm, initializers, masks, models, reservoir, tasks
+from seqjax.average import averaged, averaging
 from seqjax.base import Cell, Layer, Noise, redraw
 from seqjax.cells.coupled import CoupledLSTMParams, coupled_lstm
 from seqjax.cells.elman import ElmanParams, elman
@@ -69,7 +69,7 @@ from seqjax.losses import (
 from seqjax.objectives import Batch, objective
 from seqjax.products import dot, recurrent_input
 from seqjax.records import maker
-from seqjax.summary import Summary, summary
+from seqjax.summaries import Summary, summary
 from seqjax.training import Metrics, TrainState, clip_by_global_norm, train_state, train_step
 from seqjax.transforms.compose import stack
 from seqjax.transforms.initial_states import (
@@ -83,7 +83,7 @@ from seqjax.transforms.initial_states import (
 from seqjax.transforms.memoryless import memoryless
 from seqjax.transforms.regularizers import recurrent_dropout, variational_dropout, weight_drop, zoneout
 from seqjax.transforms.trajectory import perturbed, with_states, zero_perturbation
-from seqjax.truncated import truncated, windows
+from seqjax.truncation import truncated, windows
 from seqjax.unroll import explain, unroll
 
 __version__ = "0.1.0"

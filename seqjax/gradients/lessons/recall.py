@@ -9,8 +9,8 @@ import optax
 
 from seqjax import checks
 from seqjax.base import Array, Cell, PyTree
-from seqjax.gradients.descent import descend
-from seqjax.gradients.hessian_free import HessianFreeState, hessian_free, hessian_free_step
+from seqjax.curvature import HessianFreeState, hessian_free, hessian_free_step
+from seqjax.gradients.lessons.descent import descend
 from seqjax.layers.dense import dense
 from seqjax.losses import cross_entropy, mean_squared_error
 from seqjax.unroll import unroll
