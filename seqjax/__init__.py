@@ -1,59 +1,64 @@
-"""seqjax: recurrent sequence models in JAX. Write a recurrence once; run it every way that matters."""
+"""seqjax: recurrent sequence models in JAX. Write a recurrence once; run it every way that matters.
 
-from seqjax import automata, gradients, hmm, initializers, masks, models, reservoir, tasks
-from seqjax.averaging import averaged, averaging
+What one types first is here, in six groups; everything else is in its room: ``seqjax.cells.LSTMParams``,
+``seqjax.tasks.copy_memory``, ``seqjax.gradients.flow``. Each room's page, ``help(seqjax.gradients)``, says what is in
+it, in order of reading.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from seqjax import (
+    automata,
+    cells,
+    curvature,
+    decoding,
+    gradients,
+    hmm,
+    initializers,
+    layers,
+    losses,
+    masks,
+    models,
+    products,
+    reservoir,
+    tasks,
+    training,
+    transforms,
+)
+from seqjax.average import averaged, averaging
 from seqjax.base import Cell, Layer, Noise, redraw
-from seqjax.cells.coupled import CoupledLSTMParams, coupled_lstm
-from seqjax.cells.elman import ElmanParams, elman
-from seqjax.cells.gated import CarouselParams, PassThroughParams, carousel, pass_through
-from seqjax.cells.gru import GRUParams, gru, swap_update_gate
-from seqjax.cells.headwise import HeadwiseGRUParams, HeadwiseParams, headwise_elman, headwise_gru, headwise_lstm
-from seqjax.cells.lstm import LSTMParams, lstm
-from seqjax.cells.lstm_1997 import LSTM1997Params, lstm_1997
-from seqjax.cells.multiplicative import MultiplicativeParams, multiplicative_lstm, multiplicative_rnn
-from seqjax.cells.normalized import (
-    LayerNormElmanParams,
-    LayerNormGRUParams,
-    LayerNormLSTMParams,
-    layer_norm_elman,
-    layer_norm_gru,
-    layer_norm_lstm,
-)
-from seqjax.cells.peephole import PeepholeLSTMParams, peephole_lstm
-from seqjax.cells.projected import ProjectedLSTMParams, projected_lstm
-from seqjax.cells.reservoir import EchoStateParams, SparseEchoStateParams, echo_state, sparse_echo_state
-from seqjax.cells.slstm import SLSTMParams, SLSTMState, slstm
-from seqjax.cells.states import LSTMState
-from seqjax.cells.unsquashed import (
-    FiveEquationLSTMParams,
-    ResetLSTMParams,
-    five_equation_lstm,
-    reset_lstm,
-)
+from seqjax.cells.coupled import coupled_lstm
+from seqjax.cells.elman import elman
+from seqjax.cells.gated import carousel, pass_through
+from seqjax.cells.gru import gru
+from seqjax.cells.headwise import headwise_elman, headwise_gru, headwise_lstm
+from seqjax.cells.lstm import lstm
+from seqjax.cells.lstm_1997 import lstm_1997
+from seqjax.cells.multiplicative import multiplicative_lstm, multiplicative_rnn
+from seqjax.cells.normalized import layer_norm_elman, layer_norm_gru, layer_norm_lstm
+from seqjax.cells.peephole import peephole_lstm
+from seqjax.cells.projected import projected_lstm
+from seqjax.cells.reservoir import echo_state, sparse_echo_state
+from seqjax.cells.slstm import slstm
+from seqjax.cells.unsquashed import five_equation_lstm, reset_lstm
 from seqjax.chunks import over_chunks
-from seqjax.decoding import (
-    Decoded,
-    Hypotheses,
-    Rule,
-    as_cell,
-    beam_search,
-    ensemble,
-    forbid,
-    free_run,
-    no_repeat,
-    sample,
-    state_machine,
+from seqjax.decoding import Rule, as_cell, beam_search, ensemble, forbid, free_run, no_repeat, sample, state_machine
+from seqjax.layers import (
+    bidirectional,
+    causal_conv,
+    dense,
+    dropout,
+    embedding,
+    feed_forward,
+    layer_norm,
+    pointwise,
+    recurrent,
+    residual,
+    serial,
+    tied_embedding,
+    weight_norm,
 )
-from seqjax.layers.affine import DenseParams, dense, feed_forward
-from seqjax.layers.attention import AttendParams, AttendState, Memory, attend
-from seqjax.layers.compose import residual, serial
-from seqjax.layers.conv import ConvParams, ConvState, causal_conv
-from seqjax.layers.directions import BidirectionalParams, BidirectionalState, bidirectional
-from seqjax.layers.noise import dropout
-from seqjax.layers.normalized import LayerNormParams, WeightNormParams, layer_norm, weight_norm
-from seqjax.layers.recurrence import recurrent
-from seqjax.layers.symbols import EmbeddingParams, TiedParams, embedding, tied_embedding
-from seqjax.layers.ticks import pointwise
 from seqjax.losses import (
     Labels,
     Tally,
@@ -62,167 +67,173 @@ from seqjax.losses import (
     ctc,
     mean_squared_error,
     multi_label_cross_entropy,
-    norm_stabiliser,
     tally,
 )
 from seqjax.objectives import Batch, objective
-from seqjax.products import dot, recurrent_input
 from seqjax.records import maker
-from seqjax.summary import Summary, summary
+from seqjax.summaries import Summary, summary
 from seqjax.training import Metrics, TrainState, clip_by_global_norm, train_state, train_step
-from seqjax.transforms.compose import stack
-from seqjax.transforms.functions import memoryless
-from seqjax.transforms.initial_states import (
-    FirstBiasParams,
-    FirstBiasState,
-    LearnedInitialStateParams,
-    first_bias,
+from seqjax.transforms import (
     learned_initial_state,
+    memoryless,
     random_initial_state,
+    recurrent_dropout,
+    stack,
+    variational_dropout,
+    weight_drop,
+    zoneout,
 )
-from seqjax.transforms.regularizers import recurrent_dropout, variational_dropout, weight_drop, zoneout
-from seqjax.transforms.trajectory import perturbed, with_states, zero_perturbation
-from seqjax.truncated import truncated, windows
+from seqjax.truncation import truncated, windows
 from seqjax.unroll import explain, unroll
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "AttendParams",
-    "AttendState",
-    "Batch",
-    "BidirectionalParams",
-    "BidirectionalState",
-    "CarouselParams",
-    "Cell",
-    "ConvParams",
-    "ConvState",
-    "CoupledLSTMParams",
-    "Decoded",
-    "DenseParams",
-    "EchoStateParams",
-    "ElmanParams",
-    "EmbeddingParams",
-    "FirstBiasParams",
-    "FirstBiasState",
-    "FiveEquationLSTMParams",
-    "GRUParams",
-    "HeadwiseGRUParams",
-    "HeadwiseParams",
-    "Hypotheses",
-    "LSTM1997Params",
-    "LSTMParams",
-    "LSTMState",
-    "Labels",
-    "Layer",
-    "LayerNormElmanParams",
-    "LayerNormGRUParams",
-    "LayerNormLSTMParams",
-    "LayerNormParams",
-    "LearnedInitialStateParams",
-    "Memory",
-    "Metrics",
-    "MultiplicativeParams",
-    "Noise",
-    "PassThroughParams",
-    "PeepholeLSTMParams",
-    "ProjectedLSTMParams",
-    "ResetLSTMParams",
-    "Rule",
-    "SLSTMParams",
-    "SLSTMState",
-    "SparseEchoStateParams",
-    "Summary",
-    "Tally",
-    "TiedParams",
-    "TrainState",
-    "WeightNormParams",
-    "as_cell",
-    "attend",
-    "automata",
-    "averaged",
-    "averaging",
-    "beam_search",
-    "bidirectional",
-    "bits_per_character",
+# Recurrences and how they run.
+__all__ = ["Cell", "Layer", "Noise", "Summary", "explain", "maker", "redraw", "summary", "unroll"]
+# Cells.
+__all__ += [
     "carousel",
-    "causal_conv",
-    "clip_by_global_norm",
     "coupled_lstm",
-    "cross_entropy",
-    "ctc",
-    "dense",
-    "dot",
-    "dropout",
     "echo_state",
     "elman",
-    "embedding",
-    "ensemble",
-    "explain",
-    "feed_forward",
-    "first_bias",
     "five_equation_lstm",
-    "forbid",
-    "free_run",
-    "gradients",
     "gru",
     "headwise_elman",
     "headwise_gru",
     "headwise_lstm",
-    "hmm",
-    "initializers",
-    "layer_norm",
     "layer_norm_elman",
     "layer_norm_gru",
     "layer_norm_lstm",
-    "learned_initial_state",
     "lstm",
     "lstm_1997",
-    "maker",
-    "masks",
-    "mean_squared_error",
-    "memoryless",
-    "models",
-    "multi_label_cross_entropy",
     "multiplicative_lstm",
     "multiplicative_rnn",
-    "no_repeat",
-    "norm_stabiliser",
-    "objective",
-    "over_chunks",
     "pass_through",
     "peephole_lstm",
-    "perturbed",
-    "pointwise",
     "projected_lstm",
-    "random_initial_state",
-    "recurrent",
-    "recurrent_dropout",
-    "recurrent_input",
-    "redraw",
-    "reservoir",
     "reset_lstm",
-    "residual",
-    "sample",
-    "serial",
     "slstm",
     "sparse_echo_state",
+]
+# Cells made from cells.
+__all__ += [
+    "learned_initial_state",
+    "memoryless",
+    "random_initial_state",
+    "recurrent_dropout",
     "stack",
-    "state_machine",
-    "summary",
-    "swap_update_gate",
-    "tally",
-    "tasks",
+    "variational_dropout",
+    "weight_drop",
+    "zoneout",
+]
+# Layers.
+__all__ += [
+    "bidirectional",
+    "causal_conv",
+    "dense",
+    "dropout",
+    "embedding",
+    "feed_forward",
+    "layer_norm",
+    "pointwise",
+    "recurrent",
+    "residual",
+    "serial",
     "tied_embedding",
+    "weight_norm",
+]
+# Learning.
+__all__ += [
+    "Batch",
+    "Labels",
+    "Metrics",
+    "Tally",
+    "TrainState",
+    "averaged",
+    "averaging",
+    "bits_per_character",
+    "clip_by_global_norm",
+    "cross_entropy",
+    "ctc",
+    "mean_squared_error",
+    "multi_label_cross_entropy",
+    "objective",
+    "over_chunks",
+    "tally",
     "train_state",
     "train_step",
     "truncated",
-    "unroll",
-    "variational_dropout",
-    "weight_drop",
-    "weight_norm",
     "windows",
-    "with_states",
-    "zero_perturbation",
-    "zoneout",
 ]
+# Decoding.
+__all__ += [
+    "Rule",
+    "as_cell",
+    "beam_search",
+    "ensemble",
+    "forbid",
+    "free_run",
+    "no_repeat",
+    "sample",
+    "state_machine",
+]
+# Rooms.
+__all__ += [
+    "automata",
+    "cells",
+    "curvature",
+    "decoding",
+    "gradients",
+    "hmm",
+    "initializers",
+    "layers",
+    "losses",
+    "masks",
+    "models",
+    "products",
+    "reservoir",
+    "tasks",
+    "training",
+    "transforms",
+]
+
+
+def __dir__() -> list[str]:
+    """What completion offers: the names above."""
+    return [*__all__, "__version__"]
+
+
+# Where to find what was once at the top. It is still reached there, and no longer listed.
+_ELSEWHERE = {
+    "cells.coupled": "CoupledLSTMParams",
+    "cells.elman": "ElmanParams",
+    "cells.gated": "CarouselParams PassThroughParams",
+    "cells.gru": "GRUParams swap_update_gate",
+    "cells.headwise": "HeadwiseGRUParams HeadwiseParams",
+    "cells.lstm": "LSTMParams",
+    "cells.lstm_1997": "LSTM1997Params",
+    "cells.multiplicative": "MultiplicativeParams",
+    "cells.normalized": "LayerNormElmanParams LayerNormGRUParams LayerNormLSTMParams",
+    "cells.peephole": "PeepholeLSTMParams",
+    "cells.projected": "ProjectedLSTMParams",
+    "cells.reservoir": "EchoStateParams SparseEchoStateParams",
+    "cells.slstm": "SLSTMParams SLSTMState",
+    "cells.states": "LSTMState",
+    "cells.unsquashed": "FiveEquationLSTMParams ResetLSTMParams",
+    "decoding": "Decoded Hypotheses",
+    "layers": "AttendParams AttendState BidirectionalParams BidirectionalState ConvParams ConvState DenseParams "
+    "EmbeddingParams LayerNormParams Memory TiedParams WeightNormParams attend",
+    "losses": "norm_stabiliser",
+    "products": "dot recurrent_input",
+    "transforms": "FirstBiasParams FirstBiasState LearnedInitialStateParams first_bias perturbed with_states "
+    "zero_perturbation",
+}
+
+if not TYPE_CHECKING:  # so that a type checker still knows a misspelt name
+
+    def __getattr__(name: str) -> Any:
+        """What was once at the top, from its room."""
+        for room, names in _ELSEWHERE.items():
+            if name in names.split():
+                return getattr(importlib.import_module(f"seqjax.{room}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from seqjax import checks
 from seqjax.base import Array, PyTree, is_noise
 
+__all__ = ["first_valid", "from_lengths", "restart", "select", "wrap", "zero"]
+
 
 def from_lengths(lengths: Array, length: int) -> Array:
     """Lengths ``[*B]`` as a mask ``[length, *B]``: True at the first ``lengths`` ticks.

@@ -6,6 +6,17 @@ from jax.ad_checkpoint import checkpoint_name
 
 from seqjax.base import Array
 
+__all__ = [
+    "accumulator",
+    "add_bias",
+    "bias_blocks",
+    "dot",
+    "head_dot",
+    "head_gates",
+    "preactivation",
+    "recurrent_input",
+]
+
 Bias = Array | tuple[Array | None, ...] | None
 
 RECURRENT_INPUT = "seqjax.recurrent_input"

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 import seqjax as sj
-from seqjax.summary import flop
+from seqjax.summaries import flop
 
 D, H = 64, 128
 

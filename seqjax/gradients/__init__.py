@@ -1,88 +1,73 @@
-"""The laboratory of vanishing, exploding and remembering: where gradients go in time, and what to do about it.
+"""Where the gradients of a recurrence go in time: instruments that ask any cell, on a real batch.
 
-`flow` answers for any cell on a real batch; `lyapunov_exponents`, `step_jacobians`, `sensitivity` and
-`untied_gradients` look closer. `clip_state_gradient` bounds gradients inside time, `hessian_free_step` learns by
-curvature. `elman_bptt`, `linear_bptt` and `lstm_bptt` are the chain rule by hand. Scalar chains, random products,
-iterated maps and the cliff show the same in one or two numbers; `train_latch`, `train_recall`, `try_remedy` and
-`norms_beyond` are experiments that learn. `figures` draws them all.
+In order of reading:
+
+    flow                  one call, one report: norms, stretch, effective memory, saturation
+    jacobians             the Jacobians of the step, and the Lyapunov exponents of the run
+    sensitivity           what an output owes to each input; the gradient of shared weights, tick by tick
+    saturation            every σ and tanh of a step as an output, and how near they are to their ends
+    clipping              the state's gradient bounded, or only watched, at every tick of the backward pass
+    backward, vectors     what these are made of: an identity with another backward pass; a state as one vector
+
+`lessons` holds the experiments of the notebooks, `figures` draws instruments and lessons alike. Learning by curvature
+is a room of its own, `seqjax.curvature`.
+
+Example:
+  A unit that keeps half of its state, asked about the last of four ticks. Its gradient falls by 2 a tick, as the
+  exponent says of runs of any length; an input matters as much as the state it enters; a bound inside time caps what
+  one tick hands to the one before:
+
+  >>> import jax.numpy as jnp, seqjax as sj
+  >>> from seqjax import gradients
+  >>> cell = sj.elman(1, 1, activation=lambda a: a, b_init=None)
+  >>> params = sj.ElmanParams(w_x=jnp.ones((1, 1)), w_h=jnp.full((1, 1), 0.5), b=None)
+  >>> state, xs, last = cell.initial_state(params), jnp.ones((4, 1)), lambda ys: ys[-1, 0]
+  >>> gradients.flow(cell, params, state, xs, last, probes=1).loss_gradient.tolist()
+  [0.125, 0.25, 0.5, 1.0]
+  >>> jnp.exp(gradients.lyapunov_exponents(cell, params, state, xs)).round(3).tolist()
+  [0.5]
+  >>> gradients.sensitivity(cell, params, state, xs, last).tolist()
+  [0.125, 0.25, 0.5, 1.0]
+  >>> clipped = gradients.clip_state_gradient(cell, 0.25)
+  >>> gradients.sensitivity(clipped, params, state, xs, last).tolist()
+  [0.0625, 0.125, 0.25, 1.0]
 """
 
-from seqjax.gradients import figures
-from seqjax.gradients.bptt import Barred, elman_bptt, linear_bptt, lstm_bptt
-from seqjax.gradients.chains import RandomProducts, random_products, scalar_chain
-from seqjax.gradients.cliff import Point, cliff_descent, cliff_loss
+from typing import TYPE_CHECKING, Any
+
+from seqjax import curvature
+from seqjax.gradients import figures, lessons
 from seqjax.gradients.clipping import ClipStatistics, clip_state_gradient, clip_statistics, watch_state_gradient
-from seqjax.gradients.depth import depth_stretch
-from seqjax.gradients.descent import Descent, descend
 from seqjax.gradients.flow import Flow, flow
-from seqjax.gradients.hessian_free import (
-    HessianFreeInfo,
-    HessianFreeState,
-    gauss_newton_product,
-    hessian_free,
-    hessian_free_step,
-)
 from seqjax.gradients.jacobians import lyapunov_exponents, step_jacobians
-from seqjax.gradients.latch import Latch, latch_probability, train_latch
-from seqjax.gradients.maps import Attractors, Basins, attractors, basins, bifurcation, logistic_map, map_cell, period
-from seqjax.gradients.norms import Norms, norms_beyond
-from seqjax.gradients.recall import Questions, Recall, train_recall
-from seqjax.gradients.remedies import Remedy, Trial, remedies, try_remedy
 from seqjax.gradients.saturation import Saturation, with_gates, with_saturation
 from seqjax.gradients.sensitivity import sensitivity, untied_gradients, weight_gradient_norms
 
 __all__ = [
-    "Attractors",
-    "Barred",
-    "Basins",
     "ClipStatistics",
-    "Descent",
     "Flow",
-    "HessianFreeInfo",
-    "HessianFreeState",
-    "Latch",
-    "Norms",
-    "Point",
-    "Questions",
-    "RandomProducts",
-    "Recall",
-    "Remedy",
     "Saturation",
-    "Trial",
-    "attractors",
-    "basins",
-    "bifurcation",
-    "cliff_descent",
-    "cliff_loss",
     "clip_state_gradient",
     "clip_statistics",
-    "depth_stretch",
-    "descend",
-    "elman_bptt",
     "figures",
     "flow",
-    "gauss_newton_product",
-    "hessian_free",
-    "hessian_free_step",
-    "latch_probability",
-    "linear_bptt",
-    "logistic_map",
-    "lstm_bptt",
+    "lessons",
     "lyapunov_exponents",
-    "map_cell",
-    "norms_beyond",
-    "period",
-    "random_products",
-    "remedies",
-    "scalar_chain",
     "sensitivity",
     "step_jacobians",
-    "train_latch",
-    "train_recall",
-    "try_remedy",
     "untied_gradients",
     "watch_state_gradient",
     "weight_gradient_norms",
     "with_gates",
     "with_saturation",
 ]
+
+
+if not TYPE_CHECKING:  # so that a type checker still knows a misspelt name
+
+    def __getattr__(name: str) -> Any:
+        """The lessons, and learning by curvature, under the names they had here."""
+        for room in (lessons, curvature):
+            if name in room.__all__:
+                return getattr(room, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

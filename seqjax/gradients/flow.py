@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from seqjax import base, checks
 from seqjax.base import Array, Cell, PyTree
+from seqjax.engines.plan import EngineName
 from seqjax.gradients import backward
 from seqjax.gradients.jacobians import step_jacobians
 from seqjax.gradients.saturation import Saturation, with_saturation
@@ -52,7 +53,7 @@ def flow(
     singular_values_at: Sequence[int] = (),
     probes: int = 4,
     key: Array | None = None,
-    engine: str = "auto",
+    engine: EngineName = "auto",
     memory: str | int = "sqrt",
 ) -> Flow:
     """Where the gradient of a recurrence goes: norms, stretch, memory, saturation.

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from seqjax import base, checks
 from seqjax.base import Array, Cell, PyTree
+from seqjax.engines.plan import EngineName
 from seqjax.gradients import backward
 from seqjax.unroll import checked, unroll
 
@@ -19,7 +20,7 @@ def sensitivity(
     of: Callable[[PyTree], Array],
     mask: Array | None = None,
     *,
-    engine: str = "auto",
+    engine: EngineName = "auto",
     memory: str | int = "sqrt",
 ) -> Array:
     """How much one number of the output moves with each input: ‖d of(ys) / dx_t‖₂.

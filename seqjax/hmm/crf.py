@@ -32,6 +32,8 @@ from seqjax.hmm.models import Chain
 from seqjax.hmm.observations import Engine
 from seqjax.hmm.paths import Path, log_joint, top_paths, viterbi
 
+__all__ = ["CRFParams", "decode", "init", "log_partition", "log_score", "loss", "marginals", "top_taggings"]
+
 
 class CRFParams(NamedTuple):
     """``start [N]``, ``transition [N, N]`` (row i, column j: from i to j), ``end [N]``; -inf forbids."""

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 
 from seqjax import base, checks, masks
 from seqjax.base import Array, Cell, Layer, Params, PyTree, State, is_noise
+from seqjax.engines.plan import EngineName
 from seqjax.layers import inner
 from seqjax.layers.inner import split
 from seqjax.layers.recurrence import recurrent
 from seqjax.records import maker
-
 
 OtherParams = TypeVar("OtherParams")
 OtherState = TypeVar("OtherState")
@@ -49,7 +49,7 @@ def bidirectional(
     forward: Cell[Params, State] | Layer[Params, State],
     backward: Cell[OtherParams, OtherState] | Layer[OtherParams, OtherState],
     *,
-    engine: str = "auto",
+    engine: EngineName = "auto",
     memory: str | int = "auto",
 ) -> Layer[BidirectionalParams[Params, OtherParams], BidirectionalState[State]]:
     """Two readers of the same chunk, one from each end; their outputs side by side.

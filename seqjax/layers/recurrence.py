@@ -4,13 +4,14 @@ from typing import Any
 
 from seqjax import checks
 from seqjax.base import Array, Cell, Layer, Params, PyTree, State
+from seqjax.engines.plan import EngineName
 from seqjax.records import maker
 from seqjax.unroll import unroll
 
 
 @maker
 def recurrent(
-    cell: Cell[Params, State], *, reverse: bool = False, engine: str = "auto", memory: str | int = "auto"
+    cell: Cell[Params, State], *, reverse: bool = False, engine: EngineName = "auto", memory: str | int = "auto"
 ) -> Layer[Params, State]:
     """A cell run along time by `seqjax.unroll`.
 

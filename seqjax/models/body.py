@@ -5,6 +5,7 @@ from collections.abc import Callable
 from seqjax import checks
 from seqjax.base import Cell, Layer
 from seqjax.cells.lstm import lstm
+from seqjax.engines.plan import EngineName
 from seqjax.layers.compose import serial
 from seqjax.layers.directions import bidirectional
 from seqjax.layers.noise import dropout
@@ -23,7 +24,7 @@ def deep(
     layers: int = 1,
     both_ways: bool = False,
     rate: float = 0.0,
-    engine: str = "auto",
+    engine: EngineName = "auto",
     memory: str | int = "auto",
 ) -> Layer:
     """Recurrent layers on top of each other, with dropout before each and behind the last.

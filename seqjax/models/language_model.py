@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from seqjax import checks
 from seqjax.base import Array, Layer, PyTree
 from seqjax.cells.lstm import lstm
+from seqjax.engines.plan import EngineName
 from seqjax.layers.affine import dense
 from seqjax.layers.compose import serial
 from seqjax.layers.conv import causal_conv
@@ -87,7 +88,7 @@ def language_model(
     layers: int = 1,
     dropout: float = 0.0,
     tied: bool = False,
-    engine: str = "auto",
+    engine: EngineName = "auto",
     memory: str | int = "auto",
 ) -> Layer:
     """A recurrent language model of characters or words.

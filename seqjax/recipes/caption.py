@@ -90,7 +90,7 @@ def main(options: Options) -> None:
                 len(words),
                 options.hidden_size,
                 channels=options.channels,
-                context=options.context.replace("-", "_"),
+                context="every_tick" if options.context == "every-tick" else options.context,
                 cell=CELLS[options.cell],
             )
         )

@@ -23,6 +23,7 @@ import numpy as np
 import seqjax as sj
 from seqjax import hmm, masks, tasks
 from seqjax.base import Array
+from seqjax.cells.elman import ElmanParams
 from seqjax.recipes.language.tagging import check_tags
 from seqjax.recipes.pictures import lattice
 from seqjax.recipes.running import learning
@@ -130,7 +131,7 @@ def textbook() -> Tagger:
 def approximation(xs: np.ndarray) -> Array:
     """The textbook's network for the same task: h' = softmax(U h + W x - 1), from h = 0; its tags ``[T, 3]``."""
     cell = sj.elman(len(WORDS), len(TAGS), activation=jax.nn.softmax)
-    params = sj.ElmanParams(jnp.array(EMISSION.T), jnp.array(TRANSITION), -jnp.ones(len(TAGS)))
+    params = ElmanParams(jnp.array(EMISSION.T), jnp.array(TRANSITION), -jnp.ones(len(TAGS)))
     known = jax.nn.one_hot(xs, len(WORDS), dtype=params.w_x.dtype)
     return sj.unroll(cell, params, cell.initial_state(params), known)[1]
 

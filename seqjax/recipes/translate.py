@@ -233,7 +233,7 @@ def encoder_decoder(options: Options, words: Languages) -> models.Conditional:
         len(words.target),
         options.hidden_size,
         embedding_size=options.embedding_size,
-        context=options.context.replace("-", "_"),
+        context="every_tick" if options.context == "every-tick" else options.context,
         cell=CELLS[options.cell],
         layers=options.layers,
         reverse_source=options.reverse,

@@ -212,7 +212,7 @@ class Method(NamedTuple):
     model: sj.Layer
     optimizer: optax.GradientTransformation | None
     clip: optax.GradientTransformation | None
-    divide_by: str | float
+    divide_by: Literal["count"] | float
 
 
 def set_up(options: Options, vocabulary: Vocabulary, count: int) -> tuple[Options, Method]:

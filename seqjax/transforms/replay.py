@@ -3,11 +3,9 @@
 from collections.abc import Callable, Sequence
 
 import jax
-from jax.extend.core import Jaxpr, primitives
 
 from seqjax.base import PyTree
 from seqjax.engines.equations import jaxprs
-from seqjax.products import RECURRENT_INPUT
 
 
 def change_state(
@@ -48,10 +46,10 @@ def change_recurrent_inputs(
 
     def rule(equation: jaxprs.Equation, inputs: list) -> Sequence | None:
         nonlocal marks
-        if _is_mark(equation):
+        if jaxprs.is_mark(equation):
             marks += 1
             return [change(marks - 1, inputs[0])]
-        if not jaxprs.any_equation(equation, _is_mark):
+        if not jaxprs.any_equation(equation, jaxprs.is_mark):
             return None
         call = _jitted(equation)
         if call is None:
@@ -75,15 +73,11 @@ def _trace(step: Callable, params: PyTree, state: PyTree, x: PyTree):
     return closed, jax.tree.leaves((params, state, x)), out
 
 
-def _is_mark(equation: jaxprs.Equation) -> bool:
-    return equation.primitive.name == "name" and equation.params["name"] == RECURRENT_INPUT
-
-
 def _inline_jit(equation: jaxprs.Equation, inputs: list) -> Sequence | None:
     call = _jitted(equation)
     return None if call is None else jaxprs.interpret(*call, inputs, _inline_jit)
 
 
-def _jitted(equation: jaxprs.Equation) -> tuple[Jaxpr, Sequence] | None:
+def _jitted(equation: jaxprs.Equation) -> tuple[jaxprs.Jaxpr, Sequence] | None:
     """The jaxpr and constants of a function under `jax.jit`."""
-    return jaxprs.inner(equation) if equation.primitive is primitives.jit_p else None
+    return jaxprs.inner(equation) if equation.primitive.name in ("jit", "pjit") else None

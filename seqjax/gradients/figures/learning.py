@@ -7,9 +7,9 @@ import numpy as np
 
 from seqjax.colours import COLOURS
 from seqjax.gradients.figures.canvas import MARKERS, STYLES, legend, letters, panels
-from seqjax.gradients.norms import Norms
-from seqjax.gradients.recall import Recall
-from seqjax.gradients.remedies import Trial
+from seqjax.gradients.lessons.norms import Norms
+from seqjax.gradients.lessons.recall import Recall
+from seqjax.gradients.lessons.remedies import Trial
 
 
 def latch(lengths: Sequence[int], probabilities: Mapping[str, Sequence[float]]) -> Any:

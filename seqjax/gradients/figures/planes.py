@@ -8,9 +8,9 @@ import numpy as np
 from seqjax import checks
 from seqjax.base import Array
 from seqjax.colours import COLOURS
-from seqjax.gradients.cliff import Point
 from seqjax.gradients.figures.canvas import DPI, WIDTH, legend, letters, panels
-from seqjax.gradients.maps import Attractors, Basins
+from seqjax.gradients.lessons.cliff import Point
+from seqjax.gradients.lessons.maps import Attractors, Basins
 
 
 def bifurcation(rates: Array, orbit: Array, exponents: Array) -> Any:

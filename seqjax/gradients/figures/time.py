@@ -7,9 +7,9 @@ import numpy as np
 
 from seqjax.base import Array
 from seqjax.colours import COLOURS
-from seqjax.gradients.chains import RandomProducts
 from seqjax.gradients.figures.canvas import STYLES, legend, letters, panels
 from seqjax.gradients.flow import Flow
+from seqjax.gradients.lessons.chains import RandomProducts
 
 
 def chains(factors: Mapping[str, Array]) -> Any:

@@ -141,7 +141,7 @@ def network(options: PairOptions, pairs: Pairs, *, reverse: bool = False) -> Con
         len(pairs.target),
         options.hidden_size,
         embedding_size=options.embedding_size,
-        context=options.context.replace("-", "_"),
+        context="every_tick" if options.context == "every-tick" else options.context,
         cell=CELLS[options.cell],
         layers=options.layers,
         reverse_source=reverse,

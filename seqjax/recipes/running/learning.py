@@ -4,7 +4,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -122,7 +122,7 @@ def learn(
     goes_on: Callable[[int], bool] | None = None,
     optimizer: optax.GradientTransformation | None = None,
     clip: optax.GradientTransformation | None = None,
-    divide_by: str | float = "count",
+    divide_by: Literal["count"] | float = "count",
     evaluations: int | None = None,
     watch: Callable[[Training, sj.Batch, int], None] | None = None,
     patience: Patience | None = None,

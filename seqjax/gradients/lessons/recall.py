@@ -9,8 +9,9 @@ import optax
 
 from seqjax import checks
 from seqjax.base import Array, Cell, PyTree
-from seqjax.gradients.descent import descend
-from seqjax.gradients.hessian_free import HessianFreeState, hessian_free, hessian_free_step
+from seqjax.curvature import HessianFreeState, hessian_free, hessian_free_step
+from seqjax.engines.plan import EngineName
+from seqjax.gradients.lessons.descent import descend
 from seqjax.layers import dense
 from seqjax.losses import cross_entropy, mean_squared_error
 from seqjax.unroll import unroll
@@ -71,7 +72,7 @@ def train_recall(
     structural: float = 0.1,
     damping: float = 0.3,
     iterations: int = 60,
-    engine: str = "auto",
+    engine: EngineName = "auto",
 ) -> Recall:
     """Trains a network on one set of sequences, by Hessian-free learning or by an Optax transformation.
 

@@ -33,7 +33,7 @@ def depth_stretch(key: Array, size: int, depth: int, *, scale: float = 1.0, resi
 
     Example:
       >>> import jax, seqjax as sj
-      >>> logs = sj.gradients.depth_stretch(jax.random.key(0), 8, 50, scale=0.5)
+      >>> logs = sj.gradients.lessons.depth_stretch(jax.random.key(0), 8, 50, scale=0.5)
       >>> bool(logs[-1, 0] < -20)
       True
 

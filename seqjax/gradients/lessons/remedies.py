@@ -15,8 +15,8 @@ from seqjax.cells.lstm import lstm
 from seqjax.cells.normalized import layer_norm_elman
 from seqjax.cells.reservoir import echo_state
 from seqjax.gradients.clipping import clip_state_gradient
-from seqjax.gradients.descent import descend
 from seqjax.gradients.flow import flow
+from seqjax.gradients.lessons.descent import descend
 from seqjax.layers import dense
 from seqjax.losses import norm_stabiliser
 from seqjax.training import clip_by_global_norm

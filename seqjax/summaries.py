@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 from seqjax import checks
 from seqjax.base import Cell, Layer, PyTree
+from seqjax.engines.equations.jaxprs import ClosedJaxpr, Equation, Jaxpr
 
 ELEMENTWISE = """
     add sub mul div rem max min neg abs sign floor ceil round clamp pow integer_pow square sqrt rsqrt cbrt
@@ -153,7 +153,7 @@ def flop(jaxpr: ClosedJaxpr | Jaxpr) -> Flop:
     return Flop(sum(c.products for c in counts), sum(c.other for c in counts))
 
 
-def _equation(eqn: JaxprEqn) -> Flop:
+def _equation(eqn: Equation) -> Flop:
     name = eqn.primitive.name
     out: Any
     first: Any
@@ -182,7 +182,7 @@ def _is_float(aval: Any) -> bool:
     return jnp.issubdtype(aval.dtype, jnp.inexact)
 
 
-def _subjaxprs(eqn: JaxprEqn) -> Iterator[ClosedJaxpr | Jaxpr]:
+def _subjaxprs(eqn: Equation) -> Iterator[ClosedJaxpr | Jaxpr]:
     for value in eqn.params.values():
         for one in value if isinstance(value, tuple | list) else (value,):
             if isinstance(one, ClosedJaxpr | Jaxpr):

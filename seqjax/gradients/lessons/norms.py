@@ -9,7 +9,7 @@ import optax
 
 from seqjax import checks
 from seqjax.base import Array, Cell, PyTree
-from seqjax.gradients.descent import descend
+from seqjax.gradients.lessons.descent import descend
 from seqjax.layers import dense
 from seqjax.losses import cross_entropy, norm_stabiliser
 from seqjax.unroll import unroll

@@ -1,4 +1,21 @@
-"""Hessian-free learning: curvature without a matrix, through any engine."""
+"""Hessian-free learning: curvature without a matrix, through any engine.
+
+`gauss_newton_product` is the curvature, a function of vectors; `hessian_free` and `hessian_free_step` learn by it, as
+`seqjax.train_state` and `seqjax.train_step` do by gradients.
+
+Example:
+  The least squares of a line, in one update, for its curvature says it all:
+
+  >>> import jax.numpy as jnp
+  >>> from seqjax import curvature
+  >>> x = jnp.array([0.0, 1.0, 2.0])
+  >>> outputs = lambda w: (w[0] * x + w[1], ())
+  >>> loss = lambda z: ((z - (3 * x - 1)) ** 2).sum()
+  >>> w = jnp.zeros(2)
+  >>> w, state, info = curvature.hessian_free_step(outputs, loss, w, curvature.hessian_free(w, damping=1e-6))
+  >>> [round(v, 3) for v in w.tolist()], bool(info.accepted)
+  ([3.0, -1.0], True)
+"""
 
 from collections.abc import Callable
 from numbers import Real
@@ -11,6 +28,8 @@ from jax.scipy.sparse.linalg import cg
 
 from seqjax import checks
 from seqjax.base import Array, PyTree
+
+__all__ = ["HessianFreeInfo", "HessianFreeState", "gauss_newton_product", "hessian_free", "hessian_free_step"]
 
 
 def gauss_newton_product(
@@ -34,7 +53,7 @@ def gauss_newton_product(
 
     Example:
       >>> import jax.numpy as jnp, seqjax as sj
-      >>> product = sj.gradients.gauss_newton_product(lambda w: w**2, lambda z: (z**2).sum() / 2, jnp.array([1.0, 3.0]))
+      >>> product = sj.curvature.gauss_newton_product(lambda w: w**2, lambda z: (z**2).sum() / 2, jnp.array([1.0, 3.0]))
       >>> product(jnp.ones(2)).tolist()
       [4.0, 36.0]
 

@@ -28,7 +28,7 @@ def map_cell(f: Callable[[PyTree, Array], Array]) -> Cell:
 
     Example:
       >>> import jax.numpy as jnp, seqjax as sj
-      >>> logistic = sj.gradients.map_cell(lambda r, x: r * x * (1 - x))
+      >>> logistic = sj.gradients.lessons.map_cell(lambda r, x: r * x * (1 - x))
       >>> _, ys = sj.unroll(logistic, jnp.asarray(2.0), jnp.asarray(0.5), None, length=3)
       >>> ys.tolist()
       [0.5, 0.5, 0.5]
