@@ -11,6 +11,18 @@ from seqjax import checks
 from seqjax.base import Array
 from seqjax.products import accumulator
 
+__all__ = [
+    "Labels",
+    "Tally",
+    "bits_per_character",
+    "cross_entropy",
+    "ctc",
+    "mean_squared_error",
+    "multi_label_cross_entropy",
+    "norm_stabiliser",
+    "tally",
+]
+
 Number = TypeVar("Number", Array, float)
 
 

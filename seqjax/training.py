@@ -15,6 +15,8 @@ from seqjax.devices import divisible, mesh_of, placed, shares_of
 from seqjax.losses import Tally
 from seqjax.objectives import Batch, Objective
 
+__all__ = ["Metrics", "TrainState", "clip_by_global_norm", "train_state", "train_step"]
+
 
 class TrainState(NamedTuple):
     """What training carries besides the model's state: all that a checkpoint needs.

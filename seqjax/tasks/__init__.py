@@ -24,6 +24,7 @@ In order of reading:
 """
 
 from seqjax.tasks import applications, frames
+from seqjax.tasks.arrays import read_idx, read_piano_rolls, read_series
 from seqjax.tasks.batches import (
     BatchSource,
     Drawn,
@@ -53,13 +54,10 @@ from seqjax.tasks.problem import Examples, Pair, Problem, TextProblem
 from seqjax.tasks.readers import (
     Sentence,
     read_conllu,
-    read_idx,
     read_labelled,
     read_lines,
     read_pairs,
     read_parallel,
-    read_piano_rolls,
-    read_series,
     read_text,
 )
 from seqjax.tasks.reber import embedded_reber, reber_legal

@@ -19,6 +19,8 @@ from seqjax.tasks.problem import (
 )
 from seqjax.tasks.vocabulary import words
 
+__all__ = ["Speech", "clips", "coding", "genes", "opinion", "promoter", "sentiment", "speech"]
+
 BASES = "ACGT"
 MOTIF = "TATAAT"
 DIRECTIONS = ((0, 1), (0, -1), (1, 0), (-1, 0))
