@@ -15,7 +15,13 @@ from seqjax.devices import divisible, mesh_of, placed, shares_of
 from seqjax.losses import Tally
 from seqjax.objectives import Batch, Objective
 
-__all__ = ["Metrics", "TrainState", "clip_by_global_norm", "train_state", "train_step"]
+__all__ = [
+    "Metrics",
+    "TrainState",
+    "clip_by_global_norm",
+    "train_state",
+    "train_step",
+]
 
 
 class TrainState(NamedTuple):

@@ -19,7 +19,16 @@ from seqjax.tasks.problem import (
 )
 from seqjax.tasks.vocabulary import words
 
-__all__ = ["Speech", "clips", "coding", "genes", "opinion", "promoter", "sentiment", "speech"]
+__all__ = [
+    "Speech",
+    "clips",
+    "coding",
+    "genes",
+    "opinion",
+    "promoter",
+    "sentiment",
+    "speech",
+]
 
 BASES = "ACGT"
 MOTIF = "TATAAT"

@@ -5,7 +5,13 @@ import numpy as np
 from seqjax import checks
 from seqjax.tasks.problem import Examples, Problem, at_least, whole
 
-__all__ = ["four_voices", "music_floor", "poses", "voicing", "walk"]
+__all__ = [
+    "four_voices",
+    "music_floor",
+    "poses",
+    "voicing",
+    "walk",
+]
 
 KEYS = 88
 LOWEST = 21
