@@ -105,7 +105,8 @@ def _unlike(expected: Any, got: Any, where: str) -> tuple[str, str, str] | None:
     if not isinstance(got, tuple | list):
         is_array = hasattr(got, "shape") and hasattr(got, "dtype")
         return where, kind, f"an array of shape {got.shape}" if is_array else type(got).__name__
-    if type(expected) is not type(got) if fields else len(expected) != len(got):
+    another = type(expected) is not type(got) and hasattr(got, "_fields")  # a plain tuple may stand for any record
+    if another or len(expected) != len(got):
         return where, kind, type(got).__name__ if hasattr(got, "_fields") or fields else f"{len(got)} parts"
     names = [f".{name}" for name in fields] if fields else [f"[{i}]" for i in range(len(expected))]
     pairs = (_unlike(a, b, where + name) for a, b, name in zip(expected, got, names))

@@ -152,14 +152,12 @@ def checked(
 ) -> Problem:
     """The problem that these arguments pose, their shapes and types checked against each other."""
     checks.instance("unroll", cell, Cell, "A layer runs a whole chunk by itself: layer.apply(params, state, xs).")
+    checks.params_of("unroll", cell, params)
     length = _length(xs, length)
     batch = base.batch_shape(cell, params, state)
-    if mask is not None and lengths is not None:
-        raise ValueError("unroll: expected mask or lengths, got both. Leave one out.")
+    checks.mask_or_lengths("unroll", mask, lengths)
     if lengths is not None:
-        lengths = jnp.asarray(lengths)
-        if not jnp.issubdtype(lengths.dtype, jnp.integer):
-            raise TypeError(f"unroll: expected lengths of integers, got {lengths.dtype}. Cast them to int32.")
+        lengths = checks.lengths("unroll", lengths, length)
         if batch is not None and lengths.shape != batch:
             raise ValueError(
                 f"unroll: expected lengths of shape {batch} like the state's batch, got {lengths.shape}. "

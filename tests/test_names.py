@@ -75,6 +75,10 @@ def test_the_top_is_what_one_types_first():
     }
 
 
+def test_every_name_is_documented():
+    assert [name for name in sj.__all__ if not inspect.getdoc(getattr(sj, name))] == []
+
+
 @pytest.mark.parametrize("name", sorted(ROOMS))
 def test_a_room_lists_its_names(name):
     listed = room(name).__all__

@@ -1,6 +1,6 @@
 """The door itself: runs without inputs, what stands in at masked ticks, and one sentence for every bad input."""
 
-import inspect
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from laws import B, T, assert_close, at, loss
 from zoo import D, H, perturbed
 
 import seqjax as sj
+from seqjax.engines import plan
 
 KEY = jax.random.key(0)
 LSTM = sj.lstm(D, H)
@@ -336,10 +337,34 @@ def test_bad_input_is_told_while_tracing(name):
         jax.eval_shape(call)
 
 
-def test_public_names():
-    """What the package promises is there, sorted, and documented; and nothing public is missing from the list."""
-    assert sj.__all__ == sorted(sj.__all__)
-    for name in sj.__all__:
-        assert inspect.getdoc(getattr(sj, name)), name
-    public = {n for n, v in vars(sj).items() if not n.startswith("_") and not inspect.ismodule(v)}
-    assert public <= set(sj.__all__)
+def test_the_engines_are_those_of_the_table():
+    """The type of ``engine=``, the documentation and the error name them all, and a new one is found."""
+    assert get_args(plan.EngineName) == ("auto", *plan.ENGINES)
+    for name, prepare in plan.ENGINES.items():
+        assert f'``"{name}"``' in sj.explain.__doc__
+        assert prepare.__doc__.split(".")[0].split("\n")[0][:40] in sj.explain.__doc__.replace("\n      ", " ")
+
+
+def test_an_engine_that_is_added_is_known(monkeypatch):
+    monkeypatch.setitem(plan.ENGINES, "slowly", plan.ENGINES["scan"])
+    cell = sj.elman(2, 3)
+    params = cell.init(jax.random.key(0))
+    run = lambda engine: sj.unroll(cell, params, cell.initial_state(params), jnp.ones((4, 2)), engine=engine)
+    np.testing.assert_array_equal(run("slowly")[1], run("scan")[1])
+    with pytest.raises(ValueError, match=r"'cudnn', 'slowly', got 'fast'"):
+        run("fast")
+
+
+def test_wrong_parameters_and_lengths_are_told():
+    cell = sj.stack(sj.lstm(2, 3))
+    params = cell.init(jax.random.key(0))
+    state = cell.initial_state(params, (2,))
+    xs = jnp.ones((4, 2, 2))
+    for call in (sj.unroll, sj.explain):
+        with pytest.raises(
+            TypeError, match="unroll: expected parameters of stack, LSTMParams at .*got GRUParams. Draw"
+        ):
+            call(cell, sj.stack(sj.gru(2, 3)).init(jax.random.key(0)), state, xs)
+    for lengths in ([5, 1], [-1, 2]):
+        with pytest.raises(ValueError, match=r"unroll: expected lengths from 0 to the 4 ticks of xs, got (5|-1)\. Cut"):
+            sj.unroll(cell, params, state, xs, lengths=jnp.array(lengths))
