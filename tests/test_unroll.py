@@ -362,7 +362,7 @@ def test_wrong_parameters_and_lengths_are_told():
     xs = jnp.ones((4, 2, 2))
     for call in (sj.unroll, sj.explain):
         with pytest.raises(
-            TypeError, match="unroll: expected parameters of stack, LSTMParams at .*got GRUParams. Draw"
+            TypeError, match=r"unroll: expected parameters of stack, LSTMParams at .*got GRUParams\. Draw"
         ):
             call(cell, sj.stack(sj.gru(2, 3)).init(jax.random.key(0)), state, xs)
     for lengths in ([5, 1], [-1, 2]):
