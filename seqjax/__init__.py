@@ -3,9 +3,9 @@
 from seqjax import automata, gradients, hmm, initializers, masks, models, reservoir, tasks
 from seqjax.averaging import averaged, averaging
 from seqjax.base import Cell, Layer, Noise, redraw
+from seqjax.cells.carousel import CarouselParams, carousel
 from seqjax.cells.coupled import CoupledLSTMParams, coupled_lstm
 from seqjax.cells.elman import ElmanParams, elman
-from seqjax.cells.gated import CarouselParams, PassThroughParams, carousel, pass_through
 from seqjax.cells.gru import GRUParams, gru, swap_update_gate
 from seqjax.cells.headwise import HeadwiseGRUParams, HeadwiseParams, headwise_elman, headwise_gru, headwise_lstm
 from seqjax.cells.lstm import LSTMParams, lstm
@@ -19,6 +19,7 @@ from seqjax.cells.normalized import (
     layer_norm_gru,
     layer_norm_lstm,
 )
+from seqjax.cells.pass_through import PassThroughParams, pass_through
 from seqjax.cells.peephole import PeepholeLSTMParams, peephole_lstm
 from seqjax.cells.projected import ProjectedLSTMParams, projected_lstm
 from seqjax.cells.reservoir import EchoStateParams, SparseEchoStateParams, echo_state, sparse_echo_state
