@@ -28,20 +28,30 @@ from seqjax import (
 )
 from seqjax.average import averaged, averaging
 from seqjax.base import Cell, Layer, Noise, redraw
-from seqjax.cells.coupled import coupled_lstm
-from seqjax.cells.elman import elman
-from seqjax.cells.gated import carousel, pass_through
-from seqjax.cells.gru import gru
-from seqjax.cells.headwise import headwise_elman, headwise_gru, headwise_lstm
-from seqjax.cells.lstm import lstm
-from seqjax.cells.lstm_1997 import lstm_1997
-from seqjax.cells.multiplicative import multiplicative_lstm, multiplicative_rnn
-from seqjax.cells.normalized import layer_norm_elman, layer_norm_gru, layer_norm_lstm
-from seqjax.cells.peephole import peephole_lstm
-from seqjax.cells.projected import projected_lstm
-from seqjax.cells.reservoir import echo_state, sparse_echo_state
-from seqjax.cells.slstm import slstm
-from seqjax.cells.unsquashed import five_equation_lstm, reset_lstm
+from seqjax.cells import (
+    carousel,
+    coupled_lstm,
+    echo_state,
+    elman,
+    five_equation_lstm,
+    gru,
+    headwise_elman,
+    headwise_gru,
+    headwise_lstm,
+    layer_norm_elman,
+    layer_norm_gru,
+    layer_norm_lstm,
+    lstm,
+    lstm_1997,
+    multiplicative_lstm,
+    multiplicative_rnn,
+    pass_through,
+    peephole_lstm,
+    projected_lstm,
+    reset_lstm,
+    slstm,
+    sparse_echo_state,
+)
 from seqjax.chunks import over_chunks
 from seqjax.decoding import Rule, as_cell, beam_search, ensemble, forbid, free_run, no_repeat, sample, state_machine
 from seqjax.layers import (
@@ -205,21 +215,10 @@ def __dir__() -> list[str]:
 
 # Where to find what was once at the top. It is still reached there, and no longer listed.
 _ELSEWHERE = {
-    "cells.coupled": "CoupledLSTMParams",
-    "cells.elman": "ElmanParams",
-    "cells.gated": "CarouselParams PassThroughParams",
-    "cells.gru": "GRUParams swap_update_gate",
-    "cells.headwise": "HeadwiseGRUParams HeadwiseParams",
-    "cells.lstm": "LSTMParams",
-    "cells.lstm_1997": "LSTM1997Params",
-    "cells.multiplicative": "MultiplicativeParams",
-    "cells.normalized": "LayerNormElmanParams LayerNormGRUParams LayerNormLSTMParams",
-    "cells.peephole": "PeepholeLSTMParams",
-    "cells.projected": "ProjectedLSTMParams",
-    "cells.reservoir": "EchoStateParams SparseEchoStateParams",
-    "cells.slstm": "SLSTMParams SLSTMState",
-    "cells.states": "LSTMState",
-    "cells.unsquashed": "FiveEquationLSTMParams ResetLSTMParams",
+    "cells": "CarouselParams CoupledLSTMParams EchoStateParams ElmanParams FiveEquationLSTMParams GRUParams "
+    "HeadwiseGRUParams HeadwiseParams LSTM1997Params LSTMParams LSTMState LayerNormElmanParams "
+    "LayerNormGRUParams LayerNormLSTMParams MultiplicativeParams PassThroughParams PeepholeLSTMParams "
+    "ProjectedLSTMParams ResetLSTMParams SLSTMParams SLSTMState SparseEchoStateParams swap_update_gate",
     "decoding": "Decoded Hypotheses",
     "layers": "AttendParams AttendState BidirectionalParams BidirectionalState ConvParams ConvState DenseParams "
     "EmbeddingParams LayerNormParams Memory TiedParams WeightNormParams attend",

@@ -2,7 +2,10 @@
 
 Weights take the initialisers of `jax.nn.initializers` (``(key, shape, dtype) -> array``). A bias initialiser
 here is ``(key, gates, hidden_size, dtype) -> [len(gates) * hidden_size]`` with the gates' names in the cell's
-order.
+order. All know their maker, as cells do: equal for equal options, to be pickled and printed.
+
+>>> orthogonal(0.5), only("f", init=chrono(100)), chrono(100) == chrono(longest=100)
+(orthogonal(0.5), only('f', init=chrono(100)), True)
 """
 
 from collections.abc import Callable
@@ -11,19 +14,47 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.nn.initializers import glorot_uniform, orthogonal
 
 from seqjax import checks
 from seqjax.base import Array
 from seqjax.products import Bias, accumulator, bias_blocks
+from seqjax.records import maker
 
 Initializer = Callable[..., Array]
 BiasInitializer = Callable[..., Bias]
+
+
+@maker
+def glorot_uniform() -> Initializer:
+    """U(-√(6/(d+h)), √(6/(d+h))) for weights ``[d, h]``.
+
+    References:
+      Glorot and Bengio (2010), Understanding the difficulty of training deep feedforward neural networks.
+      https://proceedings.mlr.press/v9/glorot10a.html
+    """
+    return jax.nn.initializers.glorot_uniform()
+
+
+@maker
+def orthogonal(scale: float = 1.0) -> Initializer:
+    """``scale`` times a random orthogonal matrix, so that products with it keep lengths.
+
+    References:
+      Saxe, McClelland and Ganguli (2013), Exact solutions to the nonlinear dynamics of learning in deep linear neural
+      networks. https://arxiv.org/abs/1312.6120
+
+    >>> w = orthogonal()(jax.random.key(0), (3, 3), jnp.float32)
+    >>> bool(jnp.allclose(w @ w.T, jnp.eye(3), atol=1e-6))
+    True
+    """
+    return jax.nn.initializers.orthogonal(scale)
+
 
 input_weights = glorot_uniform()
 recurrent_weights = orthogonal()
 
 
+@maker
 def identity(scale: float = 1.0) -> Initializer:
     """``scale · I``: with relu and zero bias the IRNN, which starts by remembering everything.
 
@@ -37,12 +68,14 @@ def identity(scale: float = 1.0) -> Initializer:
     return lambda key, shape, dtype: scale * jnp.eye(shape[0], shape[1], dtype=dtype)
 
 
+@maker
 def uniform(hidden_size: int) -> Initializer:
     """U(-1/√h, 1/√h), the default of `torch.nn.LSTM` for weights and biases alike."""
     bound = hidden_size**-0.5
     return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
+@maker
 def spectral_radius(radius: float, density: float = 1.0) -> Initializer:
     """A random matrix scaled so that its largest eigenvalue has modulus ``radius``.
 
@@ -78,6 +111,7 @@ def zero_bias(key: Array, gates: tuple[str, ...], hidden_size: int, dtype: jnp.d
     return jnp.zeros(len(gates) * hidden_size, dtype)
 
 
+@maker
 def forget_bias(value: float = 1.0) -> BiasInitializer:
     """``value`` in the forget gate, zeros elsewhere, so that an untrained cell remembers.
 
@@ -98,6 +132,7 @@ def forget_bias(value: float = 1.0) -> BiasInitializer:
 lstm_bias = forget_bias(1.0)
 
 
+@maker
 def chrono(longest: float) -> BiasInitializer:
     """Biases that spread memory over 1 … ``longest`` ticks: b_f = ln U(1, longest - 1), b_i = -b_f.
 
@@ -118,6 +153,7 @@ def chrono(longest: float) -> BiasInitializer:
     return init
 
 
+@maker
 def only(*biased: str, init: BiasInitializer = zero_bias) -> BiasInitializer:
     """A bias in the named gates and in no other: an absent bias is no parameter.
 

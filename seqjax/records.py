@@ -6,7 +6,9 @@ static argument of `jax.jit`, so it compiles once.
 """
 
 import functools
+import importlib
 import inspect
+import types
 from collections.abc import Callable
 from numbers import Integral
 from typing import Any, ParamSpec, TypeVar
@@ -66,7 +68,7 @@ class Call:
         self.maker, self.args, self.kwargs = maker, args, kwargs
         options = self.options()
         try:
-            self._key: Any = (maker, _frozen(options.args), _frozen(options.kwargs))
+            self._key: Any = (maker, _frozen(options.args), _frozen(dict(sorted(options.kwargs.items()))))
             self._hash = hash(self._key)
         except TypeError:
             self._key = object()
@@ -88,7 +90,8 @@ class Call:
 
     def __reduce__(self) -> tuple:
         """Pickled as maker and options."""
-        return Call, (self.maker, self.args, self.kwargs)
+        args = tuple(map(_portable, self.args))
+        return Call, (self.maker, args, {name: _portable(value) for name, value in self.kwargs.items()})
 
     def __repr__(self) -> str:
         """The call as one would write it, options at their defaults left out."""
@@ -172,6 +175,32 @@ def printed(record: Any) -> str:
     if call is not None:
         return repr(call)
     return f"{type(record).__name__}({', '.join(f'{part}={_shown(f)}' for part, f in zip(record._fields, record))})"
+
+
+class ByName:
+    """Stands in a pickle for a function that cannot be pickled, such as `jax.nn.relu`, and is read as that function."""
+
+    def __init__(self, function: Callable):
+        """The function must be what its module has under its name."""
+        self.function = function
+
+    def __reduce__(self) -> tuple:
+        """Read back by an import."""
+        return _imported, (self.function.__module__, self.function.__qualname__)
+
+
+def _imported(module: str, qualname: str) -> Any:
+    return functools.reduce(getattr, qualname.split("."), importlib.import_module(module))
+
+
+def _portable(value: Any) -> Any:
+    """Functions that JAX has wrapped, by name; all else as it is."""
+    if not callable(value) or isinstance(value, Bound | type | types.FunctionType):
+        return value
+    try:
+        return ByName(value) if _imported(value.__module__, value.__qualname__) is value else value
+    except (AttributeError, ImportError):
+        return value
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from reference import cells as reference
 from zoo import D, H, perturbed
 
 import seqjax as sj
+from seqjax.cells.registry import REGISTRY
 from seqjax.initializers import only
 
 SHUT, OPEN = -1000.0, 1000.0
@@ -224,24 +225,7 @@ def test_irnn_starts_by_remembering():
 
 # ---- errors
 
-FACTORIES = {
-    "elman": sj.elman,
-    "pass_through": sj.pass_through,
-    "carousel": sj.carousel,
-    "lstm_1997": sj.lstm_1997,
-    "lstm": sj.lstm,
-    "peephole_lstm": sj.peephole_lstm,
-    "five_equation_lstm": lambda input_size, hidden_size: sj.five_equation_lstm(hidden_size),
-    "reset_lstm": sj.reset_lstm,
-    "coupled_lstm": sj.coupled_lstm,
-    "projected_lstm": partial(sj.projected_lstm, projection_size=2),
-    "gru": sj.gru,
-    "multiplicative_rnn": sj.multiplicative_rnn,
-    "multiplicative_lstm": sj.multiplicative_lstm,
-    "layer_norm_elman": sj.layer_norm_elman,
-    "layer_norm_lstm": sj.layer_norm_lstm,
-    "layer_norm_gru": sj.layer_norm_gru,
-}
+FACTORIES = {name: entry.sized for name, entry in REGISTRY.items() if entry.make.__name__ == name}
 
 
 @pytest.mark.parametrize("name", FACTORIES)
@@ -251,7 +235,7 @@ def test_bad_sizes(name):
             FACTORIES[name](3, size)
     if name != "five_equation_lstm":
         with pytest.raises(ValueError, match=rf"{name}: expected input_size to be a whole number"):
-            FACTORIES[name](0, 3)
+            FACTORIES[name](0, 4)
 
 
 def test_bad_extra_sizes():
@@ -285,3 +269,14 @@ def test_bad_options():
         ValueError, match=r"peephole_lstm: expected peepholes to be one of 'diagonal', 'full', got None"
     ):
         sj.peephole_lstm(3, 4, peepholes=None)
+    with pytest.raises(ValueError, match=r"lstm: expected peepholes to be one of None, 'diagonal', 'full', got 'half'"):
+        sj.cells.gated_lstm(3, 4, peepholes="half")
+    for make in (sj.cells.gated_lstm, sj.cells.gated_gru):
+        with pytest.raises(ValueError, match=r": expected normalise to be one of None, 'layer', got 'batch'"):
+            make(3, 4, normalise="batch")
+    with pytest.raises(ValueError, match=r"gated_lstm: expected a forget gate with coupled gates.* Set forget=True"):
+        sj.cells.gated_lstm(3, 4, coupled=True, forget=False)
+    with pytest.raises(ValueError, match=r"gated_lstm: expected no projection with reset=True.* Leave one of them out"):
+        sj.cells.gated_lstm(3, 4, reset=True, projection_size=2)
+    with pytest.raises(ValueError, match=r"gated_lstm: expected projection_size to be a whole number"):
+        sj.cells.gated_lstm(3, 4, projection_size=0)

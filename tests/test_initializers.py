@@ -1,6 +1,7 @@
 """Initialisers against what they promise, gate by gate."""
 
 import itertools
+import pickle
 
 import jax
 import jax.numpy as jnp
@@ -109,6 +110,26 @@ def test_two_keys_two_draws():
     one, two = (sj.lstm(3, 4).init(jax.random.key(k)) for k in (0, 1))
     assert np.abs(one.w_x - two.w_x).min() > 0
     assert np.abs(one.w_h - two.w_h).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        initializers.glorot_uniform,
+        lambda: initializers.orthogonal(0.5),
+        lambda: initializers.identity(0.1),
+        lambda: initializers.uniform(9),
+        lambda: initializers.spectral_radius(0.9, density=0.5),
+        lambda: initializers.forget_bias(2.0),
+        lambda: initializers.chrono(100.0),
+        lambda: initializers.only("i", "f", init=initializers.chrono(100.0)),
+    ],
+)
+def test_initialisers_know_their_maker(make):
+    assert make() == make()
+    assert hash(make()) == hash(make())
+    assert pickle.loads(pickle.dumps(make())) == make()
+    assert eval(repr(make()), vars(initializers)) == make()
 
 
 def test_errors():

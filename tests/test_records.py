@@ -45,6 +45,20 @@ def test_equal_options_make_equal_records():
     assert scaled(2.0) == scaled(2.0) != scaled(3.0)
 
 
+def test_keywords_may_come_in_any_order():
+    @sj.maker
+    def keyed(**options):
+        return leaky(3)
+
+    assert keyed(a=1, b=2) == keyed(b=2, a=1)
+    assert hash(keyed(a=1, b=2)) == hash(keyed(b=2, a=1))
+
+
+def test_functions_of_records_can_be_traced_for_their_shapes():
+    """JAX's caches hold them by weak references."""
+    assert jax.eval_shape(leaky(3).initial_state, ()).shape == (3,)
+
+
 def test_options_that_cannot_be_hashed_make_a_record_equal_to_itself_only():
     cell = leaky(3, options=jnp.ones(2))
     assert cell == cell
@@ -71,7 +85,16 @@ def test_a_model_made_anew_compiles_once():
 
 
 @pytest.mark.parametrize(
-    "record", [leaky(3, 0.9), preset(3), leaky(3)._replace(init=preset(3).init), scaled(2.0)], ids=lambda r: repr(r)[:9]
+    "record",
+    [
+        leaky(3, 0.9),
+        preset(3),
+        leaky(3)._replace(init=preset(3).init),
+        scaled(2.0),
+        leaky(3, options=jax.nn.relu),
+        leaky(3, jnp.tanh),
+    ],
+    ids=repr,
 )
 def test_records_pickle(record):
     again = pickle.loads(pickle.dumps(record))

@@ -1,4 +1,4 @@
-"""The one list of cells and layers that every law runs over. Adding a cell is adding one line."""
+"""The one list of cells and layers that every law runs over: those of the registry, transformed cells, layers."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 
 import seqjax as sj
-
-D, H = 3, 4
+from seqjax.cells.registry import REGISTRY, D, H
 
 
 class CellCase(NamedTuple):
@@ -31,11 +30,6 @@ def symbols(key, shape):
     return jax.random.randint(key, shape, 0, 5)
 
 
-def draw_square(key, shape):
-    """Inputs as wide as the state."""
-    return jax.random.normal(key, (*shape, H))
-
-
 def draw_perturbed(key, shape):
     """Inputs and perturbations of an LSTM's state."""
     x, h, c = jax.random.split(key, 3)
@@ -43,29 +37,16 @@ def draw_perturbed(key, shape):
     return jax.random.normal(x, (*shape, D)), epsilon
 
 
-CELLS: dict[str, CellCase] = {
-    "elman": CellCase(lambda: sj.elman(D, H)),
-    "pass_through": CellCase(lambda: sj.pass_through(D, H)),
-    "carousel": CellCase(lambda: sj.carousel(D, H)),
-    "lstm_1997": CellCase(lambda: sj.lstm_1997(D, H)),
-    "lstm": CellCase(lambda: sj.lstm(D, H)),
-    "peephole_diagonal": CellCase(lambda: sj.peephole_lstm(D, H)),
-    "peephole_full": CellCase(lambda: sj.peephole_lstm(D, H, peepholes="full")),
-    "five_equation_lstm": CellCase(lambda: sj.five_equation_lstm(H), draw_square),
-    "reset_lstm": CellCase(lambda: sj.reset_lstm(D, H)),
-    "coupled_lstm": CellCase(lambda: sj.coupled_lstm(D, H)),
-    "projected_lstm": CellCase(lambda: sj.projected_lstm(D, H, 2)),
-    "gru_after": CellCase(lambda: sj.gru(D, H)),
-    "gru_before": CellCase(lambda: sj.gru(D, H, reset="before")),
-    "multiplicative_rnn": CellCase(lambda: sj.multiplicative_rnn(D, H, factor_size=5)),
-    "multiplicative_lstm": CellCase(lambda: sj.multiplicative_lstm(D, H)),
-    "layer_norm_elman": CellCase(lambda: sj.layer_norm_elman(D, H)),
-    "layer_norm_lstm": CellCase(lambda: sj.layer_norm_lstm(D, H)),
-    "layer_norm_gru": CellCase(lambda: sj.layer_norm_gru(D, H)),
-    "headwise_elman": CellCase(lambda: sj.headwise_elman(D, H, 2)),
-    "headwise_lstm": CellCase(lambda: sj.headwise_lstm(D, H, 2)),
-    "headwise_gru": CellCase(lambda: sj.headwise_gru(D, H, 2)),
-    "slstm": CellCase(lambda: sj.slstm(D, H, 2)),
+def normal(size):
+    """Inputs of a size."""
+    return lambda key, shape: jax.random.normal(key, (*shape, size))
+
+
+CELLS: dict[str, CellCase] = {name: CellCase(entry.small, normal(entry.input_size)) for name, entry in REGISTRY.items()}
+CELLS |= {
+    "gated_lstm_reset": CellCase(
+        lambda: sj.cells.gated_lstm(D, H, forget=False, peepholes="full", reset=True, squash=False, normalise="layer")
+    ),
     "bias_in_blocks": CellCase(lambda: sj.gru(D, H, b_init=sj.initializers.only("z"), inner_bias=False)),
     "stack": CellCase(lambda: sj.stack(sj.lstm(D, H), sj.gru(H, 2))),
     "memoryless": CellCase(lambda: sj.memoryless(lambda w, x: jnp.tanh(x @ w), lambda key: jnp.ones((D, H)))),
@@ -73,15 +54,13 @@ CELLS: dict[str, CellCase] = {
         lambda: sj.stack(sj.memoryless(lambda w, x: w[x], lambda key: jnp.ones((2, D))), sj.lstm(D, H)),
         lambda key, shape: jax.random.randint(key, shape, 0, 2),
     ),
-    "residual": CellCase(lambda: sj.residual(sj.lstm(H, H)), draw_square),
+    "residual": CellCase(lambda: sj.residual(sj.lstm(H, H)), normal(H)),
     "zoneout": CellCase(lambda: sj.zoneout(sj.lstm(D, H), sj.LSTMState(h=0.05, c=0.3))),
     "variational_dropout": CellCase(lambda: sj.variational_dropout(sj.elman(D, H), 0.4)),
     "recurrent_dropout": CellCase(lambda: sj.recurrent_dropout(sj.gru(D, H), 0.4)),
     "learned_initial_state": CellCase(lambda: sj.learned_initial_state(sj.lstm(D, H))),
     "random_initial_state": CellCase(lambda: sj.random_initial_state(sj.elman(D, H), 0.5)),
     "first_bias": CellCase(lambda: sj.first_bias(sj.elman(D, H))),
-    "echo_state": CellCase(lambda: sj.echo_state(D, H, leak=0.6, radius=1.2, trainable=True)),
-    "sparse_echo_state": CellCase(lambda: sj.sparse_echo_state(D, H, connections=2, trainable=True)),
     "belief": CellCase(lambda: sj.hmm.cell(sj.hmm.random(jax.random.key(0), H, 5)), symbols),
     "viterbi": CellCase(lambda: sj.hmm.viterbi_cell(sj.hmm.random_gaussian(jax.random.key(0), H, D))),
     "belief_plain": CellCase(lambda: sj.hmm.belief_cell(sj.hmm.random(jax.random.key(0), H, 5)), symbols),

@@ -1,1 +1,117 @@
-"""The cells of the literature, one family a file."""
+"""Cells: one tick of a recurrence, ``state', y = step(params, state, x)``, written as its equation.
+
+A cell is three functions. Take the gated recurrent unit, d = 3 numbers in, h = 4 units:
+
+>>> import jax, jax.numpy as jnp
+>>> from seqjax import cells
+>>> cell = cells.gru(3, 4)
+>>> cell
+gru(3, 4)
+>>> params = cell.init(jax.random.key(0))
+>>> params.w_x.shape, params.w_h.shape, params.b.shape  # gates r, z, n side by side
+((3, 12), (4, 12), (12,))
+>>> state = cell.initial_state(params, (32,))  # any batch axes; zeros
+>>> state, y = cell.step(params, state, jnp.ones((32, 3)))
+>>> y.shape
+(32, 4)
+
+In order of reading:
+
+1. `elman`: the simple network, and how a cell is written: gates' names, a step, `factory.from_gates`. Its sizes and the
+   keywords of its weights are those of all cells: `WeightOptions`.
+2. `pass_through` and `carousel`: a gate that copies the state, a state that is only added to. `minimal_gated_unit`.
+3. `gated`: `gated_lstm` and `gated_gru`, the choices of the literature as options that combine, and their presets:
+   `lstm`, `lstm_1997`, `peephole`, `coupled`, `projected`, `normalized`, `unsquashed`, `gru`.
+
+   >>> cells.gated_lstm(3, 4, peepholes="diagonal", coupled=True, normalise="layer", projection_size=2)
+   gated_lstm(3, 4, coupled=True, peepholes='diagonal', normalise='layer', projection_size=2)
+
+4. `multiplicative`: the input chooses the recurrent weights. `headwise`, `slstm`: block-diagonal ones, in heads.
+   `reservoir`: fixed ones.
+5. `registry`: the one table of all cells, from which tests, README and commands are made.
+
+To add a cell: a file such as minimal_gated_unit.py, its tick in NumPy in tests/reference/cells.py, an entry in the
+registry. Cells that transform others (`stack`, `zoneout`) are in `seqjax.transforms`.
+"""
+
+from seqjax.cells.carousel import CarouselParams, carousel
+from seqjax.cells.coupled import CoupledLSTMParams, coupled_lstm
+from seqjax.cells.elman import ElmanParams, elman
+from seqjax.cells.factory import GateWeights, WeightOptions
+from seqjax.cells.gated import GatedGRUParams, GatedLSTMParams, gated_gru, gated_lstm
+from seqjax.cells.gru import GRUParams, gru, swap_update_gate
+from seqjax.cells.headwise import HeadwiseGRUParams, HeadwiseParams, headwise_elman, headwise_gru, headwise_lstm
+from seqjax.cells.lstm import LSTMParams, lstm
+from seqjax.cells.lstm_1997 import LSTM1997Params, lstm_1997
+from seqjax.cells.minimal_gated_unit import minimal_gated_unit
+from seqjax.cells.multiplicative import MultiplicativeParams, multiplicative_lstm, multiplicative_rnn
+from seqjax.cells.normalized import (
+    LayerNormElmanParams,
+    LayerNormGRUParams,
+    LayerNormLSTMParams,
+    layer_norm_elman,
+    layer_norm_gru,
+    layer_norm_lstm,
+)
+from seqjax.cells.pass_through import PassThroughParams, pass_through
+from seqjax.cells.peephole import PeepholeLSTMParams, peephole_lstm
+from seqjax.cells.projected import ProjectedLSTMParams, projected_lstm
+from seqjax.cells.reservoir import EchoStateParams, SparseEchoStateParams, echo_state, sparse_echo_state
+from seqjax.cells.slstm import SLSTMParams, SLSTMState, slstm
+from seqjax.cells.states import LSTMState
+from seqjax.cells.unsquashed import FiveEquationLSTMParams, ResetLSTMParams, five_equation_lstm, reset_lstm
+
+__all__ = [
+    "CarouselParams",
+    "CoupledLSTMParams",
+    "EchoStateParams",
+    "ElmanParams",
+    "FiveEquationLSTMParams",
+    "GRUParams",
+    "GateWeights",
+    "GatedGRUParams",
+    "GatedLSTMParams",
+    "HeadwiseGRUParams",
+    "HeadwiseParams",
+    "LSTM1997Params",
+    "LSTMParams",
+    "LSTMState",
+    "LayerNormElmanParams",
+    "LayerNormGRUParams",
+    "LayerNormLSTMParams",
+    "MultiplicativeParams",
+    "PassThroughParams",
+    "PeepholeLSTMParams",
+    "ProjectedLSTMParams",
+    "ResetLSTMParams",
+    "SLSTMParams",
+    "SLSTMState",
+    "SparseEchoStateParams",
+    "WeightOptions",
+    "carousel",
+    "coupled_lstm",
+    "echo_state",
+    "elman",
+    "five_equation_lstm",
+    "gated_gru",
+    "gated_lstm",
+    "gru",
+    "headwise_elman",
+    "headwise_gru",
+    "headwise_lstm",
+    "layer_norm_elman",
+    "layer_norm_gru",
+    "layer_norm_lstm",
+    "lstm",
+    "lstm_1997",
+    "minimal_gated_unit",
+    "multiplicative_lstm",
+    "multiplicative_rnn",
+    "pass_through",
+    "peephole_lstm",
+    "projected_lstm",
+    "reset_lstm",
+    "slstm",
+    "sparse_echo_state",
+    "swap_update_gate",
+]

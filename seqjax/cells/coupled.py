@@ -1,18 +1,14 @@
 """LSTM with one gate for forgetting and writing."""
 
-import functools
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
-import jax
-import jax.numpy as jnp
-
-from seqjax import checks, initializers
+from seqjax import initializers
 from seqjax.base import Array, Cell
-from seqjax.cells.states import LSTMState, lstm_zeros
-from seqjax.initializers import BiasInitializer, Initializer, gate_weights
-from seqjax.products import Bias, preactivation
-
-GATES = ("f", "g", "o")
+from seqjax.cells.factory import WeightOptions, weighted
+from seqjax.cells.gated import gated_lstm
+from seqjax.cells.states import LSTMState
+from seqjax.products import Bias
+from seqjax.records import maker
 
 
 class CoupledLSTMParams(NamedTuple):
@@ -23,15 +19,10 @@ class CoupledLSTMParams(NamedTuple):
     b: Bias
 
 
+@maker
+@weighted(b_init=initializers.lstm_bias)
 def coupled_lstm(
-    input_size: int,
-    hidden_size: int,
-    *,
-    w_x_init: Initializer = initializers.input_weights,
-    w_h_init: Initializer = initializers.recurrent_weights,
-    b_init: BiasInitializer | None = initializers.lstm_bias,
-    dtype: jnp.dtype | None = None,
-    compute_dtype: jnp.dtype | None = None,
+    input_size: int, hidden_size: int, **options: Unpack[WeightOptions]
 ) -> Cell[CoupledLSTMParams, LSTMState]:
     """LSTM with coupled input and forget gate (CIFG): what is written replaces what is forgotten, i = 1 - f.
 
@@ -42,19 +33,10 @@ def coupled_lstm(
     bias starts at 1.
 
     Args:
-      input_size: d.
-      hidden_size: h.
-      w_x_init: initialiser of each gate's block of W.
-      w_h_init: initialiser of each gate's block of U.
-      b_init: bias initialiser; None for no bias.
-      dtype: of the parameters; JAX's default float if None.
-      compute_dtype: of the products' operands; ``dtype`` if None.
+      **options: sizes, initialisers and dtypes, see `WeightOptions`.
 
     Returns:
       A cell with state `LSTMState` and output h ``[*B, h]``.
-
-    Raises:
-      ValueError: a size below 1, or inputs of another size.
 
     Example:
       >>> import jax, seqjax as sj
@@ -64,24 +46,4 @@ def coupled_lstm(
     References:
       Greff et al. (2017), LSTM: a search space odyssey. https://arxiv.org/abs/1503.04069
     """
-    checks.sizes("coupled_lstm", input_size=input_size, hidden_size=hidden_size)
-    draw = functools.partial(gate_weights, w_x_init=w_x_init, w_h_init=w_h_init, b_init=b_init, dtype=dtype)
-
-    def init(key: Array) -> CoupledLSTMParams:
-        return CoupledLSTMParams(*draw(key, GATES, input_size, hidden_size))
-
-    def initial_state(
-        params: CoupledLSTMParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None
-    ) -> LSTMState:
-        return lstm_zeros(batch_shape, hidden_size, params.w_h)
-
-    def step(params: CoupledLSTMParams, state: LSTMState, x: Array) -> tuple[LSTMState, Array]:
-        h, c = state
-        checks.inputs("coupled_lstm", x, h.shape[:-1], input_size)
-        f, g, o = jnp.split(preactivation(x, h, *params, compute_dtype), 3, axis=-1)
-        f = jax.nn.sigmoid(f)
-        c = f * c + (1 - f) * jnp.tanh(g)
-        h = jax.nn.sigmoid(o) * jnp.tanh(c)
-        return LSTMState(h, c), h
-
-    return Cell(init, initial_state, step)
+    return gated_lstm(input_size, hidden_size, coupled=True, record=CoupledLSTMParams, name="coupled_lstm", **options)

@@ -1,157 +1,300 @@
-"""Pass-through gating and the constant-error carousel: the ideas behind GRU and LSTM."""
+"""One specification of gated cells: what the LSTMs and GRUs of the literature choose, as options that combine."""
 
-import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
 
 from seqjax import checks, initializers
-from seqjax.base import Array, Cell
-from seqjax.cells.states import LSTMState, lstm_zeros, zeros
-from seqjax.initializers import BiasInitializer, Initializer, gate_weights
-from seqjax.products import Bias, preactivation
+from seqjax.base import Array, Cell, Key
+from seqjax.cells.factory import WeightOptions, checked, drawing, from_gates, weighted
+from seqjax.cells.states import LSTMState, zeros
+from seqjax.initializers import Initializer, gate_weights
+from seqjax.normalization import standardize
+from seqjax.products import Bias, add_bias, bias_blocks, dot, preactivation, recurrent_input
+from seqjax.records import maker
 
 
-class PassThroughParams(NamedTuple):
-    """``w_x [d, 2h]``, ``w_h [h, 2h]``, ``b [2h]``; the candidate n, then the gate z."""
+class GatedLSTMParams(NamedTuple):
+    """``w_x [d, kh]``, ``w_h [p, kh]``, ``b [kh]`` of k gates; None for what the options leave out.
+
+    ``w_c``: peepholes of i, f, o, as many as there are, each ``[h]`` if diagonal, ``[h, h]`` if full, side by side;
+    ``gain [kh]`` of the normalisation; ``w_p [h, p]`` of the projection, p = h without one.
+    """
 
     w_x: Array
     w_h: Array
+    w_c: Array | None
+    gain: Array | None
+    w_p: Array | None
     b: Bias
 
 
-def pass_through(
+@maker
+@weighted(b_init=initializers.lstm_bias)
+def gated_lstm(
     input_size: int,
     hidden_size: int,
     *,
-    activation: Callable[[Array], Array] = jax.nn.relu,
-    w_x_init: Initializer = initializers.input_weights,
-    w_h_init: Initializer = initializers.recurrent_weights,
-    b_init: BiasInitializer | None = initializers.zero_bias,
-    dtype: jnp.dtype | None = None,
-    compute_dtype: jnp.dtype | None = None,
-) -> Cell[PassThroughParams, Array]:
-    """A recurrent layer with a gate that lets the old state pass through: a GRU without its reset gate.
+    forget: bool = True,
+    coupled: bool = False,
+    peepholes: str | None = None,
+    reset: bool = False,
+    squash: bool = True,
+    normalise: str | None = None,
+    epsilon: float = 1e-5,
+    projection_size: int | None = None,
+    w_c_init: Initializer = jax.nn.initializers.zeros,
+    w_p_init: Initializer = initializers.input_weights,
+    record: Callable[..., Any] = GatedLSTMParams,
+    name: str = "gated_lstm",
+    **options: Unpack[WeightOptions],
+) -> Cell[Any, LSTMState]:
+    """Long short-term memory in any combination of its variants.
 
-        n = φ(x W + h U + b)        z = σ(x W_z + h U_z + b_z)
-        h' = z ⊙ h + (1-z) ⊙ n      y = h'
+        s_k = x W_k + h U_k + b_k                           each gate's sum, k = i, f, g, o
+        s_k = LN(x W_k + h U_k) ⊙ gain_k + b_k              normalise="layer", over the gate's own units
+        i = σ(s_i + c ⋆ P_i)      f = σ(s_f + c ⋆ P_f)      peepholes, ⋆ is ⊙ if "diagonal", a product if "full"
+        i = 1 - f                                           coupled
+        c' = f ⊙ c + i ⊙ tanh(s_g)                          f = 1 without forget
+        o = σ(s_o + c' ⋆ P_o)
+        h' = o ⊙ tanh(c')                                   o ⊙ c' without squash, times P_p ``[h, p]`` if projected
+        y = h'
 
-    At z = 1 the state is held exactly, at z = 0 the unit is an Elman unit. Gate order n, z.
+    With ``reset`` the candidate sees r ⊙ h in place of h, r = σ(s_r). Gate order i, f, g, o, without those that are
+    left out; with ``reset`` it is r, u, f, o, g, where u is i. Normalisation leaves peepholes and c alone.
 
     Args:
-      input_size: d.
-      hidden_size: h.
-      activation: φ of the candidate.
-      w_x_init: initialiser of each block of W.
-      w_h_init: initialiser of each block of U.
-      b_init: bias initialiser, e.g. `initializers.chrono` for a gate that starts by holding; None for no
-        bias.
-      dtype: of the parameters; JAX's default float if None.
-      compute_dtype: of the products' operands; ``dtype`` if None.
+      hidden_size: h, units of the memory c.
+      forget: whether there is a forget gate.
+      coupled: whether one gate forgets and writes.
+      peepholes: None, ``"diagonal"`` or ``"full"``.
+      reset: whether a reset gate stands between h and the candidate.
+      squash: whether the memory goes through tanh on its way out.
+      normalise: None or ``"layer"``.
+      epsilon: added to the variance.
+      projection_size: p, units of h and of the output, with weights P_p; None for h itself.
+      w_c_init: initialiser of each peephole block.
+      w_p_init: initialiser of the projection.
+      record: makes the parameters of those of `GatedLSTMParams` that its ``_fields`` name.
+      name: of the cell in errors.
+      **options: sizes, initialisers and dtypes, see `WeightOptions`.
+
+    Returns:
+      A cell with state `LSTMState` and output h.
+
+    Raises:
+      ValueError: an unknown choice, coupled gates without a forget gate, or a reset of projected states.
+
+    Example:
+      A layer-normalised peephole LSTM with coupled gates and a projection:
+
+      >>> import jax, seqjax as sj
+      >>> cell = sj.cells.gated_lstm(3, 8, peepholes="diagonal", coupled=True, normalise="layer", projection_size=2)
+      >>> jax.tree.map(jax.numpy.shape, cell.init(jax.random.key(0)))
+      GatedLSTMParams(w_x=(3, 24), w_h=(2, 24), w_c=(16,), gain=(24,), w_p=(8, 2), b=(24,))
+
+    References:
+      Greff et al. (2017), LSTM: a search space odyssey. https://arxiv.org/abs/1503.04069
+    """
+    checks.sizes(name, input_size=input_size, hidden_size=hidden_size)
+    checks.choice(name, "peepholes", peepholes, (None, "diagonal", "full"))
+    checks.choice(name, "normalise", normalise, (None, "layer"))
+    if projection_size is not None:
+        checks.sizes(name, projection_size=projection_size)
+    if coupled and not forget:
+        raise ValueError(f"{name}: expected a forget gate with coupled gates, i = 1 - f, got none. Set forget=True.")
+    if reset and projection_size is not None:
+        raise ValueError(
+            f"{name}: expected no projection with reset=True, whose gate has a number for each unit of h, got "
+            f"projection_size={projection_size}. Leave one of them out."
+        )
+    write = "u" if reset else "i"
+    memory = (*(() if coupled else (write,)), *(("f",) if forget else ()))
+    gates = ("r", *memory, "o", "g") if reset else (*memory, "g", "o")
+    seeing = (*memory, "o")
+    block = (hidden_size,) if peepholes == "diagonal" else (hidden_size, hidden_size)
+    size = hidden_size if projection_size is None else projection_size
+    ln = epsilon if normalise else None
+    compute_dtype = options["compute_dtype"]
+
+    def init(key: Key) -> Any:
+        w_c = w_p = gain = None
+        if peepholes:
+            key, *c_keys = jax.random.split(key, 1 + len(seeing))
+        if projection_size is not None:
+            key, p_key = jax.random.split(key)
+        w_x, w_h, b = gate_weights(key, gates, input_size, hidden_size, recurrent_size=size, **drawing(options))
+        if peepholes:
+            w_c = jnp.concatenate([w_c_init(c_key, block, w_h.dtype) for c_key in c_keys], axis=-1)
+        if projection_size is not None:
+            w_p = w_p_init(p_key, (hidden_size, size), w_h.dtype)
+        if normalise:
+            gain = jnp.ones(len(gates) * hidden_size, w_h.dtype)
+        parts = GatedLSTMParams(w_x, w_h, w_c, gain, w_p, b)._asdict()
+        return record(**{field: parts[field] for field in record._fields})  # type: ignore[attr-defined]
+
+    def start(params: Any, batch_shape: tuple[int, ...]) -> LSTMState:
+        return LSTMState(zeros(batch_shape, size, params.w_h), zeros(batch_shape, hidden_size, params.w_h))
+
+    def sums(params: Any, h: Array, x: Array) -> list[Array]:
+        if reset:
+            (r, *others), candidate = through_reset(params, h, x, len(gates), compute_dtype, epsilon=ln)
+            return [r, *others, candidate(jax.nn.sigmoid(r))]
+        a = preactivation(x, h, params.w_x, params.w_h, None, compute_dtype)
+        if ln is not None:
+            a = normalize(a, len(gates), params.gain, ln)
+        return jnp.split(add_bias(a, params.b), len(gates), axis=-1)
+
+    def step(params: Any, state: LSTMState, x: Array) -> tuple[LSTMState, Array]:
+        h, c = state
+        s = dict(zip(gates, sums(params, h, x)))
+
+        def gate(name: str, c: Array) -> Array:
+            if not peepholes:
+                return jax.nn.sigmoid(s[name])
+            w = jnp.split(params.w_c, len(seeing), axis=-1)[seeing.index(name)]
+            seen = c * w.astype(c.dtype) if peepholes == "diagonal" else dot(c, w, compute_dtype)
+            return jax.nn.sigmoid(s[name] + seen)
+
+        if coupled:
+            f = gate("f", c)
+            c = f * c + (1 - f) * jnp.tanh(s["g"])
+        elif forget:
+            c = gate("f", c) * c + gate(write, c) * jnp.tanh(s["g"])
+        else:
+            c = c + gate(write, c) * jnp.tanh(s["g"])
+        h = gate("o", c) * (jnp.tanh(c) if squash else c)
+        if projection_size is not None:
+            h = dot(h, params.w_p, compute_dtype)
+        return LSTMState(h, c), h
+
+    return checked(name, input_size, init, start, step)
+
+
+class GatedGRUParams(NamedTuple):
+    """``w_x [d, 3h]``, ``w_h [h, 3h]``, ``b [3h]``; gates in the order r, z, n; None for what the options leave out.
+
+    ``gain [3h]`` of the normalisation; ``b_n [h]``, the candidate's bias inside the reset.
+    """
+
+    w_x: Array
+    w_h: Array
+    gain: Array | None
+    b: Bias
+    b_n: Array | None
+
+
+@maker
+@weighted()
+def gated_gru(
+    input_size: int,
+    hidden_size: int,
+    *,
+    reset: str = "after",
+    inner_bias: bool | None = None,
+    normalise: str | None = None,
+    epsilon: float = 1e-5,
+    record: Callable[..., Any] = GatedGRUParams,
+    name: str = "gated_gru",
+    **options: Unpack[WeightOptions],
+) -> Cell[Any, Array]:
+    """The gated recurrent unit in any combination of its variants.
+
+        r, z = σ(x W + h U + b)
+        n = tanh(x Wₙ + r ⊙ (h Uₙ + cₙ) + bₙ)               reset="after" the recurrent product
+        n = tanh(x Wₙ + (r ⊙ h) Uₙ + bₙ)                    reset="before" it
+        h' = z ⊙ h + (1-z) ⊙ n                              y = h'
+
+    With ``normalise="layer"`` each of the three sums s + b becomes LN(s) ⊙ gain + b, over the gate's own units; s holds
+    all but b, the reset and cₙ included. Gate order r, z, n.
+
+    Args:
+      reset: ``"after"`` or ``"before"`` the recurrent product of the candidate.
+      inner_bias: whether there is a cₙ; if None, where reset is after the product and there is a bias at all.
+      normalise: None or ``"layer"``.
+      epsilon: added to the variance.
+      record: makes the parameters of those of `GatedGRUParams` that its ``_fields`` name.
+      name: of the cell in errors.
+      **options: sizes, initialisers and dtypes, see `WeightOptions`.
 
     Returns:
       A cell with state h ``[*B, h]`` and output h.
 
     Raises:
-      ValueError: a size below 1, or inputs of another size.
+      ValueError: an unknown choice, or an inner bias with reset before the product.
 
     Example:
-      >>> import jax, seqjax as sj
-      >>> sj.pass_through(3, 2).init(jax.random.key(0)).w_h.shape
-      (2, 4)
+      >>> import seqjax as sj
+      >>> sj.cells.gated_gru(3, 4, normalise="layer")
+      gated_gru(3, 4, normalise='layer')
 
     References:
-      Zhou, Wu, Zhang and Zhou (2016), Minimal gated unit for recurrent neural networks (the same unit with a
-      reset by its one gate). https://arxiv.org/abs/1603.09420
+      Cho et al. (2014), Learning phrase representations using RNN encoder-decoder. https://arxiv.org/abs/1406.1078
     """
-    checks.sizes("pass_through", input_size=input_size, hidden_size=hidden_size)
-    draw = functools.partial(gate_weights, w_x_init=w_x_init, w_h_init=w_h_init, b_init=b_init, dtype=dtype)
+    checks.choice(name, "reset", reset, ("after", "before"))
+    checks.choice(name, "normalise", normalise, (None, "layer"))
+    if inner_bias and reset == "before":
+        raise ValueError(
+            f"{name}: expected no inner bias with reset='before', where cₙ and bₙ would be one and the same, got "
+            "inner_bias=True. Leave it out or use reset='after'."
+        )
+    if inner_bias is None:
+        inner_bias = reset == "after" and options["b_init"] is not None
+    ln = epsilon if normalise else None
 
-    def init(key: Array) -> PassThroughParams:
-        return PassThroughParams(*draw(key, ("n", "z"), input_size, hidden_size))
+    def params_of(w_x: Array, w_h: Array, b: Bias) -> Any:
+        gain = jnp.ones(3 * hidden_size, w_h.dtype) if normalise else None
+        parts = GatedGRUParams(w_x, w_h, gain, b, jnp.zeros(hidden_size, w_h.dtype) if inner_bias else None)._asdict()
+        return record(**{field: parts[field] for field in record._fields})  # type: ignore[attr-defined]
 
-    def initial_state(
-        params: PassThroughParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None
-    ) -> Array:
-        return zeros(batch_shape, hidden_size, params.w_h)
-
-    def step(params: PassThroughParams, h: Array, x: Array) -> tuple[Array, Array]:
-        checks.inputs("pass_through", x, h.shape[:-1], input_size)
-        n, z = jnp.split(preactivation(x, h, *params, compute_dtype), 2, axis=-1)
-        z = jax.nn.sigmoid(z)
-        h = z * h + (1 - z) * activation(n)
+    def step(params: Any, h: Array, x: Array) -> tuple[Array, Array]:
+        sums, candidate = through_reset(params, h, x, 3, options["compute_dtype"], after=reset == "after", epsilon=ln)
+        r, z = map(jax.nn.sigmoid, sums)
+        h = z * h + (1 - z) * jnp.tanh(candidate(r))
         return h, h
 
-    return Cell(init, initial_state, step)
+    return from_gates(name, ("r", "z", "n"), input_size, hidden_size, step, options, record=params_of)
 
 
-class CarouselParams(NamedTuple):
-    """``w_x [d, h]``, ``w_h [h, h]``, ``b [h]`` or None."""
-
-    w_x: Array
-    w_h: Array
-    b: Bias
+def normalize(a: Array, gates: int, gain: Array, epsilon: float) -> Array:
+    """Each gate's block of ``a [*B, gates · h]`` standardised over its own units, times each unit's gain."""
+    blocks = a.reshape(*a.shape[:-1], gates, -1)
+    return standardize(blocks, epsilon).reshape(a.shape) * gain.astype(a.dtype)
 
 
-def carousel(
-    input_size: int,
-    hidden_size: int,
+def through_reset(
+    params: Any,
+    h: Array,
+    x: Array,
+    gates: int,
+    compute_dtype: jnp.dtype | None,
     *,
-    w_x_init: Initializer = initializers.input_weights,
-    w_h_init: Initializer = initializers.recurrent_weights,
-    b_init: BiasInitializer | None = initializers.zero_bias,
-    dtype: jnp.dtype | None = None,
-    compute_dtype: jnp.dtype | None = None,
-) -> Cell[CarouselParams, LSTMState]:
-    """The constant-error carousel: a state only added to, so that its gradient neither grows nor fades.
+    after: bool = False,
+    epsilon: float | None = None,
+) -> tuple[list[Array], Callable[[Array], Array]]:
+    """Sums of all gates but the last, and the last one's, the candidate's, as a function of the reset gate r.
 
-        c' = c + tanh(x W + h U + b)      h' = tanh(c')      y = h'
-
-    With h held, ∂c'/∂c = I at every tick. It is an LSTM whose three gates are open.
-
-    Args:
-      input_size: d.
-      hidden_size: h.
-      w_x_init: initialiser of W ``[d, h]``.
-      w_h_init: initialiser of U ``[h, h]``.
-      b_init: initialiser of b ``[h]``; None for no bias.
-      dtype: of the parameters; JAX's default float if None.
-      compute_dtype: of the products' operands; ``dtype`` if None.
-
-    Returns:
-      A cell with state `LSTMState` and output h ``[*B, h]``.
-
-    Raises:
-      ValueError: a size below 1, or inputs of another size.
-
-    Example:
-      >>> import jax, seqjax as sj
-      >>> cell = sj.carousel(3, 2)
-      >>> sorted(cell.initial_state(cell.init(jax.random.key(0)))._fields)
-      ['c', 'h']
-
-    References:
-      Hochreiter and Schmidhuber (1997), Long short-term memory, section 3.
-      https://doi.org/10.1162/neco.1997.9.8.1735
+    With ``after`` r acts on the candidate's recurrent product, else on h before it. With an ``epsilon`` every sum is
+    layer-normalised.
     """
-    checks.sizes("carousel", input_size=input_size, hidden_size=hidden_size)
-    draw = functools.partial(gate_weights, w_x_init=w_x_init, w_h_init=w_h_init, b_init=b_init, dtype=dtype)
+    h_in = recurrent_input(h)
+    a = dot(x, params.w_x, compute_dtype)
+    own = jnp.split(add_bias(a, params.b) if epsilon is None else a, gates, axis=-1)
 
-    def init(key: Array) -> CarouselParams:
-        return CarouselParams(*draw(key, ("g",), input_size, hidden_size))
+    def whole(k: int, a: Array) -> Array:
+        if epsilon is None:
+            return a
+        gain = jnp.split(params.gain, gates)[k]
+        return add_bias(normalize(a, 1, gain, epsilon), bias_blocks(params.b, gates)[k])
 
-    def initial_state(
-        params: CarouselParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None
-    ) -> LSTMState:
-        return lstm_zeros(batch_shape, hidden_size, params.w_h)
-
-    def step(params: CarouselParams, state: LSTMState, x: Array) -> tuple[LSTMState, Array]:
-        h, c = state
-        checks.inputs("carousel", x, h.shape[:-1], input_size)
-        c = c + jnp.tanh(preactivation(x, h, *params, compute_dtype))
-        h = jnp.tanh(c)
-        return LSTMState(h, c), h
-
-    return Cell(init, initial_state, step)
+    if after:
+        *others, last = jnp.split(dot(h_in, params.w_h, compute_dtype), gates, axis=-1)
+        inner = lambda r: r * add_bias(last, params.b_n)
+    else:
+        w_gates, w_last = jnp.split(params.w_h, [params.w_h.shape[-1] - h.shape[-1]], axis=-1)
+        others = jnp.split(dot(h_in, w_gates, compute_dtype), gates - 1, axis=-1)
+        inner = lambda r: dot(r * h_in, w_last, compute_dtype)
+    sums = [whole(k, a + u) for k, (a, u) in enumerate(zip(own, others))]
+    return sums, lambda r: whole(gates - 1, own[-1] + inner(r))

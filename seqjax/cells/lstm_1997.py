@@ -1,18 +1,13 @@
 """Long short-term memory as first published: no forget gate."""
 
-import functools
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
-import jax
-import jax.numpy as jnp
-
-from seqjax import checks, initializers
 from seqjax.base import Array, Cell
-from seqjax.cells.states import LSTMState, lstm_zeros
-from seqjax.initializers import BiasInitializer, Initializer, gate_weights
-from seqjax.products import Bias, preactivation
-
-GATES = ("i", "g", "o")
+from seqjax.cells.factory import WeightOptions, weighted
+from seqjax.cells.gated import gated_lstm
+from seqjax.cells.states import LSTMState
+from seqjax.products import Bias
+from seqjax.records import maker
 
 
 class LSTM1997Params(NamedTuple):
@@ -23,16 +18,9 @@ class LSTM1997Params(NamedTuple):
     b: Bias
 
 
-def lstm_1997(
-    input_size: int,
-    hidden_size: int,
-    *,
-    w_x_init: Initializer = initializers.input_weights,
-    w_h_init: Initializer = initializers.recurrent_weights,
-    b_init: BiasInitializer | None = initializers.zero_bias,
-    dtype: jnp.dtype | None = None,
-    compute_dtype: jnp.dtype | None = None,
-) -> Cell[LSTM1997Params, LSTMState]:
+@maker
+@weighted()
+def lstm_1997(input_size: int, hidden_size: int, **options: Unpack[WeightOptions]) -> Cell[LSTM1997Params, LSTMState]:
     """The original LSTM: an input and an output gate around a carousel that never forgets.
 
         i, o = σ(x W + h U + b)      g = tanh(x W + h U + b)
@@ -43,19 +31,10 @@ def lstm_1997(
     also starts output gates with negative biases (its "abuse problem"): pass such a ``b_init``.
 
     Args:
-      input_size: d.
-      hidden_size: h.
-      w_x_init: initialiser of each gate's block of W.
-      w_h_init: initialiser of each gate's block of U.
-      b_init: bias initialiser; None for no bias.
-      dtype: of the parameters; JAX's default float if None.
-      compute_dtype: of the products' operands; ``dtype`` if None.
+      **options: sizes, initialisers and dtypes, see `WeightOptions`.
 
     Returns:
       A cell with state `LSTMState` and output h ``[*B, h]``.
-
-    Raises:
-      ValueError: a size below 1, or inputs of another size.
 
     Example:
       >>> import jax, seqjax as sj
@@ -65,23 +44,4 @@ def lstm_1997(
     References:
       Hochreiter and Schmidhuber (1997), Long short-term memory. https://doi.org/10.1162/neco.1997.9.8.1735
     """
-    checks.sizes("lstm_1997", input_size=input_size, hidden_size=hidden_size)
-    draw = functools.partial(gate_weights, w_x_init=w_x_init, w_h_init=w_h_init, b_init=b_init, dtype=dtype)
-
-    def init(key: Array) -> LSTM1997Params:
-        return LSTM1997Params(*draw(key, GATES, input_size, hidden_size))
-
-    def initial_state(
-        params: LSTM1997Params, batch_shape: tuple[int, ...] = (), *, key: Array | None = None
-    ) -> LSTMState:
-        return lstm_zeros(batch_shape, hidden_size, params.w_h)
-
-    def step(params: LSTM1997Params, state: LSTMState, x: Array) -> tuple[LSTMState, Array]:
-        h, c = state
-        checks.inputs("lstm_1997", x, h.shape[:-1], input_size)
-        i, g, o = jnp.split(preactivation(x, h, *params, compute_dtype), 3, axis=-1)
-        c = c + jax.nn.sigmoid(i) * jnp.tanh(g)
-        h = jax.nn.sigmoid(o) * jnp.tanh(c)
-        return LSTMState(h, c), h
-
-    return Cell(init, initial_state, step)
+    return gated_lstm(input_size, hidden_size, forget=False, record=LSTM1997Params, name="lstm_1997", **options)

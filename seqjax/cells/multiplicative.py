@@ -1,17 +1,18 @@
 """Multiplicative cells: the input chooses the recurrent weights."""
 
-import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
 
 from seqjax import checks, initializers
-from seqjax.base import Array, Cell
+from seqjax.base import Array, Cell, Key
+from seqjax.cells.factory import S, WeightOptions, checked, drawing, weighted
 from seqjax.cells.states import LSTMState, lstm_zeros, zeros
-from seqjax.initializers import BiasInitializer, Initializer, gate_weights
+from seqjax.initializers import gate_weights
 from seqjax.products import Bias, add_bias, dot, recurrent_input
+from seqjax.records import maker
 
 
 class MultiplicativeParams(NamedTuple):
@@ -27,17 +28,15 @@ class MultiplicativeParams(NamedTuple):
     b: Bias
 
 
+@maker
+@weighted()
 def multiplicative_rnn(
     input_size: int,
     hidden_size: int,
     *,
     factor_size: int | None = None,
     activation: Callable[[Array], Array] = jnp.tanh,
-    w_x_init: Initializer = initializers.input_weights,
-    w_h_init: Initializer = initializers.recurrent_weights,
-    b_init: BiasInitializer | None = initializers.zero_bias,
-    dtype: jnp.dtype | None = None,
-    compute_dtype: jnp.dtype | None = None,
+    **options: Unpack[WeightOptions],
 ) -> Cell[MultiplicativeParams, Array]:
     """The multiplicative RNN: an Elman unit whose recurrent matrix depends on the input, in factored form.
 
@@ -47,21 +46,12 @@ def multiplicative_rnn(
     For one-hot x the recurrent matrix of symbol s is U_m diag(W_m[s]) U.
 
     Args:
-      input_size: d.
-      hidden_size: h.
       factor_size: size of m; h if None.
       activation: φ.
-      w_x_init: initialiser of W_m and W.
-      w_h_init: initialiser of U_m and U.
-      b_init: initialiser of b ``[h]``; None for no bias.
-      dtype: of the parameters; JAX's default float if None.
-      compute_dtype: of the products' operands; ``dtype`` if None.
+      **options: sizes, initialisers and dtypes, see `WeightOptions`.
 
     Returns:
       A cell with state h ``[*B, h]`` and output h.
-
-    Raises:
-      ValueError: a size below 1, or inputs of another size.
 
     Example:
       >>> import jax, seqjax as sj
@@ -72,36 +62,22 @@ def multiplicative_rnn(
       Sutskever, Martens and Hinton (2011), Generating text with recurrent neural networks.
       https://icml.cc/2011/papers/524_icmlpaper.pdf
     """
-    size = hidden_size if factor_size is None else factor_size
-    checks.sizes("multiplicative_rnn", input_size=input_size, hidden_size=hidden_size, factor_size=size)
-    draw = functools.partial(_draw, w_x_init=w_x_init, w_h_init=w_h_init, b_init=b_init, dtype=dtype)
-
-    def init(key: Array) -> MultiplicativeParams:
-        return draw(key, ("h",), input_size, hidden_size, size)
-
-    def initial_state(
-        params: MultiplicativeParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None
-    ) -> Array:
-        return zeros(batch_shape, hidden_size, params.w_h)
 
     def step(params: MultiplicativeParams, h: Array, x: Array) -> tuple[Array, Array]:
-        checks.inputs("multiplicative_rnn", x, h.shape[:-1], input_size)
-        h = activation(_preactivation(params, x, h, compute_dtype))
+        h = activation(_preactivation(params, x, h, options["compute_dtype"]))
         return h, h
 
-    return Cell(init, initial_state, step)
+    return _cell("multiplicative_rnn", ("h",), input_size, hidden_size, factor_size, step, options, zeros)
 
 
+@maker
+@weighted(b_init=initializers.lstm_bias)
 def multiplicative_lstm(
     input_size: int,
     hidden_size: int,
     *,
     factor_size: int | None = None,
-    w_x_init: Initializer = initializers.input_weights,
-    w_h_init: Initializer = initializers.recurrent_weights,
-    b_init: BiasInitializer | None = initializers.lstm_bias,
-    dtype: jnp.dtype | None = None,
-    compute_dtype: jnp.dtype | None = None,
+    **options: Unpack[WeightOptions],
 ) -> Cell[MultiplicativeParams, LSTMState]:
     """The multiplicative LSTM: m takes the place of h in every recurrent product, the candidate's included.
 
@@ -113,20 +89,11 @@ def multiplicative_lstm(
     h' = tanh(o ⊙ c'); here candidate and output are those of `seqjax.lstm`.
 
     Args:
-      input_size: d.
-      hidden_size: h.
       factor_size: size of m; h if None, as in the paper.
-      w_x_init: initialiser of W_m and of each gate's block of W.
-      w_h_init: initialiser of U_m and of each gate's block of U.
-      b_init: bias initialiser; None for no bias.
-      dtype: of the parameters; JAX's default float if None.
-      compute_dtype: of the products' operands; ``dtype`` if None.
+      **options: sizes, initialisers and dtypes, see `WeightOptions`.
 
     Returns:
       A cell with state `LSTMState` and output h ``[*B, h]``.
-
-    Raises:
-      ValueError: a size below 1, or inputs of another size.
 
     Example:
       >>> import jax, seqjax as sj
@@ -137,43 +104,40 @@ def multiplicative_lstm(
       Krause, Lu, Murray and Renals (2016), Multiplicative LSTM for sequence modelling.
       https://arxiv.org/abs/1609.07959
     """
-    size = hidden_size if factor_size is None else factor_size
-    checks.sizes("multiplicative_lstm", input_size=input_size, hidden_size=hidden_size, factor_size=size)
-    draw = functools.partial(_draw, w_x_init=w_x_init, w_h_init=w_h_init, b_init=b_init, dtype=dtype)
-
-    def init(key: Array) -> MultiplicativeParams:
-        return draw(key, ("i", "f", "g", "o"), input_size, hidden_size, size)
-
-    def initial_state(
-        params: MultiplicativeParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None
-    ) -> LSTMState:
-        return lstm_zeros(batch_shape, hidden_size, params.w_h)
 
     def step(params: MultiplicativeParams, state: LSTMState, x: Array) -> tuple[LSTMState, Array]:
         h, c = state
-        checks.inputs("multiplicative_lstm", x, h.shape[:-1], input_size)
-        i, f, g, o = jnp.split(_preactivation(params, x, h, compute_dtype), 4, axis=-1)
+        i, f, g, o = jnp.split(_preactivation(params, x, h, options["compute_dtype"]), 4, axis=-1)
         c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
         h = jax.nn.sigmoid(o) * jnp.tanh(c)
         return LSTMState(h, c), h
 
-    return Cell(init, initial_state, step)
+    gates = ("i", "f", "g", "o")
+    return _cell("multiplicative_lstm", gates, input_size, hidden_size, factor_size, step, options, lstm_zeros)
 
 
-def _draw(
-    key: Array,
+def _cell(
+    who: str,
     gates: tuple[str, ...],
     input_size: int,
     hidden_size: int,
-    factor_size: int,
-    *,
-    b_init: BiasInitializer | None,
-    **how: Any,
-) -> MultiplicativeParams:
-    m_key, key = jax.random.split(key)
-    m = gate_weights(m_key, ("m",), input_size, factor_size, recurrent_size=hidden_size, b_init=None, **how)
-    weights = gate_weights(key, gates, input_size, hidden_size, recurrent_size=factor_size, b_init=b_init, **how)
-    return MultiplicativeParams(m.w_x, m.w_h, *weights)
+    factor_size: int | None,
+    step: Callable[[MultiplicativeParams, S, Array], tuple[S, Array]],
+    options: WeightOptions,
+    state: Callable[[tuple[int, ...], int, Array], S],
+) -> Cell[MultiplicativeParams, S]:
+    size = hidden_size if factor_size is None else factor_size
+    checks.sizes(who, input_size=input_size, hidden_size=hidden_size, factor_size=size)
+    draws = drawing(options)
+
+    def init(key: Key) -> MultiplicativeParams:
+        m_key, key = jax.random.split(key)
+        bare = draws | {"b_init": None}
+        m = gate_weights(m_key, ("m",), input_size, size, recurrent_size=hidden_size, **bare)
+        weights = gate_weights(key, gates, input_size, hidden_size, recurrent_size=size, **draws)
+        return MultiplicativeParams(m.w_x, m.w_h, *weights)
+
+    return checked(who, input_size, init, lambda params, batch: state(batch, hidden_size, params.w_h), step)
 
 
 def _preactivation(params: MultiplicativeParams, x: Array, h: Array, compute_dtype: jnp.dtype | None) -> Array:

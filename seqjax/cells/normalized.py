@@ -1,27 +1,17 @@
 """Layer-normalised cells: the whole summed input is normalised once a tick and example."""
 
-import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
-import jax
 import jax.numpy as jnp
 
-from seqjax import checks, initializers
+from seqjax import initializers
 from seqjax.base import Array, Cell
-from seqjax.cells.states import LSTMState, lstm_zeros, zeros
-from seqjax.initializers import BiasInitializer, Initializer, gate_weights
-from seqjax.normalization import standardize
-from seqjax.products import Bias, add_bias, bias_blocks, dot, preactivation, recurrent_input
-
-LSTM_GATES = ("i", "f", "g", "o")
-GRU_GATES = ("r", "z", "n")
-
-
-def normalize(a: Array, gates: int, gain: Array, epsilon: float) -> Array:
-    """Each gate's block of ``a [*B, gates · h]`` standardised over its own units, times each unit's gain."""
-    blocks = a.reshape(*a.shape[:-1], gates, -1)
-    return standardize(blocks, epsilon).reshape(a.shape) * gain.astype(a.dtype)
+from seqjax.cells.factory import WeightOptions, from_gates, weighted
+from seqjax.cells.gated import gated_gru, gated_lstm, normalize
+from seqjax.cells.states import LSTMState
+from seqjax.products import Bias, add_bias, preactivation
+from seqjax.records import maker
 
 
 class LayerNormElmanParams(NamedTuple):
@@ -33,17 +23,15 @@ class LayerNormElmanParams(NamedTuple):
     b: Bias
 
 
+@maker
+@weighted()
 def layer_norm_elman(
     input_size: int,
     hidden_size: int,
     *,
     activation: Callable[[Array], Array] = jnp.tanh,
     epsilon: float = 1e-5,
-    w_x_init: Initializer = initializers.input_weights,
-    w_h_init: Initializer = initializers.recurrent_weights,
-    b_init: BiasInitializer | None = initializers.zero_bias,
-    dtype: jnp.dtype | None = None,
-    compute_dtype: jnp.dtype | None = None,
+    **options: Unpack[WeightOptions],
 ) -> Cell[LayerNormElmanParams, Array]:
     """An Elman network whose summed input is layer-normalised each tick.
 
@@ -53,21 +41,12 @@ def layer_norm_elman(
     and U are scaled together, or when one vector is added to the weights of every unit.
 
     Args:
-      input_size: d.
-      hidden_size: h.
       activation: φ.
       epsilon: ε, added to the variance.
-      w_x_init: initialiser of W ``[d, h]``.
-      w_h_init: initialiser of U ``[h, h]``.
-      b_init: initialiser of b ``[h]``; None for no bias.
-      dtype: of the parameters; JAX's default float if None.
-      compute_dtype: of the products' operands; ``dtype`` if None.
+      **options: sizes, initialisers and dtypes, see `WeightOptions`.
 
     Returns:
       A cell with state h ``[*B, h]`` and output h.
-
-    Raises:
-      ValueError: a size below 1, or inputs of another size.
 
     Example:
       >>> import jax, seqjax as sj
@@ -77,25 +56,16 @@ def layer_norm_elman(
     References:
       Ba, Kiros and Hinton (2016), Layer normalization. https://arxiv.org/abs/1607.06450
     """
-    checks.sizes("layer_norm_elman", input_size=input_size, hidden_size=hidden_size)
-    draw = functools.partial(gate_weights, w_x_init=w_x_init, w_h_init=w_h_init, b_init=b_init, dtype=dtype)
 
-    def init(key: Array) -> LayerNormElmanParams:
-        w_x, w_h, b = draw(key, ("h",), input_size, hidden_size)
+    def params_of(w_x: Array, w_h: Array, b: Bias) -> LayerNormElmanParams:
         return LayerNormElmanParams(w_x, w_h, jnp.ones(hidden_size, w_h.dtype), b)
 
-    def initial_state(
-        params: LayerNormElmanParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None
-    ) -> Array:
-        return zeros(batch_shape, hidden_size, params.w_h)
-
     def step(params: LayerNormElmanParams, h: Array, x: Array) -> tuple[Array, Array]:
-        checks.inputs("layer_norm_elman", x, h.shape[:-1], input_size)
-        a = preactivation(x, h, params.w_x, params.w_h, None, compute_dtype)
+        a = preactivation(x, h, params.w_x, params.w_h, None, options["compute_dtype"])
         h = activation(add_bias(normalize(a, 1, params.gain, epsilon), params.b))
         return h, h
 
-    return Cell(init, initial_state, step)
+    return from_gates("layer_norm_elman", ("h",), input_size, hidden_size, step, options, record=params_of)
 
 
 class LayerNormLSTMParams(NamedTuple):
@@ -107,16 +77,10 @@ class LayerNormLSTMParams(NamedTuple):
     b: Bias
 
 
+@maker
+@weighted(b_init=initializers.lstm_bias)
 def layer_norm_lstm(
-    input_size: int,
-    hidden_size: int,
-    *,
-    epsilon: float = 1e-5,
-    w_x_init: Initializer = initializers.input_weights,
-    w_h_init: Initializer = initializers.recurrent_weights,
-    b_init: BiasInitializer | None = initializers.lstm_bias,
-    dtype: jnp.dtype | None = None,
-    compute_dtype: jnp.dtype | None = None,
+    input_size: int, hidden_size: int, *, epsilon: float = 1e-5, **options: Unpack[WeightOptions]
 ) -> Cell[LayerNormLSTMParams, LSTMState]:
     """An LSTM whose summed input is layer-normalised each tick.
 
@@ -128,20 +92,11 @@ def layer_norm_lstm(
     Gate order i, f, g, o; the forget gate's bias starts at 1.
 
     Args:
-      input_size: d.
-      hidden_size: h.
       epsilon: added to the variance.
-      w_x_init: initialiser of each gate's block of W.
-      w_h_init: initialiser of each gate's block of U.
-      b_init: bias initialiser; None for no bias.
-      dtype: of the parameters; JAX's default float if None.
-      compute_dtype: of the products' operands; ``dtype`` if None.
+      **options: sizes, initialisers and dtypes, see `WeightOptions`.
 
     Returns:
       A cell with state `LSTMState` and output h ``[*B, h]``.
-
-    Raises:
-      ValueError: a size below 1, or inputs of another size.
 
     Example:
       >>> import jax, seqjax as sj
@@ -151,29 +106,15 @@ def layer_norm_lstm(
     References:
       Ba, Kiros and Hinton (2016), Layer normalization. https://arxiv.org/abs/1607.06450
     """
-    checks.sizes("layer_norm_lstm", input_size=input_size, hidden_size=hidden_size)
-    draw = functools.partial(gate_weights, w_x_init=w_x_init, w_h_init=w_h_init, b_init=b_init, dtype=dtype)
-
-    def init(key: Array) -> LayerNormLSTMParams:
-        w_x, w_h, b = draw(key, LSTM_GATES, input_size, hidden_size)
-        return LayerNormLSTMParams(w_x, w_h, jnp.ones(4 * hidden_size, w_h.dtype), b)
-
-    def initial_state(
-        params: LayerNormLSTMParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None
-    ) -> LSTMState:
-        return lstm_zeros(batch_shape, hidden_size, params.w_h)
-
-    def step(params: LayerNormLSTMParams, state: LSTMState, x: Array) -> tuple[LSTMState, Array]:
-        h, c = state
-        checks.inputs("layer_norm_lstm", x, h.shape[:-1], input_size)
-        a = preactivation(x, h, params.w_x, params.w_h, None, compute_dtype)
-        a = add_bias(normalize(a, 4, params.gain, epsilon), params.b)
-        i, f, g, o = jnp.split(a, 4, axis=-1)
-        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-        h = jax.nn.sigmoid(o) * jnp.tanh(c)
-        return LSTMState(h, c), h
-
-    return Cell(init, initial_state, step)
+    return gated_lstm(
+        input_size,
+        hidden_size,
+        normalise="layer",
+        epsilon=epsilon,
+        record=LayerNormLSTMParams,
+        name="layer_norm_lstm",
+        **options,
+    )
 
 
 class LayerNormGRUParams(NamedTuple):
@@ -185,16 +126,10 @@ class LayerNormGRUParams(NamedTuple):
     b: Bias
 
 
+@maker
+@weighted()
 def layer_norm_gru(
-    input_size: int,
-    hidden_size: int,
-    *,
-    epsilon: float = 1e-5,
-    w_x_init: Initializer = initializers.input_weights,
-    w_h_init: Initializer = initializers.recurrent_weights,
-    b_init: BiasInitializer | None = initializers.zero_bias,
-    dtype: jnp.dtype | None = None,
-    compute_dtype: jnp.dtype | None = None,
+    input_size: int, hidden_size: int, *, epsilon: float = 1e-5, **options: Unpack[WeightOptions]
 ) -> Cell[LayerNormGRUParams, Array]:
     """A GRU whose summed inputs are layer-normalised each tick.
 
@@ -207,20 +142,11 @@ def layer_norm_gru(
     Gate order r, z, n.
 
     Args:
-      input_size: d.
-      hidden_size: h.
       epsilon: added to the variance.
-      w_x_init: initialiser of each gate's block of W.
-      w_h_init: initialiser of each gate's block of U.
-      b_init: bias initialiser; None for no bias.
-      dtype: of the parameters; JAX's default float if None.
-      compute_dtype: of the products' operands; ``dtype`` if None.
+      **options: sizes, initialisers and dtypes, see `WeightOptions`.
 
     Returns:
       A cell with state h ``[*B, h]`` and output h.
-
-    Raises:
-      ValueError: a size below 1, or inputs of another size.
 
     Example:
       >>> import jax, seqjax as sj
@@ -230,29 +156,13 @@ def layer_norm_gru(
     References:
       Ba, Kiros and Hinton (2016), Layer normalization. https://arxiv.org/abs/1607.06450
     """
-    checks.sizes("layer_norm_gru", input_size=input_size, hidden_size=hidden_size)
-    draw = functools.partial(gate_weights, w_x_init=w_x_init, w_h_init=w_h_init, b_init=b_init, dtype=dtype)
-
-    def init(key: Array) -> LayerNormGRUParams:
-        w_x, w_h, b = draw(key, GRU_GATES, input_size, hidden_size)
-        return LayerNormGRUParams(w_x, w_h, jnp.ones(3 * hidden_size, w_h.dtype), b)
-
-    def initial_state(
-        params: LayerNormGRUParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None
-    ) -> Array:
-        return zeros(batch_shape, hidden_size, params.w_h)
-
-    def step(params: LayerNormGRUParams, h: Array, x: Array) -> tuple[Array, Array]:
-        checks.inputs("layer_norm_gru", x, h.shape[:-1], input_size)
-        h_in = recurrent_input(h)
-        two = 2 * hidden_size
-        b_r, b_z, b_n = bias_blocks(params.b, 3)
-        x_rz, x_n = jnp.split(dot(x, params.w_x, compute_dtype), [two], axis=-1)
-        w_rz, w_n = jnp.split(params.w_h, [two], axis=-1)
-        rz = normalize(x_rz + dot(h_in, w_rz, compute_dtype), 2, params.gain[:two], epsilon)
-        r, z = (jax.nn.sigmoid(add_bias(a, b)) for a, b in zip(jnp.split(rz, 2, axis=-1), (b_r, b_z)))
-        n = normalize(x_n + dot(r * h_in, w_n, compute_dtype), 1, params.gain[two:], epsilon)
-        h = z * h + (1 - z) * jnp.tanh(add_bias(n, b_n))
-        return h, h
-
-    return Cell(init, initial_state, step)
+    return gated_gru(
+        input_size,
+        hidden_size,
+        normalise="layer",
+        epsilon=epsilon,
+        record=LayerNormGRUParams,
+        name="layer_norm_gru",
+        reset="before",
+        **options,
+    )

@@ -1,18 +1,17 @@
 """LSTM whose gates look at the cell state."""
 
-import functools
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
-import jax.numpy as jnp
 
 from seqjax import checks, initializers
 from seqjax.base import Array, Cell
-from seqjax.cells.states import LSTMState, lstm_zeros
-from seqjax.initializers import BiasInitializer, Initializer, gate_weights
-from seqjax.products import Bias, dot, preactivation
-
-GATES = ("i", "f", "g", "o")
+from seqjax.cells.factory import WeightOptions, weighted
+from seqjax.cells.gated import gated_lstm
+from seqjax.cells.states import LSTMState
+from seqjax.initializers import Initializer
+from seqjax.products import Bias
+from seqjax.records import maker
 
 
 class PeepholeLSTMParams(NamedTuple):
@@ -27,17 +26,15 @@ class PeepholeLSTMParams(NamedTuple):
     b: Bias
 
 
+@maker
+@weighted(b_init=initializers.lstm_bias)
 def peephole_lstm(
     input_size: int,
     hidden_size: int,
     *,
     peepholes: str = "diagonal",
-    w_x_init: Initializer = initializers.input_weights,
-    w_h_init: Initializer = initializers.recurrent_weights,
     w_c_init: Initializer = jax.nn.initializers.zeros,
-    b_init: BiasInitializer | None = initializers.lstm_bias,
-    dtype: jnp.dtype | None = None,
-    compute_dtype: jnp.dtype | None = None,
+    **options: Unpack[WeightOptions],
 ) -> Cell[PeepholeLSTMParams, LSTMState]:
     """Long short-term memory with peepholes: i and f also see c, o also sees c'.
 
@@ -52,21 +49,15 @@ def peephole_lstm(
     the peepholes at 0, so that an untrained cell equals `seqjax.lstm`.
 
     Args:
-      input_size: d.
-      hidden_size: h.
       peepholes: ``"diagonal"`` or ``"full"``.
-      w_x_init: initialiser of each gate's block of W.
-      w_h_init: initialiser of each gate's block of U.
       w_c_init: initialiser of each gate's block of P, ``[h]`` if diagonal, ``[h, h]`` if full.
-      b_init: bias initialiser; None for no bias.
-      dtype: of the parameters; JAX's default float if None.
-      compute_dtype: of the products' operands; ``dtype`` if None.
+      **options: sizes, initialisers and dtypes, see `WeightOptions`.
 
     Returns:
       A cell with state `LSTMState` and output h ``[*B, h]``.
 
     Raises:
-      ValueError: a size below 1, unknown ``peepholes``, or inputs of another size.
+      ValueError: unknown ``peepholes``.
 
     Example:
       >>> import jax, seqjax as sj
@@ -80,35 +71,13 @@ def peephole_lstm(
       https://www.jmlr.org/papers/v3/gers02a.html
       Graves (2013), Generating sequences with recurrent neural networks. https://arxiv.org/abs/1308.0850
     """
-    checks.sizes("peephole_lstm", input_size=input_size, hidden_size=hidden_size)
     checks.choice("peephole_lstm", "peepholes", peepholes, ("diagonal", "full"))
-    block = (hidden_size,) if peepholes == "diagonal" else (hidden_size, hidden_size)
-    draw = functools.partial(gate_weights, w_x_init=w_x_init, w_h_init=w_h_init, b_init=b_init, dtype=dtype)
-
-    def init(key: Array) -> PeepholeLSTMParams:
-        key, *peephole_keys = jax.random.split(key, 4)
-        w_x, w_h, b = draw(key, GATES, input_size, hidden_size)
-        w_c = jnp.concatenate([w_c_init(k, block, w_h.dtype) for k in peephole_keys], axis=-1)
-        return PeepholeLSTMParams(w_x, w_h, w_c, b)
-
-    def initial_state(
-        params: PeepholeLSTMParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None
-    ) -> LSTMState:
-        return lstm_zeros(batch_shape, hidden_size, params.w_h)
-
-    def peep(c: Array, w: Array) -> Array:
-        return c * w.astype(c.dtype) if peepholes == "diagonal" else dot(c, w, compute_dtype)
-
-    def step(params: PeepholeLSTMParams, state: LSTMState, x: Array) -> tuple[LSTMState, Array]:
-        h, c = state
-        checks.inputs("peephole_lstm", x, h.shape[:-1], input_size)
-        a = preactivation(x, h, params.w_x, params.w_h, params.b, compute_dtype)
-        i, f, g, o = jnp.split(a, 4, axis=-1)
-        p_i, p_f, p_o = jnp.split(params.w_c, 3, axis=-1)
-        i = jax.nn.sigmoid(i + peep(c, p_i))
-        f = jax.nn.sigmoid(f + peep(c, p_f))
-        c = f * c + i * jnp.tanh(g)
-        h = jax.nn.sigmoid(o + peep(c, p_o)) * jnp.tanh(c)
-        return LSTMState(h, c), h
-
-    return Cell(init, initial_state, step)
+    return gated_lstm(
+        input_size,
+        hidden_size,
+        peepholes=peepholes,
+        record=PeepholeLSTMParams,
+        name="peephole_lstm",
+        w_c_init=w_c_init,
+        **options,
+    )

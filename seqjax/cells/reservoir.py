@@ -1,7 +1,7 @@
 """Echo-state reservoirs: recurrent weights that are drawn, scaled and left alone."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +9,10 @@ import numpy as np
 
 from seqjax import checks, initializers
 from seqjax.base import Array, Cell
+from seqjax.cells.factory import DtypeOptions, checked, weighted
 from seqjax.cells.states import zeros
 from seqjax.products import dot, preactivation, recurrent_input
+from seqjax.records import maker
 
 
 class EchoStateParams(NamedTuple):
@@ -29,6 +31,8 @@ class SparseEchoStateParams(NamedTuple):
     b: Array
 
 
+@maker
+@weighted()
 def echo_state(
     input_size: int,
     hidden_size: int,
@@ -39,8 +43,7 @@ def echo_state(
     bias_scale: float = 0.5,
     density: float = 1.0,
     trainable: bool = False,
-    dtype: jnp.dtype | None = None,
-    compute_dtype: jnp.dtype | None = None,
+    **options: Unpack[DtypeOptions],
 ) -> Cell[EchoStateParams, Array]:
     """The echo-state reservoir: leaky tanh units with random weights, of which only a readout is trained.
 
@@ -53,7 +56,6 @@ def echo_state(
 
     Args:
       input_size: d, feedback included.
-      hidden_size: h.
       leak: a in (0, 1], the share of the state that is new each tick.
       radius: the largest modulus of an eigenvalue of U. Below 1 the reservoir forgets its past on any input; above,
         only on inputs that drive it hard enough.
@@ -61,8 +63,7 @@ def echo_state(
       bias_scale: the largest bias.
       density: the share of weights in U that are not zero. For speed see `sparse_echo_state`.
       trainable: whether gradients reach the weights.
-      dtype: of the parameters; JAX's default float if None.
-      compute_dtype: of the products' operands; ``dtype`` if None.
+      **options: size and dtypes, see `WeightOptions`.
 
     Returns:
       A cell with state h ``[*B, h]`` and output h. ``init`` finds eigenvalues on the host and cannot be traced.
@@ -88,15 +89,16 @@ def echo_state(
     draw = initializers.spectral_radius(radius, density)
 
     def init(key: Array) -> EchoStateParams:
-        w_x, b, w_h_key = _drawn("echo_state", key, input_size, hidden_size, input_scale, bias_scale, dtype)
+        w_x, b, w_h_key = _drawn("echo_state", key, input_size, hidden_size, input_scale, bias_scale, options["dtype"])
         return EchoStateParams(w_x, draw(w_h_key, (hidden_size, hidden_size), b.dtype), b)
 
     def drive(params: EchoStateParams, h: Array, x: Array) -> Array:
-        return preactivation(x, h, *params, compute_dtype)
+        return preactivation(x, h, *params, options["compute_dtype"])
 
     return _leaky("echo_state", init, drive, input_size, hidden_size, leak, trainable)
 
 
+@maker
 def sparse_echo_state(
     input_size: int,
     hidden_size: int,
@@ -119,7 +121,6 @@ def sparse_echo_state(
 
     Args:
       input_size: d, feedback included.
-      hidden_size: h.
       connections: c, at most h.
       leak: a in (0, 1].
       radius: the largest modulus of an eigenvalue of U.
@@ -191,16 +192,12 @@ def _leaky(
     leak: float,
     trainable: bool,
 ) -> Cell:
-    def initial_state(params: EchoStateParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None) -> Array:
-        return zeros(batch_shape, hidden_size, params.w_h)
-
     def step(params: EchoStateParams, h: Array, x: Array) -> tuple[Array, Array]:
-        checks.inputs(who, x, h.shape[:-1], input_size)
         params = params if trainable else jax.lax.stop_gradient(params)
         h = (1 - leak) * h + leak * jnp.tanh(drive(params, h, x))
         return h, h
 
-    return Cell(init, initial_state, step)
+    return checked(who, input_size, init, lambda params, batch: zeros(batch, hidden_size, params.w_h), step)
 
 
 def _drawn(

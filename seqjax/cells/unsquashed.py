@@ -1,16 +1,17 @@
 """Relatives of the LSTM that give their memory out unsquashed: h' = o ⊙ c'."""
 
-import functools
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
 
 from seqjax import checks, initializers
 from seqjax.base import Array, Cell
+from seqjax.cells.factory import ProductOptions, WeightOptions, from_gates, weighted
+from seqjax.cells.gated import gated_lstm
 from seqjax.cells.states import LSTMState, lstm_zeros
-from seqjax.initializers import BiasInitializer, Initializer, gate_weights
-from seqjax.products import Bias, add_bias, dot, preactivation, recurrent_input
+from seqjax.products import Bias, preactivation
+from seqjax.records import maker
 
 
 class FiveEquationLSTMParams(NamedTuple):
@@ -20,14 +21,9 @@ class FiveEquationLSTMParams(NamedTuple):
     w_h: Array
 
 
-def five_equation_lstm(
-    hidden_size: int,
-    *,
-    w_x_init: Initializer = initializers.input_weights,
-    w_h_init: Initializer = initializers.recurrent_weights,
-    dtype: jnp.dtype | None = None,
-    compute_dtype: jnp.dtype | None = None,
-) -> Cell[FiveEquationLSTMParams, LSTMState]:
+@maker
+@weighted()
+def five_equation_lstm(hidden_size: int, **options: Unpack[ProductOptions]) -> Cell[FiveEquationLSTMParams, LSTMState]:
     """A gated cell in five equations, without bias or candidate: the input itself is written into the memory.
 
         f = σ(h U + x W)      i = σ(h U + x W)      o = σ(h U + x W)
@@ -39,16 +35,10 @@ def five_equation_lstm(
 
     Args:
       hidden_size: h, and the size of the inputs.
-      w_x_init: initialiser of each gate's block of W.
-      w_h_init: initialiser of each gate's block of U.
-      dtype: of the parameters; JAX's default float if None.
-      compute_dtype: of the products' operands; ``dtype`` if None.
+      **options: initialisers and dtypes, see `WeightOptions`; no ``b_init``.
 
     Returns:
       A cell with state `LSTMState` and output h ``[*B, h]``.
-
-    Raises:
-      ValueError: a size below 1, or inputs of another size.
 
     Example:
       >>> import jax, seqjax as sj
@@ -61,25 +51,23 @@ def five_equation_lstm(
       https://arxiv.org/abs/1805.03716
     """
     checks.sizes("five_equation_lstm", hidden_size=hidden_size)
-    draw = functools.partial(gate_weights, w_x_init=w_x_init, w_h_init=w_h_init, b_init=None, dtype=dtype)
 
-    def init(key: Array) -> FiveEquationLSTMParams:
-        return FiveEquationLSTMParams(*draw(key, ("f", "i", "o"), hidden_size, hidden_size)[:2])
-
-    def initial_state(
-        params: FiveEquationLSTMParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None
-    ) -> LSTMState:
-        return lstm_zeros(batch_shape, hidden_size, params.w_h)
+    def params_of(w_x: Array, w_h: Array, b: None) -> FiveEquationLSTMParams:
+        return FiveEquationLSTMParams(w_x, w_h)
 
     def step(params: FiveEquationLSTMParams, state: LSTMState, x: Array) -> tuple[LSTMState, Array]:
         h, c = state
-        checks.inputs("five_equation_lstm", x, h.shape[:-1], hidden_size)
-        f, i, o = map(jax.nn.sigmoid, jnp.split(preactivation(x, h, *params, None, compute_dtype), 3, axis=-1))
+        a = preactivation(x, h, *params, None, options["compute_dtype"])
+        f, i, o = map(jax.nn.sigmoid, jnp.split(a, 3, axis=-1))
         c = f * c + i * x.astype(c.dtype)
         h = o * c
         return LSTMState(h, c), h
 
-    return Cell(init, initial_state, step)
+    unbiased: WeightOptions = {**options, "b_init": None}
+    gates = ("f", "i", "o")
+    return from_gates(
+        "five_equation_lstm", gates, hidden_size, hidden_size, step, unbiased, record=params_of, state=lstm_zeros
+    )
 
 
 class ResetLSTMParams(NamedTuple):
@@ -90,16 +78,9 @@ class ResetLSTMParams(NamedTuple):
     b: Bias
 
 
-def reset_lstm(
-    input_size: int,
-    hidden_size: int,
-    *,
-    w_x_init: Initializer = initializers.input_weights,
-    w_h_init: Initializer = initializers.recurrent_weights,
-    b_init: BiasInitializer | None = initializers.lstm_bias,
-    dtype: jnp.dtype | None = None,
-    compute_dtype: jnp.dtype | None = None,
-) -> Cell[ResetLSTMParams, LSTMState]:
+@maker
+@weighted(b_init=initializers.lstm_bias)
+def reset_lstm(input_size: int, hidden_size: int, **options: Unpack[WeightOptions]) -> Cell[ResetLSTMParams, LSTMState]:
     """An LSTM whose candidate sees the state through a GRU's reset gate, and whose output is not squashed.
 
         r, u, f, o = σ(x W + h U + b)
@@ -111,19 +92,10 @@ def reset_lstm(
     at 1.
 
     Args:
-      input_size: d.
-      hidden_size: h.
-      w_x_init: initialiser of each gate's block of W.
-      w_h_init: initialiser of each gate's block of U.
-      b_init: bias initialiser; None for no bias.
-      dtype: of the parameters; JAX's default float if None.
-      compute_dtype: of the products' operands; ``dtype`` if None.
+      **options: sizes, initialisers and dtypes, see `WeightOptions`.
 
     Returns:
       A cell with state `LSTMState` and output h ``[*B, h]``.
-
-    Raises:
-      ValueError: a size below 1, or inputs of another size.
 
     Example:
       >>> import jax, seqjax as sj
@@ -134,27 +106,6 @@ def reset_lstm(
       Cho et al. (2014), Learning phrase representations using RNN encoder-decoder (the reset gate).
       https://arxiv.org/abs/1406.1078
     """
-    checks.sizes("reset_lstm", input_size=input_size, hidden_size=hidden_size)
-    draw = functools.partial(gate_weights, w_x_init=w_x_init, w_h_init=w_h_init, b_init=b_init, dtype=dtype)
-
-    def init(key: Array) -> ResetLSTMParams:
-        return ResetLSTMParams(*draw(key, ("r", "u", "f", "o", "g"), input_size, hidden_size))
-
-    def initial_state(
-        params: ResetLSTMParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None
-    ) -> LSTMState:
-        return lstm_zeros(batch_shape, hidden_size, params.w_h)
-
-    def step(params: ResetLSTMParams, state: LSTMState, x: Array) -> tuple[LSTMState, Array]:
-        h, c = state
-        checks.inputs("reset_lstm", x, h.shape[:-1], input_size)
-        h_in = recurrent_input(h)
-        a_gates, a_g = jnp.split(add_bias(dot(x, params.w_x, compute_dtype), params.b), [4 * hidden_size], axis=-1)
-        u_gates, u_g = jnp.split(params.w_h, [4 * hidden_size], axis=-1)
-        r, u, f, o = map(jax.nn.sigmoid, jnp.split(a_gates + dot(h_in, u_gates, compute_dtype), 4, axis=-1))
-        g = jnp.tanh(a_g + dot(r * h_in, u_g, compute_dtype))
-        c = u * g + f * c
-        h = o * c
-        return LSTMState(h, c), h
-
-    return Cell(init, initial_state, step)
+    return gated_lstm(
+        input_size, hidden_size, reset=True, squash=False, record=ResetLSTMParams, name="reset_lstm", **options
+    )

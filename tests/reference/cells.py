@@ -29,13 +29,14 @@ def standardized(a, epsilon=1e-5):
     return (a - np.mean(a)) / np.sqrt(np.var(a) + epsilon)
 
 
-def elman(activation):
-    def step(p, h, x):
-        bias = 0.0 if p.b is None else p.b
-        h = activation(x @ p.w_x + h @ p.w_h + bias)
-        return h, h
+def elman(p, h, x, phi=np.tanh):
+    bias = 0.0 if p.b is None else p.b
+    h = phi(x @ p.w_x + h @ p.w_h + bias)
+    return h, h
 
-    return step
+
+def elman_relu(p, h, x):
+    return elman(p, h, x, relu)
 
 
 def pass_through(p, h, x):
@@ -92,6 +93,9 @@ def peephole_lstm(peep):
         return (h, new_c), h
 
     return step
+
+
+peephole_diagonal, peephole_full = peephole_lstm(np.multiply), peephole_lstm(np.matmul)
 
 
 def five_equation_lstm(p, state, x):
@@ -190,6 +194,122 @@ def layer_norm_gru(p, h, x):
     z = sigmoid(standardized(x @ W.z + h @ U.z) * gain.z + b.z)
     n = np.tanh(standardized(x @ W.n + (r * h) @ U.n) * gain.n + b.n)
     h = z * h + (1 - z) * n
+    return h, h
+
+
+def minimal_gated_unit(p, h, x):
+    W, U, b = blocks(p.w_x, "un"), blocks(p.w_h, "un"), blocks(p.b, "un")
+    u = sigmoid(x @ W.u + h @ U.u + b.u)
+    n = np.tanh(x @ W.n + (u * h) @ U.n + b.n)
+    h = (1 - u) * h + u * n
+    return h, h
+
+
+def gated_lstm(
+    p,
+    state,
+    x,
+    forget=True,
+    coupled=False,
+    peepholes=None,
+    reset=False,
+    squash=True,
+    normalise=None,
+    epsilon=1e-5,
+    projection_size=None,
+):
+    h, c = state
+    i, f = ("" if coupled else "u" if reset else "i"), ("f" if forget else "")
+    names = "r" + i + f + "og" if reset else i + f + "go"
+    W, U, b = blocks(p.w_x, names), blocks(p.w_h, names), blocks(p.b, names)
+    gain = blocks(p.gain, names)
+    P = blocks(p.w_c, i + f + "o")
+
+    def summed(gate, h):
+        s = x @ getattr(W, gate) + h @ getattr(U, gate)
+        if normalise == "layer":
+            s = standardized(s, epsilon) * getattr(gain, gate)
+        return s + getattr(b, gate)
+
+    def open_(gate, c):
+        seen = {None: 0.0, "diagonal": c * getattr(P, gate), "full": np.dot(c, getattr(P, gate))}[peepholes]
+        return sigmoid(summed(gate, h) + seen)
+
+    g = np.tanh(summed("g", sigmoid(summed("r", h)) * h if reset else h))
+    f = open_("f", c) if forget else 1.0
+    i = 1 - f if coupled else open_(i, c)
+    c = f * c + i * g
+    h = open_("o", c) * (np.tanh(c) if squash else c)
+    if projection_size:
+        h = h @ p.w_p
+    return (h, c), h
+
+
+def gated_gru(p, h, x, reset="after", inner_bias=None, normalise=None, epsilon=1e-5):
+    W, U, b, gain = (blocks(w, "rzn") for w in (p.w_x, p.w_h, p.b, p.gain))
+    inner = 0.0 if p.b_n is None else p.b_n
+
+    def finished(gate, s):
+        if normalise == "layer":
+            s = standardized(s, epsilon) * getattr(gain, gate)
+        return s + getattr(b, gate)
+
+    r = sigmoid(finished("r", x @ W.r + h @ U.r))
+    z = sigmoid(finished("z", x @ W.z + h @ U.z))
+    recurrent = r * (h @ U.n + inner) if reset == "after" else (r * h) @ U.n
+    h = z * h + (1 - z) * np.tanh(finished("n", x @ W.n + recurrent))
+    return h, h
+
+
+def in_heads(step, names):
+    """A cell head by head: head k reads its columns of each gate's block of W and b, its own U and its own state."""
+
+    def headed(p, state, x):
+        heads, size = p.w_h.shape[:2]
+        per_head = lambda w, k: np.concatenate([g.reshape(*g.shape[:-1], heads, size)[..., k, :] for g in w], -1)
+        results = []
+        for k in range(heads):
+            split = lambda w: np.split(w, len(names), axis=-1)
+            b = None if p.b is None else per_head(split(p.b), k)
+            b_n = None if getattr(p, "b_n", None) is None else p.b_n[k]
+            own = SimpleNamespace(w_x=per_head(split(p.w_x), k), w_h=p.w_h[k], b=b, b_n=b_n)
+            one = tuple(leaf[k] for leaf in state) if isinstance(state, tuple) else state[k]
+            results.append(step(own, one, x))
+        states, ys = zip(*results)
+        joined = tuple(map(np.stack, zip(*states))) if isinstance(state, tuple) else np.stack(states)
+        return joined, np.concatenate(ys)
+
+    return headed
+
+
+def slstm_head(p, state, x):
+    """Sums of exponentials as they are; c and n are handed on divided by exp(m)."""
+    h, c, n, m = state
+    W, U, b = (blocks(w, "ifzo") for w in (p.w_x, p.w_h, p.b))
+    i, f = x @ W.i + h @ U.i + b.i, sigmoid(x @ W.f + h @ U.f + b.f)
+    z, o = np.tanh(x @ W.z + h @ U.z + b.z), sigmoid(x @ W.o + h @ U.o + b.o)
+    c = f * c * np.exp(m) + np.exp(i) * z
+    n = f * n * np.exp(m) + np.exp(i)
+    m = np.maximum(np.log(f) + m, i)
+    h = o * c / n
+    return (h, c / np.exp(m), n / np.exp(m), m), h
+
+
+headwise_elman, headwise_lstm = in_heads(elman, "h"), in_heads(lstm, "ifgo")
+headwise_gru, slstm = in_heads(gru_after, "rzn"), in_heads(slstm_head, "ifzo")
+
+
+def echo_state(p, h, x, leak=1.0):
+    h = (1 - leak) * h + leak * np.tanh(x @ p.w_x + h @ p.w_h + p.b)
+    return h, h
+
+
+def sparse_echo_state(p, h, x, leak=1.0):
+    """Unit j reads the units j - d for the distances d that were drawn."""
+    connections, size = p.w_h.shape
+    distances = np.random.default_rng(0).choice(size, connections, replace=False)
+    reads = [sum(h[(j - d) % size] * p.w_h[k, j] for k, d in enumerate(distances)) for j in range(size)]
+    h = (1 - leak) * h + leak * np.tanh(x @ p.w_x + np.array(reads) + p.b)
     return h, h
 
 

@@ -1,0 +1,195 @@
+"""The one table of cells: from it come the laws' cases, the list of references, README's table and ``--cell``.
+
+>>> REGISTRY["peephole_lstm"].small(), sorted(COMMANDS)[:3]
+(peephole_lstm(3, 4), ['carousel', 'coupled-lstm', 'echo-state'])
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+
+from seqjax import cells
+from seqjax.base import Cell
+from seqjax.initializers import identity
+
+D, H = 3, 4
+
+
+class Entry(NamedTuple):
+    """A cell of the table.
+
+    Attributes:
+      make: its factory.
+      recurrence: what is its own, in a line of README; empty for a variant of the entry above.
+      paper: where it comes from, in Markdown.
+      parameters: their number, in d, h and the options' letters: `letters`.
+      variant: options that make it what it is.
+      sizes: options that it needs, or is tested with, at small sizes.
+      reference: the function of tests/reference/cells.py that computes its tick, where the name differs.
+    """
+
+    make: Callable[..., Cell]
+    recurrence: str
+    paper: str
+    parameters: str
+    variant: Mapping[str, Any] = MappingProxyType({})
+    sizes: Mapping[str, Any] = MappingProxyType({})
+    reference: str = ""
+
+    def small(self) -> Cell:
+        """The cell with d = 3 inputs, or as many as units, and h = 4 units."""
+        return self.sized(D, H)
+
+    def sized(self, d: int, h: int) -> Cell:
+        """The cell with other sizes."""
+        return self.make(*((d, h) if self.input_size == D else (h,)), **self.variant, **self.sizes)
+
+    @property
+    def input_size(self) -> int:
+        """Of the inputs that `small` reads."""
+        return D if "input_size" in inspect.signature(self.make).parameters else H
+
+    @property
+    def offered(self) -> bool:
+        """Whether ``input_size`` and ``hidden_size`` alone make a cell with outputs of ``hidden_size``."""
+        parameters = inspect.signature(functools.partial(self.make, **self.variant)).parameters.values()
+        needed = [p.name for p in parameters if p.default is p.empty]
+        return needed == ["input_size", "hidden_size"]
+
+
+def letters(entry: Entry, d: int, h: int) -> dict[str, int]:
+    """The sizes in a formula: d, h, p of a projection, m of factors, n heads, c connections."""
+    named = {"projection_size": "p", "factor_size": "m", "heads": "n", "connections": "c"}
+    return {"d": d, "h": h} | {named[name]: size for name, size in entry.sizes.items() if name in named}
+
+
+# ---- papers
+
+LSTM = "[Hochreiter and Schmidhuber 1997](https://doi.org/10.1162/neco.1997.9.8.1735)"
+CHO = "[Cho et al. 2014](https://arxiv.org/abs/1406.1078)"
+ELMAN = "[Elman 1990](https://doi.org/10.1207/s15516709cog1402_1)"
+GERS = "[Gers et al. 2002](https://www.jmlr.org/papers/v3/gers02a.html)"
+GREFF = "[Greff et al. 2017](https://arxiv.org/abs/1503.04069)"
+IRNN = "[Le et al. 2015](https://arxiv.org/abs/1504.00941)"
+FLASH = "[Pöppel et al. 2024](https://arxiv.org/abs/2412.07752)"
+JAEGER = "[Jaeger et al. 2007](https://doi.org/10.1016/j.neunet.2007.04.016)"
+KRAUSE = "[Krause et al. 2016](https://arxiv.org/abs/1609.07959)"
+LAYER_NORM = "[Ba et al. 2016](https://arxiv.org/abs/1607.06450)"
+LEVY = "after [Levy et al. 2018](https://arxiv.org/abs/1805.03716)"
+SAK = "[Sak et al. 2014](https://arxiv.org/abs/1402.1128)"
+SUTSKEVER = "[Sutskever et al. 2011](https://icml.cc/2011/papers/524_icmlpaper.pdf)"
+XLSTM = "[Beck et al. 2024](https://arxiv.org/abs/2405.04517)"
+ZHOU = "[Zhou et al. 2016](https://arxiv.org/abs/1603.09420)"
+
+# ---- options
+
+RELU: dict[str, Any] = {"activation": jax.nn.relu}
+SOME: dict[str, Any] = {"peepholes": "diagonal", "coupled": True, "normalise": "layer"}
+LEAKY: dict[str, Any] = {"leak": 0.6, "radius": 1.2, "trainable": True}
+FACTORS, HEADS = {"factor_size": 5}, {"heads": 2}
+
+REGISTRY: dict[str, Entry] = {
+    "elman": Entry(cells.elman, "h' = φ(x W + h U + b)", ELMAN, "h*(d + h + 1)"),
+    "elman_relu": Entry(cells.elman, "", ELMAN, "h*(d + h + 1)", RELU),
+    "irnn": Entry(cells.elman, "", IRNN, "h*(d + h + 1)", {**RELU, "w_h_init": identity()}, reference="elman_relu"),
+    "layer_norm_elman": Entry(cells.layer_norm_elman, "its summed input normalised", LAYER_NORM, "h*(d + h + 2)"),
+    "pass_through": Entry(
+        cells.pass_through, "one gate z: h' = z ⊙ h + (1-z) ⊙ relu(…)", f"after {ZHOU}", "2*h*(d + h + 1)"
+    ),
+    "minimal_gated_unit": Entry(cells.minimal_gated_unit, "one gate resets and updates", ZHOU, "2*h*(d + h + 1)"),
+    "gru": Entry(
+        cells.gru, "reset after or before the recurrent product", CHO, "3*h*(d + h + 1) + h", reference="gru_after"
+    ),
+    "gru_before": Entry(cells.gru, "", CHO, "3*h*(d + h + 1)", {"reset": "before"}),
+    "layer_norm_gru": Entry(cells.layer_norm_gru, "summed inputs normalised", LAYER_NORM, "3*h*(d + h + 2)"),
+    "gated_gru": Entry(
+        cells.gated_gru,
+        "any combination of these, such as both biases, normalised",
+        CHO,
+        "3*h*(d + h + 2) + h",
+        {"normalise": "layer"},
+    ),
+    "carousel": Entry(cells.carousel, "constant error: c' = c + tanh(…)", f"{LSTM}, section 3", "h*(d + h + 1)"),
+    "lstm_1997": Entry(cells.lstm_1997, "input and output gate, no forget gate", LSTM, "3*h*(d + h + 1)"),
+    "lstm": Entry(
+        cells.lstm,
+        "with forget gate",
+        "[Gers et al. 2000](https://doi.org/10.1162/089976600300015015)",
+        "4*h*(d + h + 1)",
+    ),
+    "peephole_lstm": Entry(
+        cells.peephole_lstm,
+        "gates see c, diagonally or in full",
+        GERS,
+        "4*h*(d + h + 1) + 3*h",
+        reference="peephole_diagonal",
+    ),
+    "peephole_full": Entry(cells.peephole_lstm, "", GERS, "4*h*(d + h + 1) + 3*h*h", {"peepholes": "full"}),
+    "coupled_lstm": Entry(cells.coupled_lstm, "i = 1 - f", GREFF, "3*h*(d + h + 1)"),
+    "projected_lstm": Entry(
+        cells.projected_lstm,
+        "h is a projection of the output",
+        SAK,
+        "4*h*(d + p + 1) + h*p",
+        sizes={"projection_size": 2},
+    ),
+    "layer_norm_lstm": Entry(cells.layer_norm_lstm, "summed inputs normalised", LAYER_NORM, "4*h*(d + h + 2)"),
+    "five_equation_lstm": Entry(
+        cells.five_equation_lstm, "no bias, no squashing: c' = f ⊙ c + i ⊙ x, so d = h", LEVY, "6*h*h"
+    ),
+    "reset_lstm": Entry(
+        cells.reset_lstm, "a reset gate in the candidate, no output squashing", f"after {CHO}", "5*h*(d + h + 1)"
+    ),
+    "gated_lstm": Entry(
+        cells.gated_lstm,
+        "any combination of these, such as coupled gates, peepholes, normalisation and projection",
+        GREFF,
+        "3*h*(d + p + 2) + 2*h + h*p",
+        SOME,
+        {"projection_size": 2},
+    ),
+    "multiplicative_rnn": Entry(
+        cells.multiplicative_rnn, "(x W) ⊙ (h U) in place of h", SUTSKEVER, "h*(d + m + 1) + m*(d + h)", sizes=FACTORS
+    ),
+    "multiplicative_lstm": Entry(
+        cells.multiplicative_lstm, "the same", KRAUSE, "4*h*(d + m + 1) + m*(d + h)", sizes=FACTORS
+    ),
+    "headwise_elman": Entry(
+        cells.headwise_elman, "n heads side by side: U is block-diagonal", FLASH, "h*(d + h//n + 1)", sizes=HEADS
+    ),
+    "headwise_lstm": Entry(cells.headwise_lstm, "the same", FLASH, "4*h*(d + h//n + 1)", sizes=HEADS),
+    "headwise_gru": Entry(cells.headwise_gru, "the same", FLASH, "3*h*(d + h//n + 1) + h", sizes=HEADS),
+    "slstm": Entry(
+        cells.slstm, "the same with exponential gates and a normaliser", XLSTM, "4*h*(d + h//n + 1)", sizes=HEADS
+    ),
+    "echo_state": Entry(
+        cells.echo_state, "a fixed random reservoir: h' = (1-a) h + a tanh(…)", JAEGER, "h*(d + h + 1)", sizes=LEAKY
+    ),
+    "sparse_echo_state": Entry(
+        cells.sparse_echo_state,
+        "c connections a unit",
+        JAEGER,
+        "h*(d + c + 1)",
+        sizes={**LEAKY, "connections": 2},
+    ),
+}
+
+COMMANDS: dict[str, Callable[..., Cell]] = {
+    name.replace("_", "-"): functools.partial(entry.make, **entry.variant) if entry.variant else entry.make
+    for name, entry in REGISTRY.items()
+    if entry.offered
+}
+
+
+def table() -> str:
+    """README's table of cells, a row a factory."""
+    rows = ["| name | recurrence | parameters | paper |", "|---|---|---|---|"]
+    for name, entry in REGISTRY.items():
+        if entry.recurrence:
+            formula = entry.parameters.replace("h*h", "h²").replace("//", "/").replace("*", "")
+            rows.append(f"| `{name}` | {entry.recurrence} | {formula} | {entry.paper} |")
+    return "\n".join(rows) + "\n"
