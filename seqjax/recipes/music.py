@@ -26,7 +26,7 @@ from seqjax import models, tasks
 from seqjax.base import Array, PyTree
 from seqjax.recipes.pictures import curves, piano_roll
 from seqjax.recipes.running import learning
-from seqjax.recipes.running.cells import CELLS
+from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.options import (
     BadInput,
     FileOrNone,
@@ -49,8 +49,8 @@ class Options(learning.LearningOptions):
 
     data: FileOrNone = None
     """Piano rolls (.mat with traindata, validdata, testdata); four voices that follow rules if not given."""
-    model: Literal["lstm", "gru", "tcn"] = "lstm"
-    """A recurrent network, or a temporal convolutional one."""
+    model: CellName | Literal["tcn"] = "lstm"
+    """A recurrent network by its cell, or a temporal convolutional one."""
     hidden_size: int = 150
     """Units, or channels of each convolution."""
     layers: int = 0

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-from typing import Literal
 
 import jax
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 import seqjax as sj
 from seqjax.base import PyTree
 from seqjax.recipes.running import learning
-from seqjax.recipes.running.cells import CELLS
+from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.options import BadInput, bad_input, check_rates, check_sizes
 from seqjax.recipes.running.run import Run
 from seqjax.tasks.vocabulary import Vocabulary
@@ -20,7 +19,7 @@ from seqjax.tasks.vocabulary import Vocabulary
 class CharacterOptions(learning.PatientOptions):
     """Those of the options that decide what a checkpoint holds."""
 
-    cell: Literal["lstm", "gru"] = "lstm"
+    cell: CellName = "lstm"
     """The recurrence."""
     layers: int = 1
     """Recurrent layers."""

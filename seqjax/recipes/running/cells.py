@@ -1,38 +1,19 @@
 """The recurrences that can be asked for by name, and the convolutional network that stands beside them."""
 
-import functools
 import itertools
-from typing import Literal
-
-import jax
+from typing import TYPE_CHECKING, Literal
 
 import seqjax as sj
 from seqjax import models
+from seqjax.cells.registry import COMMANDS
 from seqjax.models.body import MakeCell
 
-CellName = Literal[
-    "elman",
-    "elman-relu",
-    "irnn",
-    "pass-through",
-    "gru",
-    "lstm",
-    "peephole-lstm",
-    "layer-norm-lstm",
-    "multiplicative-lstm",
-]
-
-CELLS: dict[str, MakeCell] = {
-    "elman": sj.elman,
-    "elman-relu": functools.partial(sj.elman, activation=jax.nn.relu),
-    "irnn": functools.partial(sj.elman, activation=jax.nn.relu, w_h_init=sj.initializers.identity()),
-    "pass-through": sj.pass_through,
-    "gru": sj.gru,
-    "lstm": sj.lstm,
-    "peephole-lstm": sj.peephole_lstm,
-    "layer-norm-lstm": sj.layer_norm_lstm,
-    "multiplicative-lstm": sj.multiplicative_lstm,
-}
+# Every cell of the registry that sizes alone make; a command's ``--cell`` is one of these names.
+CELLS: dict[str, MakeCell] = dict(COMMANDS)
+if TYPE_CHECKING:
+    CellName = str
+else:
+    CellName = Literal[tuple(CELLS)]
 
 
 def convolutions(input_size: int, channels: int, *, ticks: int, dropout: float = 0.0) -> sj.Layer:
