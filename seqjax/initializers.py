@@ -20,6 +20,26 @@ from seqjax.base import Array
 from seqjax.products import Bias, accumulator, bias_blocks
 from seqjax.records import maker
 
+__all__ = [
+    "BiasInitializer",
+    "GateWeights",
+    "Initializer",
+    "chrono",
+    "forget_bias",
+    "gate_weights",
+    "glorot_uniform",
+    "head_weights",
+    "identity",
+    "input_weights",
+    "lstm_bias",
+    "only",
+    "orthogonal",
+    "recurrent_weights",
+    "spectral_radius",
+    "uniform",
+    "zero_bias",
+]
+
 Initializer = Callable[..., Array]
 BiasInitializer = Callable[..., Bias]
 
