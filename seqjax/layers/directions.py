@@ -12,7 +12,6 @@ from seqjax.layers.inner import split
 from seqjax.layers.recurrence import recurrent
 from seqjax.records import maker
 
-
 OtherParams = TypeVar("OtherParams")
 OtherState = TypeVar("OtherState")
 
