@@ -136,7 +136,7 @@ def test_more_functions_have_an_example():
         f"{found.__module__}.{found.__name__}": found
         for module in [sj, *map(room, ROOMS)]
         for found in (getattr(module, name) for name in getattr(module, "__all__", []))
-        if callable(found) and not isinstance(found, type)
+        if inspect.isfunction(found)
     }
     without = sorted(name for name, found in named.items() if ">>>" not in (inspect.getdoc(found) or ""))
     assert len(without) <= FUNCTIONS_WITHOUT_EXAMPLE, f"a function without an example is new, one of {without}"

@@ -149,4 +149,5 @@ def tied_embedding(
 
 def look_up(who: str, w: Array, symbols: Array) -> Array:
     """Rows of ``w`` for integer symbols; NaN for symbols it does not have."""
-    return w.at[checks.symbols(who, symbols)].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+    rows = jnp.asarray(w).at[checks.symbols(who, symbols)]
+    return rows.get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)

@@ -168,7 +168,7 @@ def _guessing(model: Cell | Layer, vocabulary_size: int, dtype: jnp.dtype) -> Ce
             Noise(None if key is None else example_keys(key, batch_shape)),
         )
 
-    return Cell(cell.init, initial_state, step)
+    return Cell(lambda key: _Params(cell.init(key), jnp.zeros(())), initial_state, step)
 
 
 def per_example_with(draw, keys: Array, values: Array) -> Array:
