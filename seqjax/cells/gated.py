@@ -1,6 +1,6 @@
 """One specification of gated cells: what the LSTMs and GRUs of the literature choose, as options that combine."""
 
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Literal, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -38,10 +38,10 @@ def gated_lstm(
     *,
     forget: bool = True,
     coupled: bool = False,
-    peepholes: str | None = None,
+    peepholes: Literal["diagonal", "full"] | None = None,
     reset: bool = False,
     squash: bool = True,
-    normalise: str | None = None,
+    normalise: Literal["layer"] | None = None,
     epsilon: float = 1e-5,
     projection_size: int | None = None,
     w_c_init: Initializer = jax.nn.initializers.zeros,
@@ -191,9 +191,9 @@ def gated_gru(
     input_size: int,
     hidden_size: int,
     *,
-    reset: str = "after",
+    reset: Literal["after", "before"] = "after",
     inner_bias: bool | None = None,
-    normalise: str | None = None,
+    normalise: Literal["layer"] | None = None,
     epsilon: float = 1e-5,
     record: Any = GatedGRUParams,
     name: str = "gated_gru",

@@ -1,6 +1,6 @@
 """The sLSTM of xLSTM: exponential gates, a normaliser, and a stabiliser that keeps both finite."""
 
-from typing import NamedTuple, Unpack
+from typing import Literal, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,7 @@ def slstm(
     hidden_size: int,
     heads: int = 1,
     *,
-    forget_gate: str = "sigmoid",
+    forget_gate: Literal["sigmoid", "exp"] = "sigmoid",
     **options: Unpack[WeightOptions],
 ) -> Cell[SLSTMParams, SLSTMState]:
     """LSTM with exponential input gate and normalised cell state, in heads.

@@ -1,6 +1,6 @@
 """Clipping inside time: the gradient of the state is bounded at every tick of the backward pass."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 
@@ -25,7 +25,7 @@ class ClipStatistics(NamedTuple):
     largest: Array
 
 
-def clip_state_gradient(cell: Cell, threshold: float, *, by: str = "norm") -> Cell:
+def clip_state_gradient(cell: Cell, threshold: float, *, by: Literal["norm", "value"] = "norm") -> Cell:
     """A cell whose gradient is bounded on its way from each tick to the one before.
 
         by norm      s̄_{t-1} ← η s̄_{t-1} / ‖s̄_{t-1}‖ if ‖s̄_{t-1}‖ > η, else unchanged to the bit
@@ -87,7 +87,7 @@ def clip_state_gradient(cell: Cell, threshold: float, *, by: str = "norm") -> Ce
     return Cell(cell.init, cell.initial_state, step)
 
 
-def watch_state_gradient(cell: Cell, *, by: str = "norm") -> Cell:
+def watch_state_gradient(cell: Cell, *, by: Literal["norm", "value"] = "norm") -> Cell:
     """A cell that reports the size of the gradient each tick hands to the one before, through a gradient.
 
         input (x, z)      y does not depend on z      "dL/dz_t" = ‖s̄_{t-1}‖₂ or max |s̄_{t-1}|
