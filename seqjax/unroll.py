@@ -39,8 +39,8 @@ def unroll(
       state: the state before the first tick, from ``cell.initial_state`` or an earlier call.
       xs: inputs, a tree of ``[T, *B, ...]``; None where the cell takes none (then give ``length``).
       mask: ``[T, *B]`` of bool, True at real ticks. At a masked tick the state is held, the output is zero and the
-        input is never looked at: NaN there harms nothing. The step runs there all the same, on the held state and the
-        input of a real tick (`seqjax.masks.first_valid`), and what it returns is thrown away.
+        input is never looked at: NaN there harms nothing. The step runs there all the same, on the state and input of
+        the sequence's first real tick (`seqjax.masks.first_pair`), and what it returns is thrown away.
       lengths: ``[*B]`` of int, for right-padded sequences, in place of ``mask``.
       reset: ``[T, *B]`` of bool, True at the first tick of a segment (an episode, a document): the state restarts
         from ``cell.initial_state``. In reverse it restarts after processing that tick.
