@@ -57,7 +57,12 @@ class Tally(NamedTuple):
 
 
 def tally(losses: Array, mask: Array | None = None) -> Tally:
-    """Losses of single ticks ``[T, *B]``, summed and counted where ``mask`` is True, everywhere if None."""
+    """Losses of single ticks ``[T, *B]``, summed and counted where ``mask`` is True, everywhere if None.
+
+    Example:
+      >>> tally(jnp.array([1.0, 3.0, 5.0]), jnp.array([True, True, False])).mean.item()
+      2.0
+    """
     mask = checks.ticks("tally", "mask", mask, losses)
     if mask is None:
         return Tally(losses.sum(), jnp.asarray(losses.size))
@@ -177,6 +182,10 @@ def mean_squared_error(predictions: Array, targets: Array, mask: Array | None = 
     Raises:
       ValueError: shapes that do not agree: broadcasting ``[T, B, 1]`` with ``[T, B]`` would be a silent
         mistake.
+
+    Example:
+      >>> mean_squared_error(jnp.ones((3, 2)), jnp.zeros((3, 2))).mean.item()
+      1.0
     """
     predictions, targets = _pair("mean_squared_error", predictions, targets, mask)
     return tally(optax.squared_error(predictions, targets).mean(-1), mask)

@@ -66,6 +66,11 @@ def train_state(params: PyTree, optimizer: optax.GradientTransformation, *, key:
 
     Returns:
       The state before the first step.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> train_state(jnp.ones(2), optax.sgd(0.1)).step.item()
+      0
     """
     params = jax.tree.map(jnp.copy, params)
     zero = jnp.zeros((), jnp.int32)
@@ -248,6 +253,12 @@ def clip_by_global_norm(threshold: float) -> optax.GradientTransformation:
 
     Raises:
       ValueError: a threshold that is not above 0.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> clip = clip_by_global_norm(1.0)
+      >>> clip.update(jnp.array([3.0, 4.0]), clip.init(None))[0].round(3).tolist()
+      [0.6, 0.8]
 
     References:
       Pascanu, Mikolov and Bengio (2013), On the difficulty of training recurrent neural networks.

@@ -70,6 +70,13 @@ def ensemble(*models: Cell | Layer, mean: Literal["arithmetic", "geometric"] = "
     Raises:
       ValueError: no model, an unknown mean, or vocabularies of different sizes.
       TypeError: something else than cells and layers.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> both = sj.ensemble(sj.models.language_model(5, 8), sj.models.language_model(5, 16))
+      >>> params = both.init(jax.random.key(0))
+      >>> both.step(params, both.initial_state(params), jnp.array(1))[1].shape
+      (5,)
     """
     if not models:
         raise ValueError("ensemble: expected at least one model, got none. Pass cells or layers.")

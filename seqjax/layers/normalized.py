@@ -36,6 +36,12 @@ def layer_norm(size: int, *, epsilon: float = 1e-5, dtype: jnp.dtype | None = No
     Raises:
       ValueError: a size below 1, or inputs of another size.
 
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> layer = sj.layer_norm(2)
+      >>> layer.apply(layer.init(jax.random.key(0)), (), jnp.array([[10.0, 30.0]]))[1].round(3).tolist()
+      [[-1.0, 1.0]]
+
     References:
       Ba, Kiros and Hinton (2016), Layer normalization. https://arxiv.org/abs/1607.06450
     """

@@ -169,6 +169,13 @@ def fixed_window_model(
     Raises:
       ValueError: a vocabulary of fewer than two symbols, a size below 1, or a window below 2.
 
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> model = sj.models.fixed_window_model(5, 8, window=3)
+      >>> params = model.init(jax.random.key(0))
+      >>> model.apply(params, model.initial_state(params), jnp.arange(5))[1].shape
+      (5, 5)
+
     References:
       Bengio et al. (2003), A neural probabilistic language model.
       https://jmlr.org/papers/v3/bengio03a.html

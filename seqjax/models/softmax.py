@@ -50,6 +50,13 @@ def full_softmax(size: int, vocabulary_size: int) -> Softmax:
 
     Raises:
       ValueError: a size below 1.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> softmax = sj.models.full_softmax(3, 5)
+      >>> log_probs = softmax.log_probs(softmax.init(jax.random.key(0)), jnp.ones((7, 3)))
+      >>> jnp.exp(log_probs).sum(-1).round(3).tolist() == [1.0] * 7
+      True
     """
     readout = dense(size, vocabulary_size)
 
@@ -236,6 +243,14 @@ def output_layer(body: Layer, softmax: Softmax) -> Layer:
 
     Returns:
       A layer with params ``(body params, softmax params)``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> body = sj.serial(sj.embedding(50, 8), sj.recurrent(sj.gru(8, 8)))
+      >>> model = sj.models.output_layer(body, sj.models.adaptive_softmax(8, 50, [10, 20]))
+      >>> params = model.init(jax.random.key(0))
+      >>> model.apply(params, model.initial_state(params), jnp.arange(7))[1].shape
+      (7, 50)
     """
 
     def init(key: Array) -> tuple:
