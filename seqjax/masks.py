@@ -160,9 +160,20 @@ def wrap(step: Callable, *, masked: bool, resets: bool, reverse: bool) -> Callab
         x, before = select(mask, (x, state), pair) if masked else (x, state)
         new, y = step(params, before, x)
         if masked:
+            _check_outputs(mask, y)
             new, y = select(mask, new, state), zero(mask, y)
         if resets and reverse:
             new = restart(reset, fresh, new)
         return new, y
 
     return tick_step
+
+
+def _check_outputs(mask: Array, y: PyTree) -> None:
+    """Outputs have the mask's batch axes: a mask selects among them, it makes no axes."""
+    for path, leaf in jax.tree_util.tree_flatten_with_path(y)[0]:
+        if jnp.shape(leaf)[: mask.ndim] != mask.shape:
+            raise ValueError(
+                f"unroll: expected outputs with the mask's batch axes {mask.shape}, got shape {jnp.shape(leaf)} at "
+                f"y{jax.tree_util.keystr(path)}. Sum over the batch behind unroll, or leave the mask out."
+            )

@@ -153,6 +153,7 @@ def checked(
     """The problem that these arguments pose, their shapes and types checked against each other."""
     checks.instance("unroll", cell, Cell, "A layer runs a whole chunk by itself: layer.apply(params, state, xs).")
     checks.params_of("unroll", cell, params)
+    state = jax.tree.map(lambda leaf: leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf), state)
     length = _length(xs, length)
     batch = base.batch_shape(cell, params, state)
     checks.mask_or_lengths("unroll", mask, lengths)
