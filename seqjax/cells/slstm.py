@@ -32,6 +32,16 @@ class SLSTMState(NamedTuple):
     n: Array
     m: Array
 
+    @property
+    def scales(self) -> dict[str, tuple[str, ...]]:
+        """m is the scale of c and n, see `seqjax.scales`."""
+        return {"m": ("c", "n")}
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """n is a sum of positive numbers."""
+        return ("n",)
+
 
 @maker
 @weighted(b_init=initializers.lstm_bias)

@@ -48,8 +48,7 @@ class Problem(NamedTuple):
         fresh = None if self.reset is None else self.cell.initial_state(self.params, self.reset.shape[1:])
         pair = None
         if mask is not None:
-            options = {"reset": self.reset, "fresh": fresh, "reverse": self.reverse}
-            pair = masks.first_pair(mask, self.xs, self.state, **options)
+            pair = masks.first_pair(mask, self.xs, self.state, reset=self.reset, fresh=fresh, reverse=self.reverse)
         obeying = masks.wrap(
             self.cell.step, masked=mask is not None, resets=self.reset is not None, reverse=self.reverse
         )
