@@ -70,7 +70,7 @@ def wrong_along_the_tree(tables):
     return int(jax.jit(lambda: jax.lax.map(wrong, tables, batch_size=32))().sum())
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 def test_every_automaton_of_four_states_on_every_string():
     """All 65,536 tables, batched as parameters, with all sets of accepting states."""
     tables = every_table(4)

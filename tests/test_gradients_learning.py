@@ -265,7 +265,7 @@ def test_experiment_errors():
         gradients.period(jnp.ones(1))
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 def test_a_tanh_network_learns_the_latch_less_often_the_longer_it_is_and_an_lstm_more_often():
     adam = optax.adam(0.02)
 
@@ -280,7 +280,7 @@ def test_a_tanh_network_learns_the_latch_less_often_the_longer_it_is_and_an_lstm
     assert probability(lstm, 60) > 0.5
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 @pytest.mark.parametrize(
     ("problem", "size", "count", "updates"),
     [(sj.tasks.latch(100), 16, 300, 30), (sj.tasks.temporal_order(40), 24, 800, 30)],

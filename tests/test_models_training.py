@@ -253,7 +253,7 @@ def test_pairs_in_buckets_train_an_encoder_decoder():
     assert np.mean(losses[-6:]) < 0.85 * np.mean(losses[:6])
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 def test_two_directions_solve_what_one_cannot():
     """C10: entities whose kind shows in a later word; one direction stays at chance on the names."""
     problem = tasks.entity_sentences()
