@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 from laws import assert_close, no_compiles
+from marks import quick
 
 import seqjax as sj
 from seqjax import models, tasks
@@ -179,7 +180,7 @@ def types(tree):
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), abstract)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", quick(MODELS, "language_model", "classifier", "crf_tagger", "encoder_decoder"))
 def test_no_model_is_compiled_after_its_first_epoch(name):
     """Ragged examples in buckets: as many programs as shapes in the first epoch, none in the next two.
 
