@@ -264,3 +264,48 @@ def test_numbers_and_lists_are_taken():
         assert (last, ys.tolist()) == (5.0, [0.0, 0.0, 2.0, 5.0])
     last, _ = sj.unroll(total, (), jnp.zeros(2), jnp.ones((3, 2)), lengths=[1, 3], reset=[[False] * 2] * 3)
     assert last.tolist() == [1.0, 3.0]
+
+
+WRONG_STATES = {
+    "size": (
+        lambda s: s._replace(h=jnp.zeros((B, 5)), c=jnp.zeros((B, 5))),
+        r"c=\[2, 4\]\), got LSTMState\(h=\[2, 5\]",
+    ),
+    "two sizes": (lambda s: s._replace(c=jnp.zeros((B, 5))), r"got LSTMState\(h=\[2, 4\], c=\[2, 5\]\)\. Make it"),
+    "one array": (lambda s: s.h, r"such as initial_state\(params, \(2,\)\) makes, LSTMState.*, got \[2, 4\]\."),
+    "swapped batch": (lambda s: s._replace(h=s.h.T), r"expected a state of lstm"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_STATES)
+def test_a_state_of_another_kind_is_told(name):
+    change, text = WRONG_STATES[name]
+    cell = sj.lstm(3, 4)
+    params = cell.init(jax.random.key(0))
+    with pytest.raises(ValueError, match=text):
+        sj.unroll(cell, params, change(cell.initial_state(params, (B,))), normal(0, T, B, 3))
+
+
+def test_an_input_without_a_batch_beside_a_mask_is_told():
+    step = lambda params, h, x: (h + x["x"] * x["t"], h)
+    xs = {"x": normal(0, T, B, D), "t": jnp.arange(float(T))}
+    run = lambda **options: sj.unroll(cell_of(step), (), jnp.zeros((B, D)), xs, **options)[1].shape
+    assert run() == (T, B, D)
+    for options in ({"mask": jnp.ones((T, B), bool)}, {"lengths": jnp.array([3, 4])}):
+        with pytest.raises(ValueError, match=r"xs\['t'\] with the axes \(6, 2\) of .* got shape \(6,\)\. Broad"):
+            run(**options)
+
+
+def test_scan_does_the_work_of_a_scan():
+    """The compiled gradient has the operations of `jax.lax.scan` over the same step, and no more."""
+    cell = sj.lstm(3, 4)
+    params = cell.init(jax.random.key(0))
+    state, xs = cell.initial_state(params, (B,)), normal(0, 50, B, 3)
+
+    def operations(run):
+        gradient = jax.jit(jax.value_and_grad(lambda p: (run(p)[1] ** 2).mean()))
+        lines = gradient.lower(params).compile().as_text().splitlines()
+        return sum(" = " in line for line in lines)
+
+    ours = operations(lambda p: sj.unroll(cell, p, state, xs, engine="scan"))
+    assert ours == operations(lambda p: jax.lax.scan(lambda s, x: cell.step(p, s, x), state, xs))
