@@ -248,7 +248,7 @@ def counts_and_gradient(model, engine):
     return hmm.expected_counts(model, XS, mask=MASK, engine=engine), jax.grad(likelihood)(model)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", quick(ENGINES, "scan"))
 def test_gradients(model, engine):
     """Expected counts are the gradient; every output has the derivatives of finite differences, both modes."""
     sparse = jax.tree.map(lambda p: jnp.maximum(p, -20.0), model)  # finite differences need finite numbers

@@ -386,7 +386,10 @@ def test_handwritten_digits_are_split(folder):
 @pytest.mark.parametrize(
     "command",
     [
-        ["music", "--data", "rolls.mat", "--model", "tcn", "--layers", "1", "--batch-size", "2"],
+        pytest.param(
+            ["music", "--data", "rolls.mat", "--model", "tcn", "--layers", "1", "--batch-size", "2"],
+            marks=pytest.mark.slow,
+        ),
         ["forecast", "--data", "series.txt", "--horizon", "5", "--warm-up", "9", "--window", "20", "--cell", "tcn"],
     ],
 )

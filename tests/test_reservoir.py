@@ -306,6 +306,7 @@ def test_mackey_glass(shared_data, make):
     assert np.median(errors) <= 2e-5
 
 
+@pytest.mark.slow
 def test_mackey_glass_generated():
     """300 units on the series generated here, whose variance of .05 is what guessing its mean would cost."""
     series = np.tanh(tasks.mackey_glass(2600) - 1)
