@@ -8,9 +8,22 @@ import numpy as np
 
 from seqjax import checks
 from seqjax.base import Array, Layer, PyTree
+from seqjax.fixing import fixed
 from seqjax.layers.inner import split
 from seqjax.losses import Tally
-from seqjax.objectives import Batch, Loss, Objective, applied, begin, counted, in_order, length, real_ticks, ticks
+from seqjax.objectives import (
+    Batch,
+    Loss,
+    Objective,
+    applied,
+    begin,
+    counted,
+    in_order,
+    length,
+    real_ticks,
+    ticks,
+    trains,
+)
 from seqjax.records import maker
 
 
@@ -53,6 +66,7 @@ def truncated(layer: Layer, loss: Loss, k1: int, k2: int | None = None, *, redra
     k2 = _lengths("truncated", k1, k2)
     checks.instance("truncated", layer, Layer, "Wrap a cell in recurrent(cell).")
 
+    @trains(lambda params: fixed(layer, params))
     def run(params: PyTree, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
         in_order("truncated", layer, params, state, batch)
         count = length("truncated", batch)
