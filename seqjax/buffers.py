@@ -1,10 +1,17 @@
 """Memory that a program may still read, or take for its results, after the call that started it has returned."""
 
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from seqjax.base import PyTree
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 def owned(tree: PyTree) -> PyTree:
@@ -29,6 +36,17 @@ def owned(tree: PyTree) -> PyTree:
       [0.0, 0.0]
     """
     return jax.tree.map(lambda leaf: leaf.copy() if isinstance(leaf, np.ndarray) else leaf, tree)
+
+
+def owning(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """The function with its arguments `owned`: for the doors to what JAX runs behind the caller's back."""
+
+    @functools.wraps(function)
+    def door(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        args, kwargs = owned((args, kwargs))
+        return function(*args, **kwargs)
+
+    return door
 
 
 def apart(donated: PyTree, *others: PyTree) -> tuple:

@@ -101,7 +101,7 @@ def windows(batch: Batch, k1: int, k2: int | None = None, *, batch_axes: int = 1
 
     Window n ends with the ticks n k1 … n k1 + k1 - 1. Ticks before the beginning and behind the end are
     there but masked, so that each tick of the batch is predicted once and nothing else is (with k2 < k1, the
-    last k2 of each window are). Slices of NumPy arrays are not copied.
+    last k2 of each window are). NumPy arrays are copied a window at a time, so that the batch may change behind it.
 
     Args:
       batch: leaves ``[T, *B, ...]``; lengths become a mask, as ticks are missing in front too.
@@ -149,7 +149,7 @@ def _slice(batch: Batch, start: int, stop: int) -> Batch:
     def leaf(x: PyTree) -> PyTree:
         first, last = max(start, 0), min(stop, len(x))
         on_device = isinstance(x, jax.Array)
-        piece = jax.lax.dynamic_slice_in_dim(x, first, last - first) if on_device else x[first:last]
+        piece = jax.lax.dynamic_slice_in_dim(x, first, last - first) if on_device else x[first:last].copy()
         missing = (first - start, stop - last)
         widths = [missing] + [(0, 0)] * (x.ndim - 1)
         return (jnp if on_device else np).pad(piece, widths) if any(missing) else piece

@@ -13,12 +13,13 @@ import optax
 
 import seqjax as sj
 from seqjax.base import Array, PyTree
-from seqjax.objectives import Objective
+from seqjax.objectives import Objective, fixed_by, trains
 
 
 def together(objectives: Mapping[str, Objective]) -> Objective:
     """One objective for all: losses are added, and must count the same answers."""
 
+    @trains(lambda params: {name: fixed_by(objective, params[name]) for name, objective in objectives.items()})
     def run(
         params: dict[str, PyTree], state: dict[str, PyTree], batch: sj.Batch, key: Array | None = None
     ) -> tuple[dict[str, PyTree], sj.Tally]:
