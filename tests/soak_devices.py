@@ -1,4 +1,4 @@
-"""Many updates over host devices without a wait, with evaluation, sampling and checkpoints between; a program by itself.
+"""A program by itself: updates over host devices without a wait, with evaluation, sampling and checkpoints between.
 
 ``python tests/soak_devices.py DEVICES UPDATES FOLDER``: where threads wait for each other, XLA ends it after a minute.
 """

@@ -1,8 +1,8 @@
 """Several models trained on the same batches, each as if it were alone: comparisons and negative controls.
 
 Their parameters and states are dictionaries by name. The loss that is descended is the sum of theirs, each gradient is
-clipped by itself, and Adam treats every number apart: no model changes another's course. What is shown is the mean of
-their losses.
+clipped by itself, and a command's optimizers treat every array apart: no model changes another's course. What is shown
+is the mean of their losses.
 """
 
 from collections.abc import Callable, Collection, Mapping
