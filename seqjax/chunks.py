@@ -5,8 +5,9 @@ import jax.numpy as jnp
 
 from seqjax import checks
 from seqjax.base import Array, Layer, PyTree
+from seqjax.fixing import fixed
 from seqjax.losses import Tally
-from seqjax.objectives import Batch, Loss, Objective, begin, chunk, in_order, length, ticks
+from seqjax.objectives import Batch, Loss, Objective, begin, chunk, in_order, length, ticks, trains
 from seqjax.records import maker
 
 
@@ -47,6 +48,7 @@ def over_chunks(layer: Layer, loss: Loss, size: int, *, redraw: bool = True) -> 
     checks.sizes("over_chunks", size=size)
     checks.instance("over_chunks", layer, Layer, "Wrap a cell in recurrent(cell).")
 
+    @trains(lambda params: fixed(layer, params))
     def run(params: PyTree, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
         in_order("over_chunks", layer, params, state, batch)
         state, key = begin(layer, params, state, key, redraw)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from seqjax import base, checks, records
 from seqjax.base import Array, Cell, Params, PyTree, State
+from seqjax.buffers import owned
 from seqjax.engines import plan
 from seqjax.engines.base import Problem
 from seqjax.engines.explain import Explanation
@@ -66,6 +67,7 @@ def unroll(
       (5, 2, 4)
     """
     warn_of_slow_loops()
+    params, state, xs, mask, lengths, reset = owned((params, state, xs, mask, lengths, reset))
     problem = checked(cell, params, state, xs, mask=mask, lengths=lengths, reset=reset, length=length)
     return _run(*problem[:-1], reverse=reverse, engine=engine, memory=memory)
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from seqjax import checks
 from seqjax.base import Array, Cell, Layer, PyTree
+from seqjax.buffers import owning
 from seqjax.decoding.problem import Given, Options, Reader, as_symbols, forced, options, prepare, read, start
 from seqjax.decoding.ranking import largest
 from seqjax.decoding.rules import Rule
@@ -30,6 +31,7 @@ class Hypotheses(NamedTuple):
     log_probs: Array
 
 
+@owning
 def beam_search(
     model: Cell | Layer,
     params: PyTree,

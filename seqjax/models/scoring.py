@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from seqjax import checks, masks
 from seqjax.base import Array, Layer, PyTree
+from seqjax.buffers import owning
 from seqjax.layers import inner
 from seqjax.losses import Tally
 
@@ -22,6 +23,7 @@ class NextSymbols(NamedTuple):
     probs: Array
 
 
+@owning
 def log_probability(
     model: Layer, params: PyTree, symbols: ArrayLike, *, first: int, lengths: ArrayLike | None = None
 ) -> Array:

@@ -10,11 +10,12 @@ import numpy as np
 
 from seqjax import checks, masks, records
 from seqjax.base import Array, Layer, PyTree
+from seqjax.fixing import fixed
 from seqjax.layers import inner
 from seqjax.layers.affine import DenseParams, dense
 from seqjax.layers.inner import split
 from seqjax.losses import Tally, cross_entropy, tally
-from seqjax.objectives import Batch, Objective, applied, begin, real_ticks
+from seqjax.objectives import Batch, Objective, applied, begin, real_ticks, trains
 from seqjax.records import maker
 
 
@@ -291,6 +292,7 @@ def output_objective(body: Layer, softmax: Softmax, *, redraw: bool = True) -> O
       ``(params, state, batch, key=None) -> (state, Tally)`` with the params of `output_layer`.
     """
 
+    @trains(lambda params: (fixed(body, params[0]), fixed(softmax, params[1])))
     def run(params: tuple, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
         state, key = begin(body, params[0], state, key, redraw)
         body_key, loss_key = split(key, 2)
