@@ -84,6 +84,8 @@ def first_valid(mask: Array, xs: PyTree) -> PyTree:
     where nothing at all is real, distinct numbers between 0 and 1 (integers: 0). Zeros would not do: a step that
     divides by the norm of its input has no finite derivative there, and zero times infinity is not zero.
     """
+    if not mask.size:  # no sequence, nothing to stand in for
+        return jax.tree.map(lambda x: x[0], xs)
     real = mask.any(0)
     tick = jnp.argmax(mask, axis=0)
     lender = real & (jnp.arange(real.size).reshape(real.shape) == jnp.argmax(real))
