@@ -204,6 +204,7 @@ def reverse(layer: Layer[Params, State]) -> Layer[Params, State]:
         reset: Array | None = None,
         key: Array | None = None,
     ) -> tuple[State, PyTree]:
+        inner.check_direction("reverse")
         mask = masks.given("reverse", mask, lengths, xs)
         opening = None if reset is None else jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])[::-1]
         state, ys = inner.run(layer, params, state, flip(xs), mask=flip(mask), reset=opening, key=key)

@@ -14,8 +14,10 @@ from seqjax.fixing import fixed
 from seqjax.layers import inner
 from seqjax.layers.affine import DenseParams, dense
 from seqjax.layers.inner import split
+from seqjax.logarithms import logsumexp
 from seqjax.losses import Tally, cross_entropy, tally
 from seqjax.objectives import Batch, Objective, applied, begin, real_ticks, trains
+from seqjax.products import accumulator, dot
 from seqjax.records import maker
 
 
@@ -139,13 +141,13 @@ def adaptive_softmax(size: int, vocabulary_size: int, cutoffs: Sequence[int], *,
         params: AdaptiveParams, hs: Array, targets: Array, mask: Array | None = None, key: Array | None = None
     ) -> Tally:
         targets = _targets("adaptive_softmax", hs, targets)
-        losses = jnp.full(hs.shape[:-1], jnp.nan, hs.dtype)
+        losses, known = jnp.zeros((), params.head.w.dtype), (targets >= 0) & (targets < vocabulary_size)
         for part, start in zip(parts(params, hs), bounds):
             place = targets - start
             inside = (place >= 0) & (place < part.shape[-1])
             picked = jnp.take_along_axis(part, jnp.where(inside, place, 0)[..., None], -1)[..., 0]
-            losses = jnp.where(inside, -picked, losses)
-        return tally(losses, mask)
+            losses = jnp.where(inside, -picked, losses.astype(picked.dtype))
+        return tally(jnp.where(known, losses, jnp.nan), mask)
 
     return Softmax(init, log_probs, loss)
 
@@ -193,16 +195,17 @@ def sampled_softmax(size: int, vocabulary_size: int, samples: int) -> Softmax:
         if key is None:
             return whole.loss(params, hs, targets, mask)
         targets = _targets("sampled_softmax", hs, targets)
-        drawn, inclusion = _draw(key, jnp.asarray(probs, hs.dtype), samples)
+        drawn, inclusion = _draw(key, jnp.asarray(probs, accumulator(params.w.dtype)), samples)
         known = (targets >= 0) & (targets < vocabulary_size)
         target = jnp.where(known, targets, 0)
         w, b = params.w, params.b
         assert b is not None  # dense makes one unless told not to
-        own = (hs * jnp.moveaxis(w, 0, 1)[target]).sum(-1) + b[target]
-        others = hs @ w[:, drawn] + b[drawn] - jnp.log(inclusion)
-        others = jnp.where(drawn == target[..., None].astype(drawn.dtype), -jnp.inf, others)
-        total = jax.nn.logsumexp(jnp.concatenate([own[..., None], others], axis=-1), axis=-1)
-        return tally(jnp.where(known, total - own, jnp.nan), mask)
+        wide = inclusion.dtype
+        own = (hs.astype(wide) * jnp.moveaxis(w, 0, 1)[target].astype(wide)).sum(-1) + b[target].astype(wide)
+        others = dot(hs, w[:, drawn]) + b[drawn].astype(wide) - jnp.log(inclusion)
+        others = jnp.where(drawn == target[..., None].astype(drawn.dtype), -jnp.inf, others) - own[..., None]
+        losses = logsumexp(jnp.concatenate([jnp.zeros_like(own)[..., None], others], axis=-1))
+        return tally(jnp.where(known, losses, jnp.nan), mask)
 
     return Softmax(whole.init, whole.log_probs, loss)
 
@@ -219,7 +222,10 @@ def _draw(key: Array, inclusion: Array, samples: int) -> tuple[Array, Array]:
     order = jax.random.permutation(shuffle_key, len(inclusion))
     ends = jnp.cumsum(inclusion[order])
     points = jax.random.uniform(start_key, (), inclusion.dtype) + jnp.arange(samples, dtype=inclusion.dtype)
-    places = jnp.searchsorted(ends, jnp.minimum(points, ends[-1]))
+    places = jnp.searchsorted(ends, jnp.minimum(points, ends[-1])).astype(jnp.int32)
+    rank = jnp.arange(samples, dtype=jnp.int32)  # where rounding gives a place twice, the next is taken
+    places = jax.lax.cummax(places - rank) + rank
+    places = jnp.minimum(places, len(inclusion) - samples + rank)
     drawn = order[places]
     return drawn, inclusion[drawn]
 

@@ -58,8 +58,8 @@ class Options(learning.LearningOptions):
         super().check(who)
         check_sizes(who, self, "reach", "hidden_size", "embedding_size")
         check_not_negative(who, self, "gap")
-        if not 2 <= self.window <= 5:
-            raise ValueError(f"{who}: expected --window from 2 to 5, short of the noun, got {self.window}. Set it.")
+        if not 1 <= self.window <= 5:
+            raise ValueError(f"{who}: expected --window from 1 to 5, short of the noun, got {self.window}. Set it.")
 
 
 def main(options: Options) -> None:

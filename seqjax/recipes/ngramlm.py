@@ -69,8 +69,6 @@ class Options(LearningOptions):
         super().check(who)
         check_sizes(who, self, "vocabulary", "context", "hidden_size", "embedding_size", "window", "length")
         check_positive(who, self, "temperature")
-        if self.context < 2:
-            raise ValueError(f"{who}: expected --context of at least 2, got {self.context}. Raise it.")
         if self.symbols == "characters":
             check_left_out(who, self, "--symbols characters", "vocabulary")
 
