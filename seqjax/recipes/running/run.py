@@ -178,8 +178,8 @@ class Run:
         """Every line of a file of JSON lines, each of a step; none where there is no file."""
         path = self.folder / name
         try:
-            lines = path.read_text("utf-8").splitlines() if path.exists() else []
-            found = [json.loads(line) for line in lines]
+            lines = path.read_text("utf-8").split("\n") if path.exists() else []
+            found = [json.loads(line) for line in lines if line]
         except ValueError:
             found = [None]
         if not all(isinstance(record, dict) and isinstance(record.get("step"), int) for record in found):
