@@ -77,10 +77,12 @@ def main(options: Options) -> None:
         report = evaluate(tagger, held_back)
         folder.log(step=0, **report)
         learning.conclude(folder, "accuracy", report, {"commonest tag": report["commonest"]})
+        unknown = "no word is unknown"
+        if "unknown" in report:
+            unknown = f"{report['unknown']:.2%} of unknown words, which are {report['unknown_share']:.1%}"
         print(
             f"{len(held_back):,} sentences held back: {report['best_path']:.2%} of tags right on the best path, "
-            f"{report['posterior']:.2%} tag by tag; {report['unknown']:.2%} of unknown words, which are "
-            f"{report['unknown_share']:.1%}; the commonest tag of each word {report['commonest']:.2%}, "
+            f"{report['posterior']:.2%} tag by tag; {unknown}; the commonest tag of each word {report['commonest']:.2%}, "
             f"chance {1 / len(tagger.tags):.2%}"
         )
 
@@ -168,7 +170,7 @@ def learn(sentences: Sequence[tasks.Sentence], smoothing: float) -> Tagger:
 
 
 def evaluate(tagger: Tagger, sentences: Sequence[tasks.Sentence]) -> dict[str, float]:
-    """Shares of tags that are right: best path, posterior, unknown words, and each word's commonest tag."""
+    """Shares of tags that are right: best path, posterior, unknown words if any, and each word's commonest tag."""
     numbers = {tag: i for i, tag in enumerate(tagger.tags)}
     lengths = np.array([len(sentence.words) for sentence in sentences])
     mask = np.asarray(masks.from_lengths(jnp.array(lengths), int(lengths.max())))
@@ -186,7 +188,7 @@ def evaluate(tagger: Tagger, sentences: Sequence[tasks.Sentence]) -> dict[str, f
     return {
         "best_path": float(path[mask].mean()),
         "posterior": float(likely[mask].mean()),
-        "unknown": float(path[unknown].mean()) if unknown.any() else 1.0,
+        **({"unknown": float(path[unknown].mean())} if unknown.any() else {}),
         "unknown_share": float(unknown.sum() / mask.sum()),
         "commonest": float(commonest[mask].mean()),
     }
