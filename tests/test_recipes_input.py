@@ -35,7 +35,7 @@ def written(folder, name, values):
     return str(path)
 
 
-SMALL_FORECAST = "--steps 2 --batch-size 2 --hidden-size 3 --window 8 --warm-up 8 --horizon 4".split()
+SMALL_FORECAST = ["--steps=2", "--batch-size=2", "--hidden-size=3", "--window=8", "--warm-up=8", "--horizon=4"]
 
 
 @pytest.mark.parametrize("place", [0, 130, 190])  # learned from, and forecast

@@ -82,8 +82,8 @@ def main(options: Options) -> None:
             unknown = f"{report['unknown']:.2%} of unknown words, which are {report['unknown_share']:.1%}"
         print(
             f"{len(held_back):,} sentences held back: {report['best_path']:.2%} of tags right on the best path, "
-            f"{report['posterior']:.2%} tag by tag; {unknown}; the commonest tag of each word {report['commonest']:.2%}, "
-            f"chance {1 / len(tagger.tags):.2%}"
+            f"{report['posterior']:.2%} tag by tag; {unknown}; the commonest tag of each word "
+            f"{report['commonest']:.2%}, chance {1 / len(tagger.tags):.2%}"
         )
 
     # One sentence: what is known after each word, what is known in the end, and the taggings as a whole.

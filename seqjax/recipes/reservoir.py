@@ -85,10 +85,7 @@ def main(options: Options) -> None:
     """``python -m seqjax reservoir``."""
     needed = options.train + options.free + 1
     with bad_input("reservoir"):
-        if options.series is None:
-            series = np.tanh(tasks.mackey_glass(needed) - 1)
-        else:
-            series = one_column(options.series)
+        series = np.tanh(tasks.mackey_glass(needed) - 1) if options.series is None else one_column(options.series)
         cell = reservoir_of(options)
     if len(series) < needed:
         raise BadInput(
@@ -158,7 +155,7 @@ def one_column(path: str) -> np.ndarray:
 
 
 def departure(run: np.ndarray, series: np.ndarray) -> int | None:
-    """The first step, from 1, at which a free run is farther from the series than `AWAY` ranges of it; None for none."""
+    """The first step, from 1, at which a free run is more than `AWAY` ranges of the series away from it, or None."""
     away = ~(np.abs(run - series.mean()) <= AWAY * np.ptp(series))  # NaN is away too
     return int(away.argmax()) + 1 if away.any() else None
 

@@ -186,9 +186,10 @@ class Vocabulary:
 def words(text: str, *, lower: bool = False) -> list[str]:
     """Splits a text into words (apostrophes and hyphens inside them stay) and single marks.
 
-    A letter keeps what Unicode hangs on it: vowel signs, accents, joiners. Letters with their accents apart are composed
-    first (Unicode's form NFC): é is one letter however it is written. Scripts that write no blanks between words, such
-    as Chinese, Japanese, Thai, Khmer, stay in one run up to the next blank or mark; a zero-width space parts it.
+    A letter keeps what Unicode hangs on it: vowel signs, accents, joiners. Letters with their accents apart are
+    composed first (Unicode's form NFC): é is one letter however it is written. Scripts that write no blanks between
+    words, such as Chinese, Japanese, Thai, Khmer, stay in one run up to the next blank or mark; a zero-width space
+    parts it.
 
     Args:
       text: any text.

@@ -12,7 +12,7 @@ TEMPO = 100  # frames a minute in a MIDI file
 
 
 def write_midi(path: Path, roll: np.ndarray) -> None:
-    """A roll as a MIDI file, a frame a beat: a key that goes on sounding is one long note, and rests at the end count."""
+    """A roll as a MIDI file, a frame a beat, rests at the end too: a key that goes on sounding is one long note."""
     file, track = mido.MidiFile(), mido.MidiTrack()
     file.tracks.append(track)
     track.append(mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(TEMPO)))

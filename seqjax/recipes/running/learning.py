@@ -208,9 +208,7 @@ def learn(
     return Outcome(params, last, steps, max(record.get("seconds", 0.0) for record in records))
 
 
-def conclude(
-    run: Run, measure: str, figures: Mapping[str, float | None], floors: Mapping[str, float | None]
-) -> None:
+def conclude(run: Run, measure: str, figures: Mapping[str, float | None], floors: Mapping[str, float | None]) -> None:
     """Writes what a run came to into its ``result.json``, with what training took, for tables over many runs.
 
     Args:
