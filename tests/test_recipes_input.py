@@ -1,5 +1,6 @@
 """What people give to the commands and how they see the answers: odd lines, unknown words, figures, consoles."""
 
+import itertools
 import json
 
 import mido
@@ -7,9 +8,12 @@ import numpy as np
 import pytest
 
 from seqjax.__main__ import main
-from seqjax.recipes import forecast
+from seqjax.recipes import automaton, forecast
 from seqjax.recipes.language import words
 from seqjax.recipes.pictures import piano_roll
+from seqjax.recipes.running import learning
+from seqjax.recipes.running.options import BadInput
+from seqjax.recipes.running.run import alike
 
 
 @pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\f", "\v", "\x1c"])
@@ -102,3 +106,114 @@ def test_rests_at_the_end_are_kept_in_a_midi_file(tmp_path):
     assert sum(message.time for message in file.tracks[0]) == 7 * file.ticks_per_beat
     notes = [(m.type, m.time) for m in file.tracks[0] if not m.is_meta]
     assert notes == [("note_on", file.ticks_per_beat), ("note_off", 2 * file.ticks_per_beat)]
+
+
+# Words that a model does not know
+
+
+def test_unknown_words_are_told_beside_what_is_ranked(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(learning, "EVALUATIONS", 1)
+    path = tmp_path / "text.txt"
+    path.write_text("the old cat ran .\nthe small dog ate .\n" * 30, "utf-8")
+    words = ["--steps", "1", "--batch-size", "2", "--window", "4", "--hidden-size", "4", "--embedding-size", "4"]
+    words += ["--rank", "a pear ran", "the xyzzy ate", "the cat ran", "--prompt", "the pear", "the cat"]
+    assert run(tmp_path, "wordlm", "--text", str(path), *words) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if "unknown" in line]
+    assert [line.split("  (")[1] for line in told if "pear" in line and "…" not in line] == [
+        "unknown, read as <unk>: a, pear)"
+    ]
+    assert any("the xyzzy ate  (unknown, read as <unk>: xyzzy)" in line for line in told)
+    assert any(line.startswith("  the pear …") and line.endswith("(unknown, read as <unk>: pear)") for line in told)
+    assert not any("the cat" in line for line in told)
+    kept = json.loads((tmp_path / "run" / "config.json").read_text("utf-8"))["facts"]["vocabularies"]["words"]
+    assert kept == ["<unk>", "<eos>", ".", "the", "ate", "cat", "dog", "old", "ran", "small"]
+
+
+def test_unknown_words_are_told_by_the_tagger(tmp_path, capsys):
+    rows = [["the", "DET"], ["dog", "NOUN"], ["runs", "VERB"]]
+    rows += [[word, "NOUN"] for word in ("thing", "ring")] + [["the", "DET"], ["dog", "NOUN"], ["runs", "VERB"]]
+    lines = [f"{i}\t{word}\t_\t{tag}\t_\t_\t_\t_\t_\t_" for i, (word, tag) in enumerate(rows, 1)]
+    (tmp_path / "a.conllu").write_text("\n".join(lines) + "\n\n", "utf-8")
+    words = ["--train", str(tmp_path / "a.conllu"), "--held-back", str(tmp_path / "a.conllu")]
+    assert run(tmp_path, "hmm-tag", *words, "--sentence", "the king Xyzzy dog") == 0
+    out = capsys.readouterr().out
+    assert "'king' is unknown: read as <word …ing>" in out
+    assert "'Xyzzy' is unknown: no word of its ending is known either, its neighbours decide" in out
+    assert "'dog' is unknown" not in out
+
+
+def test_no_unknown_word_has_no_share_of_right_tags(tmp_path, capsys):
+    rows = [f"{i}\t{word}\t_\tNOUN\t_\t_\t_\t_\t_\t_" for i, word in enumerate(["dog", "dog", "dog"], 1)]
+    (tmp_path / "a.conllu").write_text("\n".join(rows) + "\n\n", "utf-8")
+    words = ["--train", str(tmp_path / "a.conllu"), "--held-back", str(tmp_path / "a.conllu"), "--sentence", "dog"]
+    assert run(tmp_path, "hmm-tag", *words) == 0
+    assert "no word is unknown" in capsys.readouterr().out
+    assert "unknown" not in json.loads((tmp_path / "run" / "result.json").read_text("utf-8"))["figures"]
+
+
+# Runs know their own data again
+
+
+def test_facts_are_alike_up_to_rounding():
+    saved = {"loss": 2.337, "floor": {"f1": 0.0}, "tags": ["a", "b"], "sha256": None}
+    near = {"loss": np.float64(2.337 * (1 + 1e-15)), "floor": {"f1": 1e-16}, "tags": ("a", "b"), "sha256": None}
+    assert alike(near, saved)
+    for name, other in (("loss", 2.338), ("floor", {"f1": 0.1}), ("floor", {}), ("tags", ["a"]), ("sha256", "x")):
+        assert not alike(near | {name: other}, saved)
+    assert not alike(None, saved)
+
+
+def test_a_run_of_another_processor_goes_on(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "text.txt"
+    path.write_text("the cat sat on the mat. " * 40, "utf-8")
+    words = ["--text", str(path), "--steps=1", "--batch-size=2", "--window=8", "--hidden-size=4", "--length=3"]
+    assert run(tmp_path, "charlm", *words) == 0
+    config = tmp_path / "run" / "config.json"
+    saved = json.loads(config.read_text("utf-8"))
+    saved["facts"]["bigram_loss"] = np.nextafter(saved["facts"]["bigram_loss"], 9)
+    config.write_text(json.dumps(saved), "utf-8")
+    assert main(["charlm", "--resume", str(tmp_path / "run"), "--steps", "2"]) == 0
+    saved["facts"]["bigram_loss"] += 0.01
+    config.write_text(json.dumps(saved), "utf-8")
+    assert main(["charlm", "--resume", str(tmp_path / "run"), "--steps", "2"]) == 2
+    assert "got other data (its bigram_loss differs)" in capsys.readouterr().err
+
+
+# All strings of an automaton
+
+
+@pytest.mark.parametrize(("symbols", "length", "batch"), [(2, 3, 3), (3, 2, 100), (1, 4, 2), (62, 2, 1000)])
+def test_all_strings_come_once_and_in_order(symbols, length, batch):
+    parts = list(automaton.all_strings(symbols, length, batch))
+    assert max(part.shape[1] for part in parts) <= batch
+    strings = [tuple(column) for column in np.concatenate(parts, 1).T.tolist()]
+    assert strings == list(itertools.product(range(symbols), repeat=length))
+
+
+def test_the_strings_tried_are_bounded_before_they_are_made():
+    assert automaton.longest_tried(2, 11) == 12
+    assert automaton.longest_tried(62, 62 * 5 + 1) == 3
+    assert automaton.longest_tried(2, 8001) < 12  # 8,001² products a letter
+    with pytest.raises(BadInput, match=r"expected at most 102 letters, got 103"):
+        automaton.longest_tried(103, 207)
+    with pytest.raises(BadInput, match=r"states times letters are below 8,192, so .* 268 MB .* got 8,192"):
+        automaton.longest_tried(2, 8193)
+
+
+def test_an_automaton_of_many_letters_is_tried_in_batches(tmp_path, capsys, monkeypatch):
+    """Four states, nine letters: a letter of a string takes 9 + 2 (4 · 9 + 1) numbers."""
+    for name, value in {"LONGEST": 4, "LONG": 40, "HELD": 4 * 83 * 1000}.items():
+        monkeypatch.setattr(automaton, name, value)
+    sizes, decide = [], automaton.decisions
+
+    def seen(cell, params, strings, symbols):
+        sizes.append(strings.size)
+        return decide(cell, params, strings, symbols)
+
+    monkeypatch.setattr(automaton, "decisions", seen)
+    words = ["--pattern", "(a|b)*ab", "--alphabet", "abcdefg$_", "--steps=2", "--batch-size=2"]
+    assert run(tmp_path, "automaton", *words) == 0
+    assert "trying all 6,561 strings of 4 letters, 1,000 at a time: about 1 MB" in capsys.readouterr().out
+    assert sizes[:-1] == [4000] * 6 + [4 * 561, 40 * 100]
+    facts = json.loads((tmp_path / "run" / "config.json").read_text("utf-8"))["facts"]
+    assert facts["vocabularies"] == {"letters": "abcdefg$_"}

@@ -519,7 +519,7 @@ BAD = {
         "wordlm: expected a text of which nine tenths are at least 1,056 symbols",
     ),
     "no run": (["wordlm", "--characters", "none", *COMMANDS["wordlm"][0]], "charlm: expected none to be the folder"),
-    "context": (["ngramlm", "--context", "1"], "ngramlm: expected --context of at least 2, got 1."),
+    "context": (["ngramlm", "--context", "0"], "ngramlm: expected --context to be a whole number of at least 1, got 0"),
     "few characters": (
         ["ngramlm", "--text", "short.txt"],
         "ngramlm: expected a text of which nine tenths are at least",

@@ -402,7 +402,7 @@ BAD = {
     "digits": (["addition", "--digits", "10"], "addition: expected --digits of at most 9, got 10"),
     "long numbers": (["execute", "--length", "40"], "execute: expected --length of at most 9, got 40"),
     "nesting": (["execute", "--nesting", "21"], "execute: program: expected a nesting of at most 20, got 21"),
-    "window": (["agreement", "--window", "6"], "agreement: expected --window from 2 to 5, short of the noun, got 6"),
+    "window": (["agreement", "--window", "6"], "agreement: expected --window from 1 to 5, short of the noun, got 6"),
     "reach": (["agreement", "--gap", "-1"], "agreement: expected --gap of at least 0 and finite, got -1"),
     "no digits": (
         ["caption", "--data", "nowhere"],

@@ -71,7 +71,8 @@ def main(options: Options) -> None:
         tagger = textbook() if options.train is None else learn(tasks.read_conllu(options.train), options.smoothing)
         held_back = None if options.held_back is None else tasks.read_conllu(options.held_back)
         check_tags(tagger.tags, held_back or [])
-    folder = Run.create("hmm-tag", options, {"tags": list(tagger.tags), "symbols": len(tagger.symbols)})
+    kept = {"vocabularies": {"tags": list(tagger.tags), "symbols": list(tagger.symbols)}}
+    folder = Run.create("hmm-tag", options, {"tags": list(tagger.tags), "symbols": len(tagger.symbols)} | kept)
     print(f"{len(tagger.tags)} tags, {len(tagger.symbols):,} words and endings")
     if held_back is not None:
         report = evaluate(tagger, held_back)
@@ -97,6 +98,9 @@ def main(options: Options) -> None:
         columns["network"] = approximation(xs)
     if len(tagger.tags) <= lattice.ALL:
         print(f"\n{table(words, tagger.tags, best.states, columns)}")
+    for word in dict.fromkeys(word for word in words if word not in tagger.symbols):
+        known = next((f"read as {ending}" for ending in endings(word) if ending in tagger.symbols), None)
+        print(f"{word!r} is unknown: {known or 'no word of its ending is known either, its neighbours decide'}")
     print(f"\nln P(words) = {likelihood:.4f}; the best taggings:")
     several = hmm.top_paths(model, xs, options.paths)
     for path, log_prob in zip(several.states.T, several.log_prob):

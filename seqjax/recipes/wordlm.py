@@ -43,7 +43,7 @@ from seqjax.recipes.running.options import (
     check_sizes,
 )
 from seqjax.recipes.running.patience import Patience
-from seqjax.recipes.running.run import Run, digest
+from seqjax.recipes.running.run import Run, digest, vocabularies
 from seqjax.tasks.vocabulary import Vocabulary
 
 SENTENCES, SHOWN = 6, 3  # written at the end; shown with words swapped
@@ -126,7 +126,12 @@ def main(options: Options) -> None:
         bits = sj.bits_per_character(nats + spelling, words.characters(text.held_back))
         return {"validation_perplexity": float(np.exp(nats / count)), "validation_bits": bits}
 
-    facts = {"sha256": digest(text.text), "vocabulary": len(vocabulary), "floors": floors}
+    facts = {
+        "sha256": digest(text.text),
+        "vocabulary": len(vocabulary),
+        "floors": floors,
+        **vocabularies(words=vocabulary),
+    }
     folder = Run.start("wordlm", options, facts, free=("text", "rank", "prompt", "temperature", "characters"))
     (folder.folder / "text.txt").write_text(text.text, "utf-8")
     missing = float(np.mean(held_back == vocabulary.unk))
@@ -162,10 +167,10 @@ def main(options: Options) -> None:
     split = functools.partial(words.split, at=options.split, lower=options.lower)
     for prompt in map(split, options.prompt or commonest_pairs(text.train)):
         following = "  ".join(f"{word} {p:.3f}" for word, p in speaker.next_words(prompt, 6))
-        print(f"  {' '.join(prompt) + ' …':24}{following}")
+        print(f"  {' '.join(prompt) + ' …':24}{following}{speaker.note(prompt)}")
     print("\nsentences by their probability (ln p):")
     for sentence, score in speaker.ranked(list(map(split, options.rank))):
-        print(f"  {score:9.2f}  {words.told(sentence)}")
+        print(f"  {score:9.2f}  {words.told(sentence)}{speaker.note(sentence)}")
     duels = speaker.against_swapped(text.held_back, np.random.default_rng(options.seed))
     for duel in [] if options.rank else duels[:SHOWN]:
         print(
