@@ -1,7 +1,11 @@
 """What people give to the commands and how they see the answers: odd lines, unknown words, figures, consoles."""
 
+import io
 import itertools
 import json
+import os
+import subprocess
+import sys
 
 import mido
 import numpy as np
@@ -217,3 +221,58 @@ def test_an_automaton_of_many_letters_is_tried_in_batches(tmp_path, capsys, monk
     assert sizes[:-1] == [4000] * 6 + [4 * 561, 40 * 100]
     facts = json.loads((tmp_path / "run" / "config.json").read_text("utf-8"))["facts"]
     assert facts["vocabularies"] == {"letters": "abcdefg$_"}
+
+
+# Consoles
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_a_console_without_the_letters_loses_no_run(tmp_path, monkeypatch, encoding):
+    """The text that is written at the end, before the result, and the sign × in what is told."""
+    path = tmp_path / "text.txt"
+    path.write_text("Σ हिन्दी 日本 é " * 60, "utf-8")
+    console = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", console)
+    words = ["--text", str(path), "--steps=1", "--batch-size=2", "--window=8", "--hidden-size=4", "--length=40"]
+    assert run(tmp_path, "charlm", *words, "--prompt", "日本") == 0
+    console.flush()
+    told = console.buffer.getvalue().decode(encoding)
+    assert ("日本" if encoding == "utf-8" else r"\u65e5\u672c") in told
+    folder = tmp_path / "run"
+    assert json.loads((folder / "result.json").read_text("utf-8"))["steps"] == 1
+    assert "日" in json.loads((folder / "config.json").read_text("utf-8"))["facts"]["vocabulary"]
+    assert main(["sample", str(folder), "--prompt", "日本", "--length", "3"]) == 0
+
+
+def test_a_process_with_an_ascii_console_and_locale(tmp_path):
+    """Neither what is printed nor what is written depends on them: a text of the person's own, learned and told."""
+    (tmp_path / "text.txt").write_text("Σ हिन्दी 日本 é .\nने 日本 हिन्दी Σ .\n" * 30, "utf-8")
+    settings = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    words = (
+        "wordlm --text text.txt --steps 1 --batch-size 2 --window 4 --hidden-size 4 --embedding-size 4 --run-dir run"
+    )
+    command = [sys.executable, "-m", "seqjax", *words.split()]
+    path = os.pathsep.join(map(os.path.abspath, ["", *sys.path]))
+    done = subprocess.run(command, capture_output=True, env=os.environ | settings | {"PYTHONPATH": path}, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert rb"\u65e5\u672c" in done.stdout
+    assert json.loads((tmp_path / "run" / "result.json").read_text("utf-8"))["steps"] == 1
+    assert "日本" in (tmp_path / "run" / "text.txt").read_text("utf-8")
+    assert (
+        "हिन्दी" in json.loads((tmp_path / "run" / "config.json").read_text("utf-8"))["facts"]["vocabularies"]["words"]
+    )
+
+
+def test_words_that_are_no_utf_8_are_told(capsys):
+    assert main(["wordlm", "--prompt", "caf\udce9"]) == 2
+    assert capsys.readouterr().err == r"seqjax: expected arguments in UTF-8, got 'caf\udce9'. Type it in UTF-8." + "\n"
+
+
+@pytest.mark.parametrize("who", ["sample", "score"])
+def test_complaints_name_the_command_that_was_called(who, tmp_path, capsys):
+    more = ["--text", "x"] if who == "score" else []
+    assert main([who, str(tmp_path), *more]) == 2
+    assert capsys.readouterr().err.startswith(f"{who}: expected {tmp_path} to be the folder of a charlm run")
+    (tmp_path / "config.json").write_text('{"recipe": "charlm", "options": {}, "facts": {}}', "utf-8")
+    assert main([who, str(tmp_path), *more]) == 2
+    assert capsys.readouterr().err.startswith(f"{who}: expected the options of this version in ")

@@ -518,7 +518,7 @@ BAD = {
         ["wordlm", "--text", "text.txt"],
         "wordlm: expected a text of which nine tenths are at least 1,056 symbols",
     ),
-    "no run": (["wordlm", "--characters", "none", *COMMANDS["wordlm"][0]], "charlm: expected none to be the folder"),
+    "no run": (["wordlm", "--characters", "none", *COMMANDS["wordlm"][0]], "wordlm: expected none to be the folder"),
     "context": (["ngramlm", "--context", "0"], "ngramlm: expected --context to be a whole number of at least 1, got 0"),
     "few characters": (
         ["ngramlm", "--text", "short.txt"],

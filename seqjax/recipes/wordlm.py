@@ -41,6 +41,7 @@ from seqjax.recipes.running.options import (
     check_positive,
     check_rates,
     check_sizes,
+    told_by,
 )
 from seqjax.recipes.running.patience import Patience
 from seqjax.recipes.running.run import Run, digest, vocabularies
@@ -258,13 +259,14 @@ def commonest_pairs(sentences: Sequence[Sequence[str]]) -> list[str]:
 
 def character_row(folder: str, text: words.Words) -> tuple[float, int, float]:
     """Bits a character on the text held back, ticks and seconds of training of a charlm run on the same text."""
-    run = Run.open("charlm", folder)
+    with told_by("wordlm", "charlm"):
+        run = Run.open("charlm", folder)
     if run.config["facts"].get("sha256") != digest(text.text):
         raise BadInput(
             f"wordlm: expected --characters to be a charlm run on the text.txt of this run, got {folder}, of another "
             "text. Train one by python -m seqjax charlm --text RUN/text.txt."
         )
-    model, params, vocabulary = characters.trained(folder)
+    model, params, vocabulary = characters.trained("wordlm", folder)
     numbers = vocabulary.encode(text.text[-words.characters(text.held_back) - 1 :])
     nats, count = log_loss(scorer(model), model, params, numbers, columns=32, lead=256)
     seconds = max(record.get("seconds", 0.0) for record in run.metrics())
