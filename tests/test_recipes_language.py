@@ -521,8 +521,8 @@ BAD = {
         ["wordlm", "--text", "text.txt"],
         "wordlm: expected a text of which nine tenths are at least 1,056 symbols",
     ),
-    "no run": (["wordlm", "--characters", "none", *COMMANDS["wordlm"][0]], "charlm: expected none to be the folder"),
-    "context": (["ngramlm", "--context", "0"], "ngramlm: expected --context of at least 1, got 0."),
+    "no run": (["wordlm", "--characters", "none", *COMMANDS["wordlm"][0]], "wordlm: expected none to be the folder"),
+    "context": (["ngramlm", "--context", "0"], "ngramlm: expected --context to be a whole number of at least 1, got 0"),
     "few characters": (
         ["ngramlm", "--text", "short.txt"],
         "ngramlm: expected a text of which nine tenths are at least",
