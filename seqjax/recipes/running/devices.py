@@ -59,11 +59,5 @@ def share(who: str, asked: int, batch_size: int, params: PyTree = ()) -> int | N
 def _recurrent_bytes(params: PyTree) -> int:
     """Of the largest array of recurrent weights, which cells call ``w_h``."""
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
-    return max(
-        (
-            leaf.size * leaf.dtype.itemsize
-            for path, leaf in leaves
-            if jax.tree_util.keystr(path[-1:], simple=True) == "w_h"
-        ),
-        default=0,
-    )
+    weights = [leaf for path, leaf in leaves if jax.tree_util.keystr(path[-1:], simple=True) == "w_h"]
+    return max((leaf.size * leaf.dtype.itemsize for leaf in weights), default=0)
