@@ -60,7 +60,7 @@ def _scaled_norm(tree: PyTree) -> tuple[Array, Array]:
     kind = jnp.finfo(np.result_type(np.float32, *(accumulator(jnp.finfo(leaf.dtype).dtype) for leaf in leaves)))
     moduli = [jnp.abs(leaf).astype(kind.dtype) for leaf in leaves]
     largest = jnp.stack([jnp.zeros((), kind.dtype), *(modulus.max() for modulus in moduli)]).max()
-    unit = jax.lax.reduce_precision(jnp.clip(largest, kind.tiny, kind.max / 2), kind.nexp, 0)
+    unit = jax.lax.reduce_precision(jnp.clip(largest, kind.tiny, kind.max / 16), kind.nexp, 0)  # 1/u is a number too
     squares = [jnp.sum((modulus / unit) ** 2) for modulus in moduli]
     return unit, jnp.sqrt(sum(squares, jnp.zeros((), kind.dtype)))
 

@@ -75,9 +75,9 @@ def divisible(parts: int, in_front: int, state: PyTree, batch: Batch) -> None:
     for name, tree, axis in places:
         for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
             shape = jnp.shape(leaf)
-            sizes.add(shape[axis] if len(shape) > axis else 0)
-            size = min(sizes)
-            if len(sizes) > 1 or not size or size % parts:
+            missing = len(shape) <= axis
+            sizes.add(0 if missing else shape[axis])
+            if missing or len(sizes) > 1 or min(sizes) % parts:
                 raise ValueError(
                     f"train_step: expected a first batch axis that {parts} devices can share equally, axis {axis} of "
                     f"{name}{jax.tree_util.keystr(path)}, got shape {shape}{_unlike(sizes)}. Change the batch size or "

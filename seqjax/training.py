@@ -78,8 +78,8 @@ def train_state(params: PyTree, optimizer: optax.GradientTransformation, *, key:
       0
     """
     params, key = jax.tree.map(jnp.copy, owned((params, key)))
-    zero = jnp.zeros((), jnp.int32)
-    return apart(TrainState(params, optimizer.init(differentiable(params)), zero, zero, key))[0]
+    opt_state = jax.tree.map(jnp.copy, owned(optimizer.init(differentiable(params))))  # which may be params, or its own
+    return TrainState(params, opt_state, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), key)
 
 
 def train_step(

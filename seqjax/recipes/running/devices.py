@@ -8,7 +8,10 @@ import os
 
 import jax
 
+from seqjax.base import PyTree
 from seqjax.recipes.running.options import BadInput
+
+CACHE = 2**21  # bytes: 2 MB, an LSTM of 362 units in float32
 
 
 def make() -> None:
@@ -23,13 +26,17 @@ def make() -> None:
         return
 
 
-def share(who: str, asked: int, batch_size: int) -> int | None:
+def share(who: str, asked: int, batch_size: int, params: PyTree = ()) -> int | None:
     """How many devices share a batch: those asked for, or on a CPU as many as there are and divide it.
+
+    One, where recurrent weights are larger than the cache that a core has to itself: every device reads all of them at
+    each tick, for a part of the batch, and products of that size XLA spreads over the cores by itself.
 
     Args:
       who: the recipe, for errors.
       asked: ``--devices``; 0 to choose.
       batch_size: examples in a batch.
+      params: of the model, where they are known.
 
     Returns:
       The number for `seqjax.train_step`; None for one.
@@ -44,6 +51,13 @@ def share(who: str, asked: int, batch_size: int) -> int | None:
             "Leave it out to have it chosen."
         )
     if not asked:
-        usable = available if jax.default_backend() == "cpu" else 1
+        usable = available if jax.default_backend() == "cpu" and _recurrent_bytes(params) <= CACHE else 1
         asked = next(n for n in range(usable, 0, -1) if batch_size % n == 0)
     return asked if asked > 1 else None
+
+
+def _recurrent_bytes(params: PyTree) -> int:
+    """Of the largest array of recurrent weights, which cells call ``w_h``."""
+    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    weights = [leaf for path, leaf in leaves if jax.tree_util.keystr(path[-1:], simple=True) == "w_h"]
+    return max((leaf.size * leaf.dtype.itemsize for leaf in weights), default=0)

@@ -165,7 +165,7 @@ def learn(
         optimizer or optimizer_of(options),
         clip=clip or sj.clip_by_global_norm(options.clip),
         divide_by=divide_by,
-        devices=devices.share(run.config["recipe"], options.devices, options.batch_size),
+        devices=devices.share(run.config["recipe"], options.devices, options.batch_size, start.train.params),
     )
     empty = start.memory
 

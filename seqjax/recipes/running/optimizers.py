@@ -63,5 +63,5 @@ def schedule(name: str, top: float, steps: int) -> optax.Schedule:
     rise, falls = optax.linear_schedule(0.1 * top, top, warmup), optax.linear_schedule(top, 0.1 * top, steps - warmup)
     if name == "inverse-sqrt":
         start = max(1, warmup)
-        falls = lambda n: top * jnp.sqrt(start / (start + n))
+        falls = lambda n: top * jnp.sqrt(start / (start + jnp.maximum(n, 0)))
     return optax.join_schedules([rise, falls], [warmup])

@@ -36,7 +36,8 @@ class RunOptions:
     run_dir: FolderOrNone = None
     """New folder for the run's files; runs/RECIPE-DATE-TIME if not given."""
     devices: int = 0
-    """Devices that share each batch; 0 for all cores of a CPU, one accelerator elsewhere."""
+    """Devices that share each batch; 0 for all cores of a CPU, but one where recurrent weights exceed 2 MB, and one
+    accelerator elsewhere."""
     resume: FolderOrNone = None
     """Go on with the run in this folder, with its own options."""
 
