@@ -13,9 +13,9 @@ from seqjax.base import Array, Layer, PyTree
 from seqjax.layers import inner
 from seqjax.layers.affine import DenseParams, dense
 from seqjax.layers.inner import split
+from seqjax.logarithms import logsumexp
 from seqjax.losses import Tally, cross_entropy, tally
 from seqjax.objectives import Batch, Objective, applied, begin, real_ticks
-from seqjax.logarithms import log_softmax, logsumexp
 from seqjax.products import accumulator, dot
 from seqjax.records import maker
 
