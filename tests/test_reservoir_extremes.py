@@ -17,10 +17,10 @@ def fitted(growth):
     return cell, params, readout, cell.initial_state(params, (2,)), jnp.ones((2, 1))
 
 
-@pytest.mark.parametrize(("growth", "tick"), [(10.0, 6), (3.0, 13), (1e200, 0)])
+@pytest.mark.parametrize(("growth", "tick"), [(10.0, 6), (3.0, 12), (1e200, 0)])
 def test_a_free_run_that_explodes_is_told(growth, tick):
     """Whether it ends in large numbers, in infinity or in NaN."""
-    with pytest.warns(RuntimeWarning, match=rf"free_run: the outputs explode, from tick {tick} on they are more than"):
+    with pytest.warns(RuntimeWarning, match=rf"free_run: the outputs explode, from tick {tick} on more than"):
         reservoir.free_run(*fitted(growth), 400)
 
 
@@ -29,7 +29,8 @@ def test_a_free_run_that_moves_far_but_stays_is_not_told():
     reservoir.free_run(*fitted(0.9), 400)
     cell, params, readout, state, y = fitted(-1.0)
     reservoir.free_run(cell, params, readout._replace(w_h=readout.w_h * 1e12), state, 1e14 * y, 400)
-    jax.jit(lambda y: reservoir.free_run(*fitted(10.0)[:4], y, 400)[1])(y)
+    exploding = fitted(10.0)[:4]
+    jax.jit(lambda y: reservoir.free_run(*exploding, y, 400)[1])(y)
 
 
 @pytest.mark.parametrize("where", ["inputs", "targets"])

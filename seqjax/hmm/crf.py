@@ -100,6 +100,8 @@ def _chain(params: CRFParams, scores: Array, mask: Array | None) -> tuple[Chain,
     tags = params.start.shape[0]
     checks.inputs("crf", scores, jnp.shape(scores)[:-1], tags)
     mask = checks.ticks("crf", "mask", mask, scores[..., 0])
+    if mask is not None:
+        checks.shapes("crf", "mask", mask.shape, "the scores without tags", scores.shape[:-1])
     last = ~preceded(scores.shape[:-1], None if mask is None else mask[::-1])[::-1]
     scores = scores + jnp.where(last[..., None], params.end, 0)
     return Chain(params.start, params.transition), scores

@@ -159,8 +159,8 @@ def fit_stream(
         most = float(np.abs(block).max(initial=0))
         if most > LARGEST:
             raise ValueError(
-                f"fit: expected states, inputs and targets whose squares are numbers, got {most:.2g} in the {len(hs)} ticks "
-                f"from tick {ticks - len(hs)} on. Scale the data, or use a reservoir whose state stays bounded."
+                f"fit: expected states, inputs and targets whose squares are numbers, got {most:.2g} in the {len(hs)} "
+                f"ticks from tick {ticks - len(hs)} on. Scale the data, or use a reservoir whose state stays bounded."
             )
         triangle = np.linalg.qr(np.concatenate([triangle, block]), mode="r")
     if not rows:
@@ -243,9 +243,9 @@ def _tell_explosion(readout: Readout, y: Array, drive: Array | None, ys: Array) 
     if wild.any():
         tick = int(wild.reshape(len(wild), -1).any(1).argmax())
         warnings.warn(
-            f"free_run: the outputs explode, from tick {tick} on they are more than {EXPLODED:.0e} times what the readout "
-            f"makes of a bounded state, up to {np.max(outputs):.2g}: no figure made of them means anything. Fit with a "
-            "larger ridge or more data, lower the spectral radius, or scale the series.",
+            f"free_run: the outputs explode, from tick {tick} on more than {EXPLODED:.0e} times what the "
+            f"readout makes of a bounded state, up to {np.max(outputs):.2g}, and no figure made of them means anything. "
+            "Fit with a larger ridge or more data, lower the spectral radius, or scale the series.",
             RuntimeWarning,
             stacklevel=3,
         )
