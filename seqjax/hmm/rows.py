@@ -76,6 +76,10 @@ def normalise(model: AnyModel) -> AnyModel:
     """Divides every row of log-probabilities by its sum.
 
     Gradient descent on ``loss(normalise(model))`` leaves the parameters free and the model a distribution.
+
+    >>> from seqjax import hmm
+    >>> jnp.exp(hmm.normalise(hmm.Chain(jnp.zeros(2), jnp.zeros((2, 2)))).log_initial).tolist()
+    [0.5, 0.5]
     """
     rows = {name: getattr(model, name) for name in _distributions(model)}
     return replaced(model, **{name: row - logsumexp(row)[..., None] for name, row in rows.items()})

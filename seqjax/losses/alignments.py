@@ -92,6 +92,12 @@ def ctc_losses(logits: Array, labels: Labels, mask: Array | None = None, *, blan
     Raises:
       TypeError: as in `ctc`.
       ValueError: as in `ctc`.
+
+    Example:
+      >>> said = Labels(jnp.array([[1, 1], [1, 2]]))
+      >>> losses = ctc_losses(jnp.zeros((2, 2, 3)), said)
+      >>> jnp.isinf(losses).tolist()  # "1 1" takes a blank between: three ticks
+      [True, False]
     """
     symbols = checks.symbols("ctc", labels.symbols)
     size = logits.shape[-1]

@@ -26,6 +26,10 @@ def norm_stabiliser(hs: Array, h_0: Array, beta: float, mask: Array | None = Non
     Raises:
       ValueError: shapes that do not agree.
 
+    Example:
+      >>> norm_stabiliser(jnp.array([[3.0, 4.0], [0.0, 7.0]]), jnp.array([5.0, 0.0]), beta=1.0).mean.item()
+      2.0
+
     References:
       Krueger and Memisevic (2016), Regularizing RNNs by stabilizing activations.
       https://arxiv.org/abs/1511.08400

@@ -244,7 +244,7 @@ def _tell_explosion(readout: Readout, y: Array, drive: Array | None, ys: Array) 
         tick = int(wild.reshape(len(wild), -1).any(1).argmax())
         warnings.warn(
             f"free_run: the outputs explode, from tick {tick} on more than {EXPLODED:.0e} times what the "
-            f"readout makes of a bounded state, up to {np.max(outputs):.2g}, and no figure made of them means anything. "
+            f"readout makes of a bounded state, up to {np.max(outputs):.2g}, and no figure of them means anything. "
             "Fit with a larger ridge or more data, lower the spectral radius, or scale the series.",
             RuntimeWarning,
             stacklevel=3,
