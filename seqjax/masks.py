@@ -45,7 +45,7 @@ def given(who: str, mask: Array | None, lengths: Array | None, xs: PyTree) -> Ar
     """
     checks.mask_or_lengths(who, mask, lengths)
     if lengths is None:
-        return mask
+        return None if mask is None else jnp.asarray(mask)
     length = checks.length(who, xs)
     lengths = checks.lengths(who, lengths, length)
     for leaf in jax.tree.leaves(xs):

@@ -176,7 +176,7 @@ def in_blocks(x: Array, fill: float = 0) -> Array:
 
 def out_of_blocks(x: Array, length: int) -> Array:
     """The inverse of `in_blocks`."""
-    return x.swapaxes(0, 1).reshape(-1, *x.shape[2:])[:length]
+    return x.swapaxes(0, 1).reshape(x.shape[0] * x.shape[1], *x.shape[2:])[:length]
 
 
 def _associative(start: Array, log_a: Array, evidence: Array, mask: Array | None, best: bool) -> Array:

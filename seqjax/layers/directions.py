@@ -205,7 +205,8 @@ def reverse(layer: Layer[Params, State]) -> Layer[Params, State]:
         key: Array | None = None,
     ) -> tuple[State, PyTree]:
         inner.check_direction("reverse")
-        mask = masks.given("reverse", mask, lengths, xs)
+        mask = checks.ticks("reverse", "mask", masks.given("reverse", mask, lengths, xs), xs)
+        reset = checks.ticks("reverse", "reset", reset, xs)
         opening = None if reset is None else jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])[::-1]
         state, ys = inner.run(layer, params, state, flip(xs), mask=flip(mask), reset=opening, key=key)
         if reset is not None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from seqjax import checks, masks
 from seqjax.base import Array
 from seqjax.logarithms import log_softmax, logsumexp
-from seqjax.losses.totals import Tally, wide
+from seqjax.losses.totals import Tally, real_ticks, wide
 
 
 class Labels(NamedTuple):
@@ -92,6 +92,12 @@ def ctc_losses(logits: Array, labels: Labels, mask: Array | None = None, *, blan
     Raises:
       TypeError: as in `ctc`.
       ValueError: as in `ctc`.
+
+    Example:
+      >>> said = Labels(jnp.array([[1, 1], [1, 2]]))
+      >>> losses = ctc_losses(jnp.zeros((2, 2, 3)), said)
+      >>> jnp.isinf(losses).tolist()  # "1 1" takes a blank between: three ticks
+      [True, False]
     """
     symbols = checks.symbols("ctc", labels.symbols)
     size = logits.shape[-1]
@@ -99,8 +105,8 @@ def ctc_losses(logits: Array, labels: Labels, mask: Array | None = None, *, blan
         raise ValueError(f"ctc: expected a blank from 0 to {size - 1}, got {blank!r}. Give one of the outputs.")
     batch = logits.shape[1:-1]
     checks.shapes("ctc", "symbols without their first axis", symbols.shape[1:], "batch of the logits", batch)
-    mask = checks.ticks("ctc", "mask", mask, logits[..., 0])
-    said = checks.ticks("ctc", "the labels' mask", labels.mask, symbols)
+    mask = real_ticks("ctc", mask, logits[..., 0])
+    said = real_ticks("ctc", labels.mask, symbols, "the labels' mask")
     said = jnp.ones(symbols.shape, bool) if said is None else said
     known = (symbols >= 0) & (symbols < size) & (symbols != blank)
     logits = wide("ctc", logits)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from seqjax import checks
 from seqjax.base import Array
-from seqjax.losses.totals import Tally, tally, wide
+from seqjax.losses.totals import Tally, real_ticks, tally, wide
 from seqjax.normalization import norm
 
 
@@ -26,12 +26,16 @@ def norm_stabiliser(hs: Array, h_0: Array, beta: float, mask: Array | None = Non
     Raises:
       ValueError: shapes that do not agree.
 
+    Example:
+      >>> norm_stabiliser(jnp.array([[3.0, 4.0], [0.0, 7.0]]), jnp.array([5.0, 0.0]), beta=1.0).mean.item()
+      2.0
+
     References:
       Krueger and Memisevic (2016), Regularizing RNNs by stabilizing activations.
       https://arxiv.org/abs/1511.08400
     """
     checks.shapes("norm_stabiliser", "h_0", h_0.shape, "hs without the first axis", hs.shape[1:])
-    mask = checks.ticks("norm_stabiliser", "mask", mask, hs[..., 0])
+    mask = real_ticks("norm_stabiliser", mask, hs[..., 0])
     norms = norm(wide("norm_stabiliser", hs if mask is None else jnp.where(mask[..., None], hs, 0)))
     first = norm(wide("norm_stabiliser", h_0))[None]
     before = jnp.concatenate([first, norms[:-1]])

@@ -9,7 +9,7 @@ import optax
 from seqjax import checks
 from seqjax.base import Array
 from seqjax.logarithms import log_softmax
-from seqjax.losses.totals import Tally, tally, wide
+from seqjax.losses.totals import Tally, real_ticks, tally, wide
 
 Number = TypeVar("Number", Array, float)
 
@@ -40,7 +40,7 @@ def cross_entropy(logits: Array, labels: Array, mask: Array | None = None) -> Ta
     """
     labels = checks.symbols("cross_entropy", labels)
     checks.shapes("cross_entropy", "labels", jnp.shape(labels), "logits without the last axis", logits.shape[:-1])
-    mask = checks.ticks("cross_entropy", "mask", mask, labels)
+    mask = real_ticks("cross_entropy", mask, labels)
     logits = wide("cross_entropy", logits)
     known = (labels >= 0) & (labels < logits.shape[-1])
     if mask is not None:
@@ -118,7 +118,7 @@ def bits_per_character(nats: Number, characters: float = 1) -> Number:
 
 def _pair(who: str, outputs: Array, targets: Array, mask: Array | None) -> tuple[Array, Array]:
     checks.shapes(who, "targets", jnp.shape(targets), "outputs", jnp.shape(outputs))
-    mask = checks.ticks(who, "mask", mask, outputs[..., 0])
+    mask = real_ticks(who, mask, outputs[..., 0])
     outputs = wide(who, outputs)
     targets = jnp.asarray(targets).astype(outputs.dtype)
     if mask is not None:

@@ -44,16 +44,23 @@ def tally(losses: Array, mask: Array | None = None) -> Tally:
 
     The sum is kept in at least float32: in bfloat16 it would stand still after 256 ticks, in float16 overflow.
 
-    Example:
-      >>> tally(jnp.array([1.0, 3.0, 5.0]), jnp.array([True, True, False])).mean.item()
-      2.0
+    >>> tally(jnp.full(4000, 0.5, jnp.bfloat16)).mean.item()
+    0.5
     """
-    mask = checks.ticks("tally", "mask", mask, losses)
+    mask = real_ticks("tally", mask, losses)
     if jnp.issubdtype(losses.dtype, jnp.floating):
         losses = losses.astype(accumulator(losses.dtype))
     if mask is None:
         return Tally(losses.sum(), jnp.asarray(losses.size))
     return Tally(jnp.where(mask, losses, 0).sum(), mask.sum())
+
+
+def real_ticks(who: str, mask: Array | None, ticks: Array, name: str = "mask") -> Array | None:
+    """A mask of exactly the shape of ``ticks``, ``[T, *B]``; None passes."""
+    mask = checks.ticks(who, name, mask, ticks)
+    if mask is not None:
+        checks.shapes(who, name, mask.shape, "the ticks", jnp.shape(ticks))
+    return mask
 
 
 def wide(who: str, x: Array) -> Array:

@@ -97,7 +97,8 @@ def classifier(
         body_key, answer_key = split(key, 2)
         ticks: dict[str, Any] = {"mask": mask, "lengths": lengths, "reset": reset}
         after, hs = inner.run(body, params.body, state.body, xs, **ticks, key=body_key)
-        mask = masks.given("classifier", mask, lengths, hs)
+        mask = checks.ticks("classifier", "mask", masks.given("classifier", mask, lengths, hs), hs)
+        reset = checks.ticks("classifier", "reset", reset, hs)
         checks.features("classifier", hs, size)
         hs = hs.astype(state.pooled.dtype)
         live = jnp.ones(hs.shape[:-1], bool) if mask is None else mask
