@@ -53,7 +53,9 @@ from seqjax.cells import (
     sparse_echo_state,
 )
 from seqjax.chunks import over_chunks
+from seqjax.clipping import clip_by_global_norm
 from seqjax.decoding import Rule, as_cell, beam_search, ensemble, forbid, free_run, no_repeat, sample, state_machine
+from seqjax.fixing import fixed
 from seqjax.layers import (
     bidirectional,
     causal_conv,
@@ -82,7 +84,7 @@ from seqjax.losses import (
 from seqjax.objectives import Batch, objective
 from seqjax.records import maker
 from seqjax.summaries import Summary, summary
-from seqjax.training import Metrics, TrainState, clip_by_global_norm, train_state, train_step
+from seqjax.training import Metrics, TrainState, train_state, train_step
 from seqjax.transforms import (
     learned_initial_state,
     memoryless,
@@ -165,6 +167,7 @@ __all__ += [
     "clip_by_global_norm",
     "cross_entropy",
     "ctc",
+    "fixed",
     "mean_squared_error",
     "multi_label_cross_entropy",
     "objective",

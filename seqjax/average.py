@@ -1,13 +1,13 @@
 """The mean of the parameters over training, kept by the optimizer."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from seqjax import checks
+from seqjax import checks, optimizers
 from seqjax.base import Array, PyTree
 from seqjax.products import accumulator
 
@@ -20,7 +20,9 @@ class AveragingState(NamedTuple):
     mean: PyTree
 
 
-def averaging(optimizer: optax.GradientTransformation, *, decay: float | None = None) -> optax.GradientTransformation:
+def averaging(
+    optimizer: optax.GradientTransformation, *, decay: float | None = None
+) -> optax.GradientTransformationExtraArgs:
     """The optimizer, unchanged, with a running mean of the parameters beside it.
 
         m_n = m_{n-1} + (θ_n - m_{n-1}) (1-d) / (1-dⁿ)      with decay d: recent parameters count most
@@ -52,10 +54,14 @@ def averaging(optimizer: optax.GradientTransformation, *, decay: float | None = 
         mean = jax.tree.map(lambda p: jnp.zeros_like(p, accumulator(p.dtype)), params)
         return AveragingState(optimizer.init(params), jnp.zeros((), jnp.int32), mean)
 
-    def update(gradient: PyTree, state: AveragingState, params: PyTree) -> tuple[PyTree, AveragingState]:
-        updates, inner = optimizer.update(gradient, state.inner, params)
+    def update(
+        gradient: PyTree, state: AveragingState, params: PyTree, *, fixed: PyTree | None = None, **extra: Any
+    ) -> tuple[PyTree, AveragingState]:
+        updates, inner = optimizers.update(optimizer, gradient, state.inner, params, extra)
         count = state.updates + 1
         new = optax.apply_updates(params, updates)
+        if fixed is not None:
+            new = jax.tree.map(lambda old, new, still: old if still else new, params, new, fixed)
 
         def leaf(mean: Array, p: Array) -> Array:
             n = count.astype(mean.dtype)
@@ -67,7 +73,7 @@ def averaging(optimizer: optax.GradientTransformation, *, decay: float | None = 
 
         return updates, AveragingState(inner, count, jax.tree.map(leaf, state.mean, new))
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def averaged(opt_state: AveragingState) -> PyTree:

@@ -1,7 +1,9 @@
 """A batch shared out over devices."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -85,3 +87,25 @@ def divisible(parts: int, in_front: int, state: PyTree, batch: Batch) -> None:
 
 def _unlike(sizes: set[int]) -> str:
     return f" where others have {max(sizes)} there" if len(sizes) > 1 else ""
+
+
+_turn = threading.Lock()
+_latest: list = []  # of the last program started over several CPU devices: its results
+
+
+def in_turn(mesh: Mesh, program: Callable, arguments: tuple) -> Any:
+    """Starts a program over several devices; on CPUs when what was started before, and what it starts from, is done.
+
+    A CPU's devices share the threads that run programs. Where two programs are under way, their threads can each wait
+    in a sum over devices for threads that the other one holds, until XLA ends the process a minute later.
+    """
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
+    if traced or mesh.size == 1 or mesh.devices.flat[0].platform != "cpu":
+        return program(*arguments)
+    with _turn:
+        with contextlib.suppress(RuntimeError):  # it is told where its results are used
+            jax.block_until_ready([leaf for leaf in _latest if not leaf.is_deleted()])
+        jax.block_until_ready(arguments)
+        results = program(*arguments)
+        _latest[:] = jax.tree.leaves(results[-1])
+    return results

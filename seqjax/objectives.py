@@ -1,5 +1,7 @@
 """A layer and a loss as one function of parameters, state and data: what is trained and evaluated."""
 
+import functools
+import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,6 +10,8 @@ import jax.numpy as jnp
 
 from seqjax import base, checks, masks
 from seqjax.base import Array, Layer, PyTree, is_noise
+from seqjax.buffers import owned
+from seqjax.fixing import fixed
 from seqjax.layers import inner
 from seqjax.losses import Tally
 from seqjax.records import maker
@@ -71,12 +75,40 @@ def objective(layer: Layer, loss: Loss, *, redraw: bool = True) -> Objective:
     """
     checks.instance("objective", layer, Layer, "Wrap a cell in recurrent(cell).")
 
+    @trains(lambda params: fixed(layer, params))
     def run(params: PyTree, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
         in_order("objective", layer, params, state, batch)
         state, key = begin(layer, params, state, key, redraw)
         return chunk(layer, loss, params, state, batch, key)
 
     return run
+
+
+def trains(stays: Callable[[PyTree], PyTree]) -> Callable[[Objective], Objective]:
+    """Makes an objective of a function: with NumPy arrays of its own, and knowing which parameters stay.
+
+    Args:
+      stays: ``params -> tree of bool``, such as `seqjax.fixed` of the model.
+
+    Returns:
+      A decorator of ``(params, state, batch, key=None) -> (state, Tally)``.
+    """
+
+    def decorate(run: Objective) -> Objective:
+        @functools.wraps(run)
+        def objective(params: PyTree, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
+            return run(*owned((params, state, batch)), key)
+
+        run.fixed = stays  # type: ignore[attr-defined]
+        return objective
+
+    return decorate
+
+
+def fixed_by(objective: Objective, params: PyTree) -> PyTree:
+    """Which parameters an objective says stay as they are; none if it says nothing."""
+    stays = getattr(inspect.unwrap(objective), "fixed", None)
+    return jax.tree.map(lambda _: False, params) if stays is None else stays(params)
 
 
 def chunk(

@@ -9,11 +9,15 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from seqjax import checks, records
+from seqjax import checks, optimizers, records
 from seqjax.base import Array, PyTree
-from seqjax.devices import divisible, mesh_of, placed, shares_of
+from seqjax.buffers import apart, owned
+from seqjax.clipping import clip_by_global_norm, clipped_by, global_norm
+from seqjax.devices import divisible, in_turn, mesh_of, placed, shares_of
+from seqjax.fixing import completed, differentiable, flags_of, flags_on
 from seqjax.losses import Tally
-from seqjax.objectives import Batch, Objective
+from seqjax.objectives import Batch, Objective, fixed_by
+from seqjax.products import accumulator
 
 __all__ = [
     "Metrics",
@@ -60,16 +64,22 @@ def train_state(params: PyTree, optimizer: optax.GradientTransformation, *, key:
     """Where training begins.
 
     Args:
-      params: the parameters; copied, for `train_step` gives the memory of what it is handed to its results.
+      params: the parameters; copied, for `train_step` gives the memory of what it is handed to its results. Leaves
+        that are no floats (integers, flags, keys) stay as they are, and the optimizer does not see them.
       optimizer: any Optax transformation.
       key: for dropout, noise and the like; None for none of it.
 
     Returns:
       The state before the first step.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> train_state(jnp.ones(2), optax.sgd(0.1)).step.item()
+      0
     """
-    params = jax.tree.map(jnp.copy, params)
+    params, key = jax.tree.map(jnp.copy, owned((params, key)))
     zero = jnp.zeros((), jnp.int32)
-    return TrainState(params, optimizer.init(params), zero, jnp.copy(zero), None if key is None else jnp.copy(key))
+    return apart(TrainState(params, optimizer.init(differentiable(params)), zero, zero, key))[0]
 
 
 def train_step(
@@ -78,6 +88,7 @@ def train_step(
     *,
     clip: optax.GradientTransformation | None = None,
     divide_by: Literal["count"] | float = "count",
+    fixed: PyTree | None = None,
     devices: int | Sequence[jax.Device] | None = None,
     donate: bool = True,
 ) -> Callable[[TrainState, PyTree, Batch], tuple[TrainState, PyTree, Metrics]]:
@@ -90,20 +101,31 @@ def train_step(
     (`seqjax.objective` of an equal model, made anew or not) and the same optimizer it returns the same function, so
     that nothing is compiled twice.
 
+    The function returns before the update has run. NumPy arrays are copied first, so that a buffer may be filled anew
+    at once; what `jax.numpy.asarray` made of one may still be that buffer.
+
+    Bad shapes and types are found before anything runs, and leave ``train`` as it was. An update that fails while it
+    runs, or a Ctrl-C before its result has a name, leaves nothing: the memory of ``train`` is given away when it
+    starts. A loop that is safe notes Ctrl-C and ends between updates, and has a checkpoint or a copy,
+    ``jax.tree.map(jnp.copy, train)``, of some updates ago; or it gives up the memory: ``donate=False``.
+
     Args:
       objective: `seqjax.objective`, `seqjax.over_chunks`, `seqjax.truncated`, or a function of the same
         form.
-      optimizer: any Optax transformation.
+      optimizer: any Optax transformation. Those that look at the loss itself (`optax.lbfgs`, `optax.polyak_sgd`,
+        `optax.contrib.reduce_on_plateau`) are given it, as the mean over this batch.
       clip: done to the gradient first and reported: `clip_by_global_norm`, ``optax.clip`` (by value),
         ``optax.adaptive_grad_clip``, or any other without a state of its own. A threshold means something
         only together with ``divide_by``.
       divide_by: ``"count"`` makes the loss the mean over real ticks; a number divides the sum by that: the
         batch size for a sum over time and mean over sequences (Zaremba et al. 2014).
+      fixed: a tree of bool like the parameters, True at those that stay as they are whatever the optimizer does; what
+        the objective says of its model if None, see `seqjax.fixed`.
       devices: spread the first batch axis over these devices, or over that many of ``jax.devices()``: the
         first axis of every leaf of the state, the second of every leaf of the batch, behind time (one further
         back under `seqjax.models.accumulated`). Gradients are
         summed over devices, then divided, so that the result is that of one device up to rounding; what is
-        drawn between recurrences (dropout) differs.
+        drawn between recurrences (dropout) differs. On CPUs an update is started when the one before is done.
       donate: reuse the memory of ``train``, which is then gone: keep the returned one.
 
     Returns:
@@ -111,7 +133,7 @@ def train_step(
 
     Raises:
       ValueError: a batch that the devices can't share equally, or a clip that has a state; a ``train`` whose memory an
-        earlier step took.
+        earlier step took; ``fixed`` unlike the parameters.
       TypeError: arguments of a step in another order than (train, state, batch).
 
     Example:
@@ -125,6 +147,18 @@ def train_step(
       >>> train, state, metrics = step(train, state, sj.Batch(jnp.ones((5, 2, 1)), jnp.zeros((5, 2, 1))))
       >>> train.step.item(), metrics.tally.count.item()
       (1, 10)
+
+      A loop that ends between updates at Ctrl-C:
+
+      >>> import signal
+      >>> batches, stop = [sj.Batch(jnp.ones((5, 2, 1)), jnp.zeros((5, 2, 1)))] * 3, []
+      >>> usual = signal.signal(signal.SIGINT, lambda *_: stop.append(True))
+      >>> for batch in batches:
+      ...     train, state, metrics = step(train, state, batch)
+      ...     if stop:
+      ...         break
+      >>> signal.signal(signal.SIGINT, usual) is not None, train.step.item()
+      (True, 4)
     """
     if divide_by != "count" and not (isinstance(divide_by, int | float) and divide_by > 0):
         raise ValueError(
@@ -132,19 +166,26 @@ def train_step(
             "Give the batch size for a sum over time and mean over sequences."
         )
     made = _made if records.call_of(objective) else _made.__wrapped__
-    return made(objective, optimizer, clip, divide_by, mesh_of(devices), donate)
+    flags = None if fixed is None else flags_of(fixed)
+    return made(objective, optimizer, clip, divide_by, mesh_of(devices), donate, flags)
 
 
 class _Step:
-    """The step: a jitted function, which says what happened where it is handed memory that is gone."""
+    """The step: a jitted function, handed memory of its own, which says what happened where memory is gone."""
 
-    def __init__(self, jitted: Any, place: Callable[..., tuple] | None):
-        self.jitted, self.place = jitted, place
+    def __init__(self, jitted: Any, mesh: Mesh | None, in_front: int, donate: bool):
+        self.jitted, self.mesh, self.in_front, self.donate = jitted, mesh, in_front, donate
 
     def __call__(self, train: TrainState, state: PyTree, batch: Batch) -> tuple[TrainState, PyTree, Metrics]:
         try:
-            given = (train, state, batch) if self.place is None else self.place(train, state, batch)
-            return self.jitted(*given)
+            given = owned((train, state, batch))
+            if self.donate:
+                given = apart(*given)
+            if self.mesh is None:
+                return self.jitted(*given)
+            _in_order(*given)
+            divisible(self.mesh.size, self.in_front, *given[1:])
+            return in_turn(self.mesh, self.jitted, placed(self.mesh, shares_of(given[2], self.in_front), given))
         except (RuntimeError, ValueError) as error:
             for name, tree in (("train", train), ("state", state), ("batch", batch)):
                 if any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in jax.tree.leaves(tree)):
@@ -166,17 +207,25 @@ def _made(
     divide_by: str | float,
     mesh: Mesh | None,
     donate: bool,
+    flags: tuple | None,
 ) -> Callable[[TrainState, PyTree, Batch], tuple[TrainState, PyTree, Metrics]]:
     in_front = getattr(objective, "axes_in_front", 0)
 
+    def stays(params: PyTree) -> PyTree:
+        return fixed_by(objective, params) if flags is None else flags_on(flags, params)
+
     def of_sum(params: PyTree, state: PyTree, batch: Batch, key: Array | None) -> tuple[PyTree, PyTree, Tally]:
         """The gradient of the summed loss, which adds up over devices as tallies do."""
+        held = stays(params)
 
-        def summed(params: PyTree) -> tuple[Array, tuple[PyTree, Tally]]:
-            new, tally = objective(params, state, batch, key)
+        def summed(leaves: PyTree) -> tuple[Array, tuple[PyTree, Tally]]:
+            moving = jax.tree.map(
+                lambda p, still: jax.lax.stop_gradient(p) if still else p, completed(leaves, params), held
+            )
+            new, tally = objective(moving, state, batch, key)
             return tally.sum, (new, tally)
 
-        gradient, (new, tally) = jax.grad(summed, has_aux=True)(params)
+        gradient, (new, tally) = jax.grad(summed, has_aux=True)(differentiable(params))
         return gradient, new, tally
 
     def on_each(params: PyTree, state: PyTree, batch: Batch, key: Array | None) -> tuple[PyTree, PyTree, Tally]:
@@ -200,29 +249,33 @@ def _made(
     def step(train: TrainState, state: PyTree, batch: Batch) -> tuple[TrainState, PyTree, Metrics]:
         _in_order(train, state, batch)
         key = None if train.key is None else jax.random.fold_in(train.key, train.step)
-        gradient, state, tally = gradient_of_sum(train.params, state, batch, key)
-        divisor = jnp.maximum(tally.count, 1) if divide_by == "count" else jnp.asarray(divide_by)
-        loss = tally.sum / divisor.astype(tally.sum.dtype)
-        gradient = jax.tree.map(lambda g: g / divisor.astype(g.dtype), gradient)
-        clipped_gradient, clipped = _clip(clip, gradient, train.params)
+
+        def look(leaves: PyTree) -> tuple[Array, PyTree, PyTree, Tally]:
+            """Loss and gradient as means, of the parameters that are differentiated."""
+            gradient, new, tally = gradient_of_sum(completed(leaves, train.params), state, batch, key)
+            divisor = jnp.maximum(tally.count, 1) if divide_by == "count" else jnp.asarray(divide_by)
+
+            def mean(x: Array) -> Array:
+                with jax.numpy_dtype_promotion("standard"):  # a count of float16 ends at 65,504
+                    return (x / divisor.astype(accumulator(jnp.finfo(x.dtype).dtype))).astype(x.dtype)
+
+            return mean(tally.sum), jax.tree.map(mean, gradient), new, tally
+
+        leaves = differentiable(train.params)
+        loss, gradient, new_state, tally = look(leaves)
+        clipped_gradient, clipped = clipped_by(clip, gradient, leaves)
+        held = stays(train.params)
+        extra = {**optimizers.told(look, loss, gradient), "fixed": differentiable(train.params, held)}
         with jax.numpy_dtype_promotion("standard"):  # Optax counts on it
-            updates, opt_state = optimizer.update(clipped_gradient, train.opt_state, train.params)
-            params = optax.apply_updates(train.params, updates)
+            updates, opt_state = optimizers.update(optimizer, clipped_gradient, train.opt_state, leaves, extra)
+            moved = completed(optax.apply_updates(leaves, updates), train.params)
+        params = jax.tree.map(lambda old, new, still: old if still else new, train.params, moved, held)
         count = train.clipped + clipped.astype(train.clipped.dtype)
         train = TrainState(params, opt_state, train.step + 1, count, train.key)
         rate = train.clipped / train.step
-        return train, state, Metrics(loss, tally, optax.tree.norm(gradient), clipped, rate)
+        return train, new_state, Metrics(loss, tally, global_norm(gradient), clipped, rate)
 
-    jitted = jax.jit(step, donate_argnums=(0,) if donate else ())
-    if mesh is None:
-        return _Step(jitted, None)
-
-    def place(train: TrainState, state: PyTree, batch: Batch) -> tuple:
-        _in_order(train, state, batch)
-        divisible(mesh.size, in_front, state, batch)
-        return placed(mesh, shares_of(batch, in_front), (train, state, batch))
-
-    return _Step(jitted, place)
+    return _Step(jax.jit(step, donate_argnums=(0,) if donate else ()), mesh, in_front, donate)
 
 
 def _in_order(train: TrainState, state: PyTree, batch: Batch) -> None:
@@ -231,49 +284,3 @@ def _in_order(train: TrainState, state: PyTree, batch: Batch) -> None:
     for name, value, kind in (("state", state, Batch), ("state", state, TrainState), ("batch", batch, TrainState)):
         if isinstance(value, kind):
             raise TypeError(f"train_step: expected a {name}, got a {kind.__name__} in its place. {order}")
-
-
-def clip_by_global_norm(threshold: float) -> optax.GradientTransformation:
-    """Scales the gradient down to a norm, over all parameters together.
-
-        g ← η g / ‖g‖ if ‖g‖ > η, else g, unchanged to the bit
-
-    `optax.clip_by_global_norm` differs only at ‖g‖ = η, where it rounds.
-
-    Args:
-      threshold: η.
-
-    Returns:
-      An Optax transformation without state.
-
-    Raises:
-      ValueError: a threshold that is not above 0.
-
-    References:
-      Pascanu, Mikolov and Bengio (2013), On the difficulty of training recurrent neural networks.
-      https://arxiv.org/abs/1211.5063
-    """
-    if not threshold > 0:
-        raise ValueError(f"clip_by_global_norm: expected a threshold above 0, got {threshold!r}. Raise it.")
-
-    def scale(gradient: PyTree, params: PyTree | None) -> PyTree:
-        norm = optax.tree.norm(gradient)
-        factor = threshold / jnp.maximum(norm, threshold)
-        return jax.tree.map(lambda g: jnp.where(norm > threshold, g * factor.astype(g.dtype), g), gradient)
-
-    return optax.stateless(scale)
-
-
-def _clip(clip: optax.GradientTransformation | None, gradient: PyTree, params: PyTree) -> tuple[PyTree, Array]:
-    """The clipped gradient, and whether that changed anything."""
-    if clip is None:
-        return gradient, jnp.zeros((), bool)
-    state = clip.init(params)
-    if jax.tree.leaves(state):
-        raise ValueError(
-            f"train_step: expected a clip without state, got one that keeps {type(state).__name__}. "
-            "Chain it with the optimizer: optax.chain(clip, optimizer)."
-        )
-    clipped, _ = clip.update(gradient, state, params)
-    changed = jax.tree.map(lambda a, b: jnp.any(a != b), gradient, clipped)
-    return clipped, jnp.stack(jax.tree.leaves(changed)).any()

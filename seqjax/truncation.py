@@ -8,9 +8,22 @@ import numpy as np
 
 from seqjax import checks
 from seqjax.base import Array, Layer, PyTree
+from seqjax.fixing import fixed
 from seqjax.layers.inner import split
 from seqjax.losses import Tally
-from seqjax.objectives import Batch, Loss, Objective, applied, begin, counted, in_order, length, real_ticks, ticks
+from seqjax.objectives import (
+    Batch,
+    Loss,
+    Objective,
+    applied,
+    begin,
+    counted,
+    in_order,
+    length,
+    real_ticks,
+    ticks,
+    trains,
+)
 from seqjax.records import maker
 
 
@@ -53,6 +66,7 @@ def truncated(layer: Layer, loss: Loss, k1: int, k2: int | None = None, *, redra
     k2 = _lengths("truncated", k1, k2)
     checks.instance("truncated", layer, Layer, "Wrap a cell in recurrent(cell).")
 
+    @trains(lambda params: fixed(layer, params))
     def run(params: PyTree, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
         in_order("truncated", layer, params, state, batch)
         count = length("truncated", batch)
@@ -87,7 +101,7 @@ def windows(batch: Batch, k1: int, k2: int | None = None, *, batch_axes: int = 1
 
     Window n ends with the ticks n k1 … n k1 + k1 - 1. Ticks before the beginning and behind the end are
     there but masked, so that each tick of the batch is predicted once and nothing else is (with k2 < k1, the
-    last k2 of each window are). Slices of NumPy arrays are not copied.
+    last k2 of each window are). NumPy arrays are copied a window at a time, so that the batch may change behind it.
 
     Args:
       batch: leaves ``[T, *B, ...]``; lengths become a mask, as ticks are missing in front too.
@@ -135,7 +149,7 @@ def _slice(batch: Batch, start: int, stop: int) -> Batch:
     def leaf(x: PyTree) -> PyTree:
         first, last = max(start, 0), min(stop, len(x))
         on_device = isinstance(x, jax.Array)
-        piece = jax.lax.dynamic_slice_in_dim(x, first, last - first) if on_device else x[first:last]
+        piece = jax.lax.dynamic_slice_in_dim(x, first, last - first) if on_device else x[first:last].copy()
         missing = (first - start, stop - last)
         widths = [missing] + [(0, 0)] * (x.ndim - 1)
         return (jnp if on_device else np).pad(piece, widths) if any(missing) else piece

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import quick
 
 pytest.importorskip("rich")
 pytest.importorskip("matplotlib")
@@ -111,7 +112,7 @@ def truths():
     return of
 
 
-@pytest.mark.parametrize("cell", ["elman", "lstm", "gru"])
+@pytest.mark.parametrize("cell", quick(["elman", "lstm", "gru"], "gru"))
 @pytest.mark.parametrize("library", peers.LIBRARIES)
 @pytest.mark.filterwarnings("default")
 def test_peers_compute_the_same(library, cell, truths):
@@ -298,6 +299,7 @@ class TestWholeRuns:
         )
         assert second["skipped"] == "would take 64 s a call, more than 60"
 
+    @pytest.mark.slow
     @pytest.mark.filterwarnings("default")
     def test_charlm_trains_alike_everywhere(self):
         model = charlm_models.Model("gru", 2, 5, 4, 6, embedding_size=3, symbols=7)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax import checks, initializers
+from seqjax import checks, fixing, initializers
 from seqjax.base import Array, Cell
 from seqjax.cells.factory import DtypeOptions, checked, weighted
 from seqjax.cells.states import zeros
@@ -50,9 +50,9 @@ def echo_state(
         h' = (1-a) h + a tanh(x W + h U + b)        y = h'
 
     W and b are uniform in ± their scale; U is uniform, scaled to a spectral radius. The weights are under
-    `jax.lax.stop_gradient` and cost the backward pass nothing; with ``trainable=True`` the same parameters can be
-    fine-tuned. A reservoir with feedback reads its target beside its input, as an input of its own:
-    `seqjax.reservoir`.
+    `jax.lax.stop_gradient` and cost the backward pass nothing, and no optimizer moves them (`seqjax.fixed`); with
+    ``trainable=True`` the same parameters can be fine-tuned. A reservoir with feedback reads its target beside its
+    input, as an input of its own: `seqjax.reservoir`.
 
     Args:
       input_size: d, feedback included.
@@ -62,7 +62,7 @@ def echo_state(
       input_scale: the largest weight of W; one for all inputs or one for each.
       bias_scale: the largest bias.
       density: the share of weights in U that are not zero. For speed see `sparse_echo_state`.
-      trainable: whether gradients reach the weights.
+      trainable: whether the weights are trained.
       **options: size and dtypes, see `WeightOptions`.
 
     Returns:
@@ -90,7 +90,8 @@ def echo_state(
 
     def init(key: Array) -> EchoStateParams:
         w_x, b, w_h_key = _drawn("echo_state", key, input_size, hidden_size, input_scale, bias_scale, options["dtype"])
-        return EchoStateParams(w_x, draw(w_h_key, (hidden_size, hidden_size), b.dtype), b)
+        params = EchoStateParams(w_x, draw(w_h_key, (hidden_size, hidden_size), b.dtype), b)
+        return params if trainable else fixing.stays(params)
 
     def drive(params: EchoStateParams, h: Array, x: Array) -> Array:
         return preactivation(x, h, *params, options["compute_dtype"])
@@ -126,7 +127,7 @@ def sparse_echo_state(
       radius: the largest modulus of an eigenvalue of U.
       input_scale: the largest weight of W; one for all inputs or one for each.
       bias_scale: the largest bias.
-      trainable: whether gradients reach the weights.
+      trainable: whether the weights are trained.
       dtype: of the parameters; JAX's default float if None.
 
     Returns:
@@ -152,9 +153,11 @@ def sparse_echo_state(
 
     def init(key: Array) -> SparseEchoStateParams:
         w_x, b, w_h_key = _drawn("sparse_echo_state", key, input_size, hidden_size, input_scale, bias_scale, dtype)
-        w_h = np.asarray(jax.random.uniform(w_h_key, (connections, hidden_size), minval=-1, maxval=1), np.float64)
+        drawn = jax.random.uniform(w_h_key, (connections, hidden_size), minval=-1, maxval=1)
+        w_h = np.ones(drawn.shape) if fixing.asked() else np.asarray(drawn, np.float64)
         largest = np.abs(np.linalg.eigvals(_matrix(w_h))).max()
-        return SparseEchoStateParams(w_x, jnp.asarray(w_h * (radius / largest), b.dtype), b)
+        params = SparseEchoStateParams(w_x, jnp.asarray(w_h * (radius / largest), b.dtype), b)
+        return params if trainable else fixing.stays(params)
 
     def drive(params: SparseEchoStateParams, h: Array, x: Array) -> Array:
         h = recurrent_input(h)
@@ -209,7 +212,7 @@ def _drawn(
     bias_scale: float,
     dtype: jnp.dtype | None,
 ) -> tuple[Array, Array, Array]:
-    if isinstance(key, jax.core.Tracer):
+    if isinstance(key, jax.core.Tracer) and not fixing.asked():
         raise TypeError(
             f"{who}: expected init to run outside jit and vmap, since it finds eigenvalues on the host, got a traced "
             "key. Draw the parameters first and pass them in."

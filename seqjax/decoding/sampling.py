@@ -10,6 +10,7 @@ import numpy as np
 
 from seqjax import checks, masks
 from seqjax.base import Array, Cell, Layer, PyTree
+from seqjax.buffers import owning
 from seqjax.decoding.as_cell import as_cell
 from seqjax.decoding.draws import choose, noise, ticks
 from seqjax.decoding.problem import Given, Options, Reader, as_symbols, forced, options, prepare, read, start
@@ -33,6 +34,7 @@ class Decoded(NamedTuple):
     state: PyTree
 
 
+@owning
 def sample(
     model: Cell | Layer,
     params: PyTree,
@@ -219,6 +221,7 @@ def _outside(value: float | Array, most: float) -> bool:
     return not isinstance(value, jax.core.Tracer) and not ((np.asarray(value) > 0) & (np.asarray(value) <= most)).all()
 
 
+@owning
 def free_run(
     model: Cell | Layer,
     params: PyTree,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from seqjax import base, checks
 from seqjax.base import Array, Cell, PyTree
+from seqjax.buffers import owning
 from seqjax.engines.plan import EngineName
 from seqjax.gradients import backward
 from seqjax.gradients.jacobians import step_jacobians
@@ -40,6 +41,7 @@ class Flow(NamedTuple):
     singular_values: Array
 
 
+@owning
 def flow(
     cell: Cell,
     params: PyTree,

@@ -12,12 +12,14 @@ from jax.flatten_util import ravel_pytree
 
 from seqjax import base, checks
 from seqjax.base import Array, Cell, PyTree
+from seqjax.buffers import owning
 from seqjax.engines.base import Problem
 from seqjax.gradients import backward
 from seqjax.gradients.vectors import push, state_size
 from seqjax.unroll import checked
 
 
+@owning
 def step_jacobians(
     cell: Cell,
     params: PyTree,
@@ -112,6 +114,7 @@ def _step_jacobians(
     return found[row]
 
 
+@owning
 def lyapunov_exponents(
     cell: Cell,
     params: PyTree,

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from seqjax import masks
 from seqjax.base import Array, PyTree
 from seqjax.hmm import messages
-from seqjax.hmm.messages import divided, finite, logsumexp
+from seqjax.hmm.messages import divided
 from seqjax.hmm.observations import Engine, Model, inferred, prepare
+from seqjax.logarithms import finite, logsumexp
 
 
 class Forward(NamedTuple):

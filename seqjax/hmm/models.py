@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from seqjax import checks
 from seqjax.base import Array
-from seqjax.hmm.messages import logsumexp
+from seqjax.logarithms import logsumexp
 
 MISSING = -1  # the symbol of an observation that is missing or unknown: the tick passes, without evidence
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from seqjax.base import Array, PyTree
 from seqjax.losses import Tally
-from seqjax.objectives import Batch, Objective
+from seqjax.objectives import Batch, Objective, fixed_by
 
 
 def accumulated(objective: Objective) -> Objective:
@@ -51,6 +51,10 @@ class _Accumulated:
     @property
     def axes_in_front(self) -> int:
         return 1 + getattr(self.objective, "axes_in_front", 0)
+
+    def fixed(self, params: PyTree) -> PyTree:
+        """Which parameters stay."""
+        return fixed_by(self.objective, params)
 
     def __call__(self, params: PyTree, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
         counts = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves((state, batch))}

@@ -12,6 +12,7 @@ from seqjax.layers import inner
 from seqjax.layers.affine import DenseParams, dense
 from seqjax.layers.inner import split
 from seqjax.losses import Tally
+from seqjax.products import accumulator
 from seqjax.records import maker
 
 
@@ -23,7 +24,7 @@ class ClassifierParams(NamedTuple):
 
 
 class ClassifierState(NamedTuple):
-    """The body's state, what is pooled so far ``[*B, d]`` and over how many ticks ``[*B]``."""
+    """The body's state, what is pooled so far ``[*B, d]``, in at least float32, and over how many ticks ``[*B]``."""
 
     body: PyTree
     pooled: Array
@@ -79,7 +80,7 @@ def classifier(
     ) -> ClassifierState:
         return ClassifierState(
             body.initial_state(params.body, batch_shape, key=key),
-            jnp.zeros((*batch_shape, size), params.answer.w.dtype),
+            jnp.zeros((*batch_shape, size), accumulator(params.answer.w.dtype)),
             jnp.zeros(batch_shape, jnp.int32),
         )
 

@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 from seqjax import checks, records
 from seqjax.base import Array, Layer, PyTree
+from seqjax.fixing import fixed
 from seqjax.layers import inner
 from seqjax.layers.inner import split
 from seqjax.losses import Tally
-from seqjax.objectives import Batch, Objective, real_ticks
+from seqjax.objectives import Batch, Objective, real_ticks, trains
 from seqjax.records import maker
 
 
@@ -58,6 +59,7 @@ def conditional_objective(model: Conditional, loss: Callable[..., Tally]) -> Obj
     """
     checks.instance("conditional_objective", model, Conditional, "Pass encoder_decoder(...) or captioner(...).")
 
+    @trains(lambda params: fixed(model, params))
     def run(params: PyTree, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
         condition, symbols = inputs_of("conditional_objective", batch, "condition", "symbols")
         no_resets("conditional_objective", batch)

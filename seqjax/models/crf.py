@@ -7,10 +7,11 @@ import jax.numpy as jnp
 
 from seqjax import checks, masks
 from seqjax.base import Array, Layer, PyTree
+from seqjax.fixing import fixed
 from seqjax.hmm import crf
 from seqjax.layers import inner
 from seqjax.losses import Tally
-from seqjax.objectives import Batch, Objective, begin, real_ticks
+from seqjax.objectives import Batch, Objective, begin, real_ticks, trains
 from seqjax.records import maker
 
 
@@ -103,6 +104,10 @@ def crf_objective(scores: Layer, *, redraw: bool = True) -> Objective:
     """
     checks.instance("crf_objective", scores, Layer, "Wrap a cell in recurrent(cell).")
 
+    def stays(params: CRFTaggerParams) -> CRFTaggerParams:
+        return CRFTaggerParams(fixed(scores, params.scores), jax.tree.map(lambda _: False, params.crf))
+
+    @trains(stays)
     def run(params: CRFTaggerParams, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
         state, key = begin(scores, params.scores, state, key, redraw)
         state, es = _scored("crf_objective", scores, params, state, batch, key)

@@ -10,11 +10,12 @@ from jax.typing import ArrayLike
 from seqjax import checks
 from seqjax.base import Array, Cell, Layer, Noise, PyTree
 from seqjax.decoding.as_cell import as_cell
+from seqjax.fixing import fixed
 from seqjax.layers import inner
 from seqjax.layers.inner import split
 from seqjax.losses import Tally
 from seqjax.models.conditional import Conditional, inputs_of, no_resets
-from seqjax.objectives import Batch, Objective, real_ticks
+from seqjax.objectives import Batch, Objective, real_ticks, trains
 from seqjax.products import accumulator
 from seqjax.records import maker
 from seqjax.transforms.noise import example_keys, per_example
@@ -128,6 +129,7 @@ def scheduled_objective(model: Layer | Conditional, loss: Callable[..., Tally]) 
             "Wrap a cell in recurrent(cell)."
         )
 
+    @trains(lambda params: fixed(model, params))
     def run(params: PyTree, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
         names = ("condition", "symbols", "rate") if isinstance(model, Conditional) else ("symbols", "rate")
         *condition, symbols, rate = inputs_of("scheduled_objective", batch, *names)

@@ -17,11 +17,11 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 import seqjax as sj
 from seqjax import automata
 from seqjax.recipes.pictures import automaton
+from seqjax.recipes.running import optimizers
 from seqjax.recipes.running.options import (
     BadInput,
     FolderOrNone,
@@ -54,7 +54,12 @@ class Options:
     batch_size: int = 64
     """Strings an update, each of 16 letters, labelled at every letter."""
     learning_rate: float = 1e-2
-    """Of Adam."""
+    """Of the optimizer, at its highest."""
+    optimizer: optimizers.Optimizer = "adam"
+    """Of Optax, at its defaults but for the rate; momentum is Nesterov's, 0.9."""
+    schedule: optimizers.Schedule = "constant"
+    """Of the rate: it rises over 5 % of the steps, then falls to a tenth along a cosine or a line, or as 1/√n; constant
+    does neither."""
     seed: int = 0
     """Another seed, other weights and strings."""
     run_dir: FolderOrNone = None
@@ -182,7 +187,8 @@ def learn(options: Options, dfa: automata.DFA, rng: np.random.Generator, folder:
     symbols = len(dfa.alphabet)
     model = sj.serial(sj.recurrent(sj.gru(symbols, options.hidden_size)), sj.dense(options.hidden_size, 2))
     params = model.init(jax.random.key(options.seed))
-    optimizer = optax.adam(options.learning_rate)
+    rate = optimizers.schedule(options.schedule, options.learning_rate, options.steps)
+    optimizer = optimizers.OPTIMIZERS[options.optimizer](rate)
     update = sj.train_step(sj.objective(model, sj.cross_entropy), optimizer)
     train, start = sj.train_state(params, optimizer), model.initial_state(params, (options.batch_size,))
     loss = 0.0

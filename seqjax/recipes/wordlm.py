@@ -97,7 +97,9 @@ class Options(PatientOptions):
         check_positive(who, self, "temperature")
         if self.preset != "none":
             decided = ("cell", "layers", "hidden_size", "embedding_size", "dropout", "batch_size", "window")
-            check_left_out(who, self, f"--preset {self.preset}", *decided, "learning_rate", "clip")
+            check_left_out(
+                who, self, f"--preset {self.preset}", *decided, "learning_rate", "optimizer", "schedule", "clip"
+            )
 
 
 def main(options: Options) -> None:

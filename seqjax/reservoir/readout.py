@@ -10,6 +10,7 @@ import numpy as np
 
 from seqjax import checks
 from seqjax.base import Array, Cell, PyTree
+from seqjax.buffers import owning
 from seqjax.products import dot
 from seqjax.unroll import unroll
 
@@ -189,6 +190,7 @@ def _solve(
     return Readout(w_h, w_x, b[0]), state, error
 
 
+@owning
 def free_run(
     cell: Cell, params: PyTree, readout: Readout, state: PyTree, y: Array, length: int, *, drive: Array | None = None
 ) -> tuple[PyTree, Array]:

@@ -1,8 +1,8 @@
 """Several models trained on the same batches, each as if it were alone: comparisons and negative controls.
 
 Their parameters and states are dictionaries by name. The loss that is descended is the sum of theirs, each gradient is
-clipped by itself, and Adam treats every number apart: no model changes another's course. What is shown is the mean of
-their losses.
+clipped by itself, and a command's optimizers treat every array apart: no model changes another's course. What is shown
+is the mean of their losses.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -13,12 +13,13 @@ import optax
 
 import seqjax as sj
 from seqjax.base import Array, PyTree
-from seqjax.objectives import Objective
+from seqjax.objectives import Objective, fixed_by, trains
 
 
 def together(objectives: Mapping[str, Objective]) -> Objective:
     """One objective for all: losses are added, and must count the same answers."""
 
+    @trains(lambda params: {name: fixed_by(objective, params[name]) for name, objective in objectives.items()})
     def run(
         params: dict[str, PyTree], state: dict[str, PyTree], batch: sj.Batch, key: Array | None = None
     ) -> tuple[dict[str, PyTree], sj.Tally]:

@@ -14,7 +14,7 @@ import seqjax as sj
 from seqjax import tasks
 from seqjax.base import Array, PyTree
 from seqjax.objectives import Objective
-from seqjax.recipes.running import devices, loop
+from seqjax.recipes.running import devices, loop, optimizers
 from seqjax.recipes.running.options import RunOptions, check_not_negative, check_positive, check_sizes
 from seqjax.recipes.running.patience import Patience
 from seqjax.recipes.running.run import Run
@@ -29,7 +29,12 @@ class LearningOptions(RunOptions):
     batch_size: int = 64
     """Sequences side by side in an update."""
     learning_rate: float = 3e-3
-    """Of Adam at its highest; it rises over 5 % of the steps and falls to a tenth along a cosine."""
+    """Of the optimizer, at its highest."""
+    optimizer: optimizers.Optimizer = "adam"
+    """Of Optax, at its defaults but for the rate; momentum is Nesterov's, 0.9."""
+    schedule: optimizers.Schedule = "cosine"
+    """Of the rate: it rises over 5 % of the steps, then falls to a tenth along a cosine or a line, or as 1/√n; constant
+    does neither."""
     clip: float = 1.0
     """Highest global norm of the gradient of the mean loss; larger ones are scaled down to it."""
 
@@ -72,14 +77,13 @@ class Outcome(NamedTuple):
 
 
 def schedule_of(options: LearningOptions) -> optax.Schedule:
-    """A learning rate that rises linearly, then falls along half a cosine."""
-    top, warmup = options.learning_rate, options.steps // 20
-    return optax.warmup_cosine_decay_schedule(0.1 * top, top, warmup, options.steps, 0.1 * top)
+    """The learning rate of every update."""
+    return optimizers.schedule(options.schedule, options.learning_rate, options.steps)
 
 
 def optimizer_of(options: LearningOptions) -> optax.GradientTransformation:
-    """Adam with `schedule_of`."""
-    return optax.adam(schedule_of(options))
+    """The optimizer asked for, with `schedule_of`."""
+    return optimizers.OPTIMIZERS[options.optimizer](schedule_of(options))
 
 
 def begin(

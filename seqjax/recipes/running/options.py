@@ -17,6 +17,10 @@ TextOrNone = Annotated[str | None, tyro.conf.arg(metavar="TEXT")]
 FolderOrFile = Annotated[str | None, tyro.conf.arg(metavar="FOLDER|FILE")]
 
 
+# Options younger than some stored runs: one without them was made as by their defaults.
+LATER = frozenset({"optimizer", "schedule"})
+
+
 class BadInput(ValueError):
     """Something the person gave cannot be used: the door prints it as it is and ends with exit status 2."""
 

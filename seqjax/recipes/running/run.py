@@ -18,7 +18,7 @@ import numpy as np
 import seqjax as sj
 from seqjax.base import PyTree
 from seqjax.recipes.running import checkpoints
-from seqjax.recipes.running.options import BadInput, RunOptions, bad_input, flag
+from seqjax.recipes.running.options import LATER, BadInput, RunOptions, bad_input, flag
 from seqjax.tasks.vocabulary import Vocabulary
 
 Options = TypeVar("Options", bound=RunOptions)
@@ -143,8 +143,12 @@ class Run:
         return cls(folder, config)
 
     def options(self, kind: type[Options], *, part: bool = False) -> Options:
-        """The options it was made with, set to resume it; if ``part``, those of them that ``kind`` has."""
-        saved = dict(self.config["options"], resume=str(self.folder), run_dir=None)
+        """The options it was made with, set to resume it; if ``part``, those of them that ``kind`` has.
+
+        An option that is younger than the run has its default.
+        """
+        younger = {field.name: field.default for field in dataclasses.fields(kind) if field.name in LATER}
+        saved = younger | self.config["options"] | {"resume": str(self.folder), "run_dir": None}
         names = {field.name for field in dataclasses.fields(kind)}
         if part:
             saved = {name: value for name, value in saved.items() if name in names}
