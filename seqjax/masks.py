@@ -55,7 +55,12 @@ def given(who: str, mask: Array | None, lengths: Array | None, xs: PyTree) -> Ar
 
 
 def select(mask: Array, on_true: PyTree, on_false: PyTree) -> PyTree:
-    """``where(mask, on_true, on_false)`` on every leaf, the mask's axes leading."""
+    """``where(mask, on_true, on_false)`` on every leaf, the mask's axes leading.
+
+    Example:
+      >>> select(jnp.array([True, False]), jnp.ones((2, 3)), jnp.zeros((2, 3))).sum(1).tolist()
+      [3.0, 0.0]
+    """
 
     def leaf(a: Array, b: Array) -> Array:
         if a is b:
@@ -66,12 +71,22 @@ def select(mask: Array, on_true: PyTree, on_false: PyTree) -> PyTree:
 
 
 def zero(mask: Array, tree: PyTree) -> PyTree:
-    """The tree where ``mask`` is True, zeros elsewhere."""
+    """The tree where ``mask`` is True, zeros elsewhere.
+
+    Example:
+      >>> zero(jnp.array([True, False]), jnp.ones((2, 3))).sum(1).tolist()
+      [3.0, 0.0]
+    """
     return select(mask, tree, jax.tree.map(jnp.zeros_like, tree))
 
 
 def restart(reset: Array, fresh: PyTree, state: PyTree) -> PyTree:
-    """The fresh state where ``reset`` is True, by selection so that no NaN survives; `Noise` is left alone."""
+    """The fresh state where ``reset`` is True, by selection so that no NaN survives; `Noise` is left alone.
+
+    Example:
+      >>> restart(jnp.array([True, False]), jnp.zeros((2, 1)), jnp.array([[jnp.nan], [2.0]])).tolist()
+      [[0.0], [2.0]]
+    """
     return jax.tree.map(
         lambda new, old: old if is_noise(old) else select(reset, new, old), fresh, state, is_leaf=is_noise
     )

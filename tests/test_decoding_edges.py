@@ -1,4 +1,4 @@
-"""Decoding at its edges: wide beams, models that allow nothing, top_p of 1, layers in reverse; outputs of many symbols."""
+"""Decoding at its edges: wide beams, models that allow nothing, top_p of 1, layers in reverse; many symbols."""
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ def test_a_beam_may_be_wider_than_the_vocabulary(width):
     found = sj.beam_search(LAYER, PARAMS, states(), FIRST, length=length, width=width, eos=EOS)
     others = [w for w in range(V) if w != EOS]
     grid = np.array(np.meshgrid(*[others] * length, indexing="ij")).reshape(length, -1)
-    texts = [tuple(column[:n]) + (EOS,) for n in range(length) for column in np.unique(grid[:n], axis=1).T]
+    texts = [(*column[:n], EOS) for n in range(length) for column in np.unique(grid[:n], axis=1).T]
     texts += [tuple(column) for column in grid.T]
     for b, first in enumerate(FIRST.tolist()):
         padded = np.array([(*text, *[0] * (length - len(text))) for text in texts]).T

@@ -66,6 +66,10 @@ def mean_squared_error(predictions: Array, targets: Array, mask: Array | None = 
     Raises:
       ValueError: shapes that do not agree: broadcasting ``[T, B, 1]`` with ``[T, B]`` would be a silent
         mistake.
+
+    Example:
+      >>> mean_squared_error(jnp.ones((3, 2)), jnp.zeros((3, 2))).mean.item()
+      1.0
     """
     predictions, targets = _pair("mean_squared_error", predictions, targets, mask)
     return tally(optax.squared_error(predictions, targets).mean(-1), mask)

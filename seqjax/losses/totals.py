@@ -43,6 +43,10 @@ def tally(losses: Array, mask: Array | None = None) -> Tally:
     """Losses of single ticks ``[T, *B]``, summed and counted where ``mask`` is True, everywhere if None.
 
     The sum is kept in at least float32: in bfloat16 it would stand still after 256 ticks, in float16 overflow.
+
+    Example:
+      >>> tally(jnp.array([1.0, 3.0, 5.0]), jnp.array([True, True, False])).mean.item()
+      2.0
     """
     mask = checks.ticks("tally", "mask", mask, losses)
     if jnp.issubdtype(losses.dtype, jnp.floating):
