@@ -283,3 +283,23 @@ def test_dollars_in_a_picture_are_no_formula(tmp_path):
     curves.attention(tmp_path / "a.png", np.ones((1, 2)), ["$x_{$", "$"], ["$\\frac$"])
     curves.confusion(tmp_path / "b.png", {"a": np.eye(2)}, ["$x_{$", "$"], x_label="x", y_label="y")
     assert all((tmp_path / name).stat().st_size > 500 for name in ("a.png", "b.png", "run/lattice.png"))
+
+
+# The shortest contexts
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["ngramlm", "--text", "text.txt", "--context", "1", "--length", "5"], "the model sees 1"),
+        (["agreement", "--window", "1", "--gap", "1", "--reach", "2"], "last 1 word "),
+    ],
+)
+def test_the_last_word_alone_is_a_context(tmp_path, monkeypatch, capsys, command, told):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(learning, "EVALUATIONS", 1)
+    (tmp_path / "text.txt").write_text("abcab " * 60, "utf-8")
+    words = ["--steps=1", "--batch-size=2", "--hidden-size=4", "--embedding-size=3"]
+    words += ["--window=8"] if command[0] == "ngramlm" else []
+    assert run(tmp_path, *command, *words) == 0
+    assert told in capsys.readouterr().out

@@ -76,7 +76,7 @@ def main(options: Options) -> None:
         for name, cell in CELLS.items()
     }
     with bad_input("agreement"):
-        readers[f"last {options.window} words"] = models.fixed_window_model(
+        readers[f"last {options.window} word{'s' * (options.window > 1)}"] = models.fixed_window_model(
             size, hidden, window=options.window, embedding_size=options.embedding_size
         )
     params = beside.parameters({name: model.init for name, model in readers.items()}, jax.random.key(options.seed))
