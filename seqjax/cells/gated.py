@@ -149,22 +149,22 @@ def gated_lstm(
     def step(params: Any, state: LSTMState, x: Array) -> tuple[LSTMState, Array]:
         h, c = state
         s = dict(zip(gates, sums(params, h, x)))
+        p = dict(zip(seeing, jnp.split(params.w_c, len(seeing), axis=-1))) if peepholes else {}
 
-        def gate(name: str, c: Array) -> Array:
-            if not peepholes:
-                return jax.nn.sigmoid(s[name])
-            w = jnp.split(params.w_c, len(seeing), axis=-1)[seeing.index(name)]
-            seen = c * w.astype(c.dtype) if peepholes == "diagonal" else dot(c, w, compute_dtype)
-            return jax.nn.sigmoid(s[name] + seen)
+        def look(c: Array, *names: str) -> None:
+            for k in names if peepholes else ():
+                s[k] += c * p[k].astype(c.dtype) if peepholes == "diagonal" else dot(c, p[k], compute_dtype)
 
+        look(c, *memory)
         if coupled:
-            f = gate("f", c)
+            f = jax.nn.sigmoid(s["f"])
             c = f * c + (1 - f) * jnp.tanh(s["g"])
         elif forget:
-            c = gate("f", c) * c + gate(write, c) * jnp.tanh(s["g"])
+            c = jax.nn.sigmoid(s["f"]) * c + jax.nn.sigmoid(s[write]) * jnp.tanh(s["g"])
         else:
-            c = c + gate(write, c) * jnp.tanh(s["g"])
-        h = gate("o", c) * (jnp.tanh(c) if squash else c)
+            c = c + jax.nn.sigmoid(s[write]) * jnp.tanh(s["g"])
+        look(c, "o")
+        h = jax.nn.sigmoid(s["o"]) * (jnp.tanh(c) if squash else c)
         if projection_size is not None:
             h = dot(h, params.w_p, compute_dtype)
         return LSTMState(h, c), h
@@ -251,7 +251,8 @@ def gated_gru(
     def step(params: Any, h: Array, x: Array) -> tuple[Array, Array]:
         sums, candidate = through_reset(params, h, x, 3, options["compute_dtype"], after=reset == "after", epsilon=ln)
         r, z = map(jax.nn.sigmoid, sums)
-        h = z * h + (1 - z) * jnp.tanh(candidate(r))
+        n = jnp.tanh(candidate(r))
+        h = z * h + (1 - z) * n
         return h, h
 
     return from_gates(name, ("r", "z", "n"), input_size, hidden_size, step, options, record=params_of)

@@ -48,20 +48,22 @@ def through_reset(
     first = (gates - 1) * h.shape[-1]
     a = dot(x, params.w_x, compute_dtype)
     if after:
-        *u, u_last = jnp.split(dot(h_in, params.w_h, compute_dtype), gates, axis=-1)
+        *others, u_last = jnp.split(dot(h_in, params.w_h, compute_dtype), gates, axis=-1)
         recurrent = lambda r: r * add_bias(u_last, params.b_n)
     else:
         w, w_last = jnp.split(params.w_h, [first], axis=-1)
-        u = jnp.split(dot(h_in, w, compute_dtype), gates - 1, axis=-1)
+        u = dot(h_in, w, compute_dtype)
         recurrent = lambda r: dot(r * h_in, w_last, compute_dtype)
 
     if epsilon is None:
         *own, own_last = jnp.split(add_bias(a, params.b), gates, axis=-1)
-        return [s + k for s, k in zip(own, u)], lambda r: own_last + recurrent(r)
+        others = others if after else jnp.split(u, gates - 1, axis=-1)
+        return [s + k for s, k in zip(own, others)], lambda r: own_last + recurrent(r)
 
     a, a_last = jnp.split(a, [first], axis=-1)
-    gain, gain_last = jnp.split(params.gain, [first])
+    u = jnp.concatenate(others, axis=-1) if after else u
+    gain, gain_last = params.gain[:first], params.gain[first:]
     *biases, b_last = bias_blocks(params.b, gates)
-    normal = jnp.split(normalize(a + jnp.concatenate(u, axis=-1), gates - 1, gain, epsilon), gates - 1, axis=-1)
+    normal = jnp.split(normalize(a + u, gates - 1, gain, epsilon), gates - 1, axis=-1)
     sums = [add_bias(s, b) for s, b in zip(normal, biases)]
     return sums, lambda r: add_bias(normalize(a_last + recurrent(r), 1, gain_last, epsilon), b_last)
