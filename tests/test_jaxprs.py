@@ -8,6 +8,7 @@ from jax.extend import core
 from jax.extend.core import primitives
 
 from seqjax.engines.equations import jaxprs
+from seqjax.engines.equations.rewrite import rewritten
 
 
 def closed_jaxpr(f, *values):
@@ -58,20 +59,18 @@ def test_calls_are_inlined_and_derivative_rules_kept():
 def test_a_product_with_a_concatenation_becomes_a_sum(side):
     x, h, w = jnp.arange(6.0).reshape(2, 3), jnp.arange(4.0).reshape(2, 2), jnp.arange(20.0).reshape(5, 4)
 
-    def f(x, h, w):
+    def f(w, h, x):
         both = jnp.concatenate([x, h], -1)
         if side == "right":
             return jax.lax.dot_general(w.T, both, (((1,), (1,)), ((), ())))
         return (both.astype(jnp.float32) if side == "cast" else both) @ (w.astype(jnp.float32) if side == "cast" else w)
 
-    pieces: dict = {}
-    closed = closed_jaxpr(f, x, h, w)
-    split = jaxprs.inline(closed, closed.in_avals, lambda e, i: jaxprs.split_concatenation(e, i, pieces))
+    split = rewritten(jaxprs.inlined(closed_jaxpr(f, w, h, x)), params=1, state=1, ticks=9)
     equations = jaxprs.needed(split.jaxpr.eqns, split.jaxpr.outvars)
     names = [e.primitive.name for e in equations]
     assert names.count("dot_general") == 2
     assert "concatenate" not in names
-    np.testing.assert_allclose(core.jaxpr_as_fun(split)(x, h, w)[0], f(x, h, w))
+    np.testing.assert_allclose(core.jaxpr_as_fun(split)(w, h, x)[0], f(w, h, x))
 
 
 def test_zeros_carry_the_mesh_axes_of_their_type():
