@@ -116,7 +116,7 @@ def main() -> None:
     figures |= {f"{name}_seconds": value for name, value in seconds.items()}
     print(json.dumps(figures))
     if given.out is not None:
-        given.out.write_text(json.dumps(figures) + "\n")
+        given.out.write_text(json.dumps(figures) + "\n", "utf-8")
 
 
 def torch_nats(model: TorchModel, held_back: np.ndarray, columns: int = 32, lead: int = 256) -> float:

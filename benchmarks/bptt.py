@@ -2,6 +2,7 @@
 
 python -m benchmarks.bptt            # T from 256 to 65,536: a table a length, JSON lines, plots
 python -m benchmarks.bptt --quick    # the same in three minutes on two cores
+python -m benchmarks.bptt --headline # three runs of LSTM, GRU and Elman cell, for benchmarks.headline
 python -m benchmarks.bptt --rows     # eight shapes of LSTM and GRU: times faster than the others, and means
 
 All candidates start from the same weights and inputs. Their losses, outputs and gradients are compared with a
@@ -29,13 +30,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     records = record.Records(chosen.out / f"{chosen.name}.jsonl")
     candidates = options.candidates(chosen, console)
     rows = options.problems(chosen)
+    if chosen.headline:  # it tells one measurement: that of before leaves
+        records.path.unlink(missing_ok=True)
     past: dict[tuple, tuple[float, float]] = {}
     wrong = False
-    with report.progress(console, len(rows) * len(chosen.passes)) as bar:
-        for row, which in itertools.product(rows, chosen.passes):
+    with report.progress(console, chosen.runs * len(rows) * len(chosen.passes)) as bar:
+        for run, row, which in itertools.product(range(1, chosen.runs + 1), rows, chosen.passes):
             lines = measure(row, which, candidates, chosen, past, bar.say)
             for line in lines:
-                records.write(line)
+                records.write(line | {"run": run})
                 wrong |= line.get("skipped", "").startswith("differs")
             bar.done(report.table(lines))
     for reference in ("torch", "other JAX", "scan"):

@@ -19,10 +19,10 @@ class Candidate(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As in tables, plots and records."""
+        """As in tables, plots and records; torch has no devices on a CPU, its threads use every core."""
         auto = (self.engine, self.memory) == ("auto", "auto")
         settings = "" if self.engine is None else " auto" if auto else f" {self.engine}/{self.memory}"
-        return self.library + settings + (f" ×{self.devices}" if self.devices > 1 else "")
+        return self.library + settings + ("" if self.library == "torch" else f" ×{self.devices}")
 
     def share(self, batch: int) -> int:
         """Over how many devices a batch can be spread evenly, this many at most."""

@@ -28,6 +28,7 @@ ROWS = (
 )
 SETTINGS = ("auto/auto", "split/all", "split/carries", "split/sqrt", "split/log", "scan/all")
 QUICK_SETTINGS = ("auto/auto", "split/sqrt")
+HEADLINE_SETTINGS, HEADLINE_PEERS = ("auto/auto", "split/sqrt"), ("flax", "equinox", "torch")
 PASSES = ("forward", "train")
 RESULTS = record.ROOT / "benchmarks" / "results"
 
@@ -37,6 +38,8 @@ def parse(description: str | None, argv: Sequence[str] | None) -> argparse.Names
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     which = parser.add_argument_group("what is measured")
     which.add_argument("--quick", action="store_true", help="fewer lengths, settings and rounds")
+    which.add_argument("--headline", action="store_true", help="what benchmarks.headline tells: an hour and a half")
+    which.add_argument("--tiny", action="store_true", help="the same of two short lengths, to try it: a minute")
     which.add_argument("--rows", action="store_true", help="eight shapes instead of a sweep over T")
     which.add_argument("--shapes", nargs="+", type=shape, metavar="T,B,h", help="these shapes instead")
     which.add_argument("--cells", nargs="+", choices=CELLS, metavar="CELL", help=", ".join(CELLS))
@@ -52,9 +55,15 @@ def parse(description: str | None, argv: Sequence[str] | None) -> argparse.Names
     who.add_argument("--ours", nargs="*", metavar="ENGINE/MEMORY", help=f"settings ({' '.join(SETTINGS)})")
     who.add_argument("--peers", nargs="*", choices=peers.LIBRARIES, default=list(peers.LIBRARIES))
     who.add_argument("--devices", nargs="+", type=int, metavar="N", help="devices the batch is spread over")
-    who.add_argument("--spread-peers", action="store_true", help="other JAX libraries over devices, too")
+    who.add_argument(
+        "--spread-peers",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="other JAX libraries over as many devices as ours (they are)",
+    )
     who.add_argument("--precision", choices=("default", "highest"), default="default")
     how = parser.add_argument_group("how long and how much")
+    how.add_argument("--runs", type=int, help="everything so many times, each compiled anew (1)")
     how.add_argument("--rounds", type=int, help="at most (20)")
     how.add_argument("--seconds", type=float, help="after which no further round starts, if there are 5 (60)")
     how.add_argument("--call-limit", type=float, default=120, help="seconds; slower ones are skipped (120)")
@@ -65,6 +74,17 @@ def parse(description: str | None, argv: Sequence[str] | None) -> argparse.Names
     where.add_argument("--no-plots", dest="plots", action="store_false")
     chosen = parser.parse_args(argv)
 
+    if chosen.tiny:
+        chosen.headline, chosen.plots = True, False
+        chosen.ticks, chosen.batch, chosen.hidden = chosen.ticks or [8, 16], [4], [6]
+        chosen.rounds, chosen.seconds = chosen.rounds or 2, chosen.seconds or 1e-3
+    if chosen.headline:
+        chosen.cells = chosen.cells or ["lstm", "gru", "elman"]
+        chosen.ours = HEADLINE_SETTINGS if chosen.ours is None else chosen.ours
+        chosen.peers = [name for name in HEADLINE_PEERS if name in chosen.peers]
+        chosen.runs, chosen.seconds = chosen.runs or 3, chosen.seconds or 6
+        chosen.name = chosen.name or "bptt"
+    chosen.runs = chosen.runs or 1
     quick = chosen.quick
     chosen.shapes = chosen.shapes or (ROWS if chosen.rows else None)
     chosen.cells = chosen.cells or (["lstm", "gru"] if chosen.rows else ["lstm"])

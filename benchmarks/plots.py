@@ -107,7 +107,7 @@ def against_length(lines: dict[str, list[Row]], title: str, value: Callable[[Row
     axes.set_xticks(lengths, [f"{ticks:,}" for ticks in lengths])
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(axis="x", which="minor", length=0)
-    _plain_numbers(axes.yaxis)
+    plain_numbers(axes.yaxis)
     _name_ends(figure, axes, ends, styles)
     return figure
 
@@ -125,8 +125,8 @@ def frontier(lines: dict[str, list[Row]], title: str) -> Figure:
             ends[name] = (x, seconds(row))
     axes.set(xscale="log", yscale="log", xlabel="memory beyond weights and inputs (MB)", ylabel="time (s)")
     axes.margins(0.12)
-    _plain_numbers(axes.xaxis)
-    _plain_numbers(axes.yaxis)
+    plain_numbers(axes.xaxis)
+    plain_numbers(axes.yaxis)
     _name_ends(figure, axes, ends, styles)
     return figure
 
@@ -145,28 +145,29 @@ def _figure(title: str) -> tuple[Figure, Axes]:
 
 
 def _styles(lines: dict[str, list[Row]]) -> dict[str, dict[str, Any]]:
-    """A colour and mark a setting of ours, open over several devices; dashes for the others."""
+    """A colour and mark a setting of ours, open over several devices; dashes for the others, dots over several."""
     settings = list(dict.fromkeys(name.split(" ×")[0] for name in lines if name.startswith("seqjax")))
     found = {}
     for name, rows in lines.items():
-        library, plain = rows[0]["library"], name.split(" ×")[0]
+        library, plain, spread = rows[0]["library"], name.split(" ×")[0], rows[0].get("devices", 1) > 1
         if library == "seqjax":
             index = settings.index(plain) % len(OURS)
             colour, marker, style, width = OURS[index], MARKERS[index], "-", 1.6
         else:
-            (colour, marker), style, width = THEIRS[library], (0, (3, 1.5)), 1.0
+            (colour, marker), style, width = THEIRS[library], (0, (1, 1.5) if spread else (3, 1.5)), 1.0
         found[name] = {
             "color": colour,
             "marker": marker,
             "linestyle": style,
             "linewidth": width,
             "markersize": 4 if library == "seqjax" else 6,
-            "markerfacecolor": "white" if plain != name else colour,
+            "markerfacecolor": "white" if spread else colour,
         }
     return found
 
 
-def _plain_numbers(axis: Any) -> None:
+def plain_numbers(axis: Any) -> None:
+    """Few numbers without powers on a logarithmic axis."""
     low, high = axis.get_view_interval()
     wide = np.log10(high / low) > 2.5
     axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=12))

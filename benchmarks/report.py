@@ -68,9 +68,9 @@ def measured(rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {row["candidate"]: row for row in rows if "median_s" in row}
 
 
-def best_other(rows: dict[str, dict[str, Any]]) -> float | None:
-    """Seconds of the fastest other JAX library, whatever it was spread over."""
-    times = [row["median_s"] for row in rows.values() if row["library"] in OTHERS]
+def best_other(rows: dict[str, dict[str, Any]], devices: int) -> float | None:
+    """Seconds of the fastest other JAX library over as many devices; None where none was."""
+    times = [row["median_s"] for row in rows.values() if row["library"] in OTHERS and row["devices"] == devices]
     return min(times, default=None)
 
 
@@ -87,7 +87,7 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
         found.add_column(name, justify="right", no_wrap=True)
     found.add_column("how")
     by_name = measured(rows)
-    torch, other = by_name.get("torch", {}).get("median_s"), best_other(by_name)
+    torch = by_name.get("torch", {}).get("median_s")
     for row in rows:
         if "median_s" not in row:
             found.add_row(row["candidate"], *[""] * 9, f"skipped: {row['skipped']}", style="dim")
@@ -99,7 +99,7 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
             f"{1e3 * row['lower_quartile_s']:,.2f}–{1e3 * row['upper_quartile_s']:,.2f}",
             f"{1e6 * median / row['ticks']:,.2f}",
             _ratio(torch, median),
-            _ratio(other, median),
+            _ratio(best_other(by_name, row["devices"]), median),
             _megabytes(row["temporary_bytes"]),
             _megabytes(row["growth_bytes"]),
             "" if row["compile_s"] is None else f"{row['trace_s'] + row['compile_s']:.2f}",
@@ -125,8 +125,9 @@ def plan(chosen: dict[str, Any] | None) -> str:
 def ratios(rows: Sequence[dict[str, Any]], reference: str) -> list[Table]:
     """How many times faster than a reference every candidate of ours is, a table for each cell and pass.
 
-    The reference is a candidate's name, or ``"other JAX"``: the fastest of the other JAX libraries on each
-    shape. Where a batch cannot be spread, the candidate on one device stands in.
+    The reference is a library, over as many devices as ours where it was spread, or ``"other JAX"``: the fastest of
+    the other JAX libraries over as many devices as ours. Torch uses all cores by threads and stands beside any. Where
+    a batch cannot be spread, one device stands in for both.
     """
     groups: dict[tuple, list] = {}
     for row in rows:
@@ -148,9 +149,12 @@ def ratios(rows: Sequence[dict[str, Any]], reference: str) -> list[Table]:
 
 def speed_up(rows: dict[str, dict[str, Any]], candidate: str, reference: str) -> float | None:
     """Of one candidate over a reference on one shape."""
-    row = rows.get(candidate) or rows.get(candidate.split(" ×")[0])
-    base = best_other(rows) if reference == "other JAX" else rows.get(reference, {}).get("median_s")
-    return None if row is None or base is None else base / row["median_s"]
+    row = rows.get(candidate) or rows.get(f"{candidate.split(' ×')[0]} ×1")
+    if row is None:
+        return None
+    name = reference if reference == "torch" else f"{reference} ×{row['devices']}"
+    base = best_other(rows, row["devices"]) if reference == "other JAX" else rows.get(name, {}).get("median_s")
+    return None if base is None else base / row["median_s"]
 
 
 def geometric_mean(values: Sequence[float]) -> float:

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import importlib.util
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -48,7 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
       SystemExit: after --help (status 0), and for options that do not parse (status 2).
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's start-up notes are not about the person's run
+    for stream in (sys.stdout, sys.stderr):  # a console that lacks a letter gets its number: no run ends for that
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     argv = sys.argv[1:] if argv is None else list(argv)
+    for word in argv:
+        if any("\ud800" <= letter <= "\udfff" for letter in word):
+            return _say(f"seqjax: expected arguments in UTF-8, got {word!a}. Type it in UTF-8.", 2)
     name = argv[0].replace("_", "-") if argv else ""
     try:
         import tyro

@@ -1,5 +1,6 @@
 """The contract: a `Cell` is one tick of a recurrence, a `Layer` a chunk of ticks; both know their maker."""
 
+import functools
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import chex
@@ -144,10 +145,21 @@ def is_noise(leaf: PyTree) -> bool:
     return isinstance(leaf, Noise)
 
 
+def single_state(module: Cell | Layer, params: PyTree) -> PyTree:
+    """The types of one sequence's initial state; looked up where the same has been asked before."""
+    leaves, tree = jax.tree.flatten(params)
+    return _single_state(module, tree, tuple(map(jax.typeof, leaves)))
+
+
+@functools.lru_cache(maxsize=256)
+def _single_state(module: Cell | Layer, tree: Any, types: tuple) -> PyTree:
+    shapes = [jax.ShapeDtypeStruct(one.shape, one.dtype) for one in types]
+    return jax.eval_shape(lambda p: module.initial_state(p), tree.unflatten(shapes))
+
+
 def batch_shape(module: Cell | Layer, params: PyTree, state: PyTree) -> tuple[int, ...] | None:
     """The batch axes of a state, read off against the state of a single sequence; None where no leaf tells."""
-    single = jax.eval_shape(lambda p: module.initial_state(p), params)
-    for one, many in zip(_leaves(single), _leaves(state)):
+    for one, many in zip(_leaves(single_state(module, params)), _leaves(state)):
         return many.shape[: many.ndim - one.ndim]
     noisy = jax.eval_shape(lambda p: module.initial_state(p, key=jax.random.key(0)), params)
     for one, many in zip(jax.tree.leaves(noisy), jax.tree.leaves(state)):
@@ -185,6 +197,19 @@ def redraw(module: Cell | Layer, params: PyTree, state: PyTree, key: Key) -> PyT
     return jax.tree.map(lambda old, new: new if is_noise(old) else old, state, fresh, is_leaf=is_noise)
 
 
+def without_noise(state: PyTree) -> PyTree:
+    """A state with None in the place of `Noise`."""
+    return jax.tree.map(lambda leaf: None if is_noise(leaf) else leaf, state, is_leaf=is_noise)
+
+
+def described(tree: PyTree) -> str:
+    """A tree by the types and shapes of its arrays, as an error shows it.
+
+    >>> described({"h": jax.numpy.zeros((2, 3)), "n": None})
+    "{'h': [2, 3], 'n': None}"
+    """
+    return str(jax.tree.map(lambda leaf: list(jax.numpy.shape(leaf)), tree))
+
+
 def _leaves(state: PyTree) -> list[Array]:
-    kept = jax.tree.map(lambda leaf: None if is_noise(leaf) else leaf, state, is_leaf=is_noise)
-    return jax.tree.leaves(kept)
+    return jax.tree.leaves(without_noise(state))

@@ -168,6 +168,7 @@ def ticks(who: str, name: str, flags: Any, xs: Any) -> Any:
     """A mask or reset is ``[T, *B]`` of bool, its axes the leading ones of every input; None passes."""
     if flags is None:
         return None
+    flags = flags if hasattr(flags, "dtype") else np.asarray(flags)
     if jnp.result_type(flags) != jnp.bool_:
         raise TypeError(
             f"{who}: expected {name} of bool, got {jnp.result_type(flags)}. Compare with 0 or cast it to bool."

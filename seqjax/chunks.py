@@ -34,6 +34,14 @@ def over_chunks(layer: Layer, loss: Loss, size: int, *, redraw: bool = True) -> 
       ValueError: a size below 1.
       TypeError: something else than a layer, or a loss that returns no `Tally`.
 
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> model = sj.recurrent(sj.gru(1, 1))
+      >>> params, batch = model.init(jax.random.key(0)), sj.Batch(jnp.ones((7, 2, 1)), jnp.zeros((7, 2, 1)))
+      >>> loss = sj.over_chunks(model, sj.mean_squared_error, 3)
+      >>> loss(params, model.initial_state(params, (2,)), batch)[1].count.item()
+      14
+
     References:
       Chen et al. (2016), Training deep nets with sublinear memory cost. https://arxiv.org/abs/1604.06174
     """

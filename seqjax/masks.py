@@ -45,7 +45,7 @@ def given(who: str, mask: Array | None, lengths: Array | None, xs: PyTree) -> Ar
     """
     checks.mask_or_lengths(who, mask, lengths)
     if lengths is None:
-        return mask
+        return None if mask is None else jnp.asarray(mask)
     length = checks.length(who, xs)
     lengths = checks.lengths(who, lengths, length)
     for leaf in jax.tree.leaves(xs):
@@ -55,7 +55,12 @@ def given(who: str, mask: Array | None, lengths: Array | None, xs: PyTree) -> Ar
 
 
 def select(mask: Array, on_true: PyTree, on_false: PyTree) -> PyTree:
-    """``where(mask, on_true, on_false)`` on every leaf, the mask's axes leading."""
+    """``where(mask, on_true, on_false)`` on every leaf, the mask's axes leading.
+
+    Example:
+      >>> select(jnp.array([True, False]), jnp.ones((2, 3)), jnp.zeros((2, 3))).sum(1).tolist()
+      [3.0, 0.0]
+    """
 
     def leaf(a: Array, b: Array) -> Array:
         if a is b:
@@ -66,12 +71,22 @@ def select(mask: Array, on_true: PyTree, on_false: PyTree) -> PyTree:
 
 
 def zero(mask: Array, tree: PyTree) -> PyTree:
-    """The tree where ``mask`` is True, zeros elsewhere."""
+    """The tree where ``mask`` is True, zeros elsewhere.
+
+    Example:
+      >>> zero(jnp.array([True, False]), jnp.ones((2, 3))).sum(1).tolist()
+      [3.0, 0.0]
+    """
     return select(mask, tree, jax.tree.map(jnp.zeros_like, tree))
 
 
 def restart(reset: Array, fresh: PyTree, state: PyTree) -> PyTree:
-    """The fresh state where ``reset`` is True, by selection so that no NaN survives; `Noise` is left alone."""
+    """The fresh state where ``reset`` is True, by selection so that no NaN survives; `Noise` is left alone.
+
+    Example:
+      >>> restart(jnp.array([True, False]), jnp.zeros((2, 1)), jnp.array([[jnp.nan], [2.0]])).tolist()
+      [[0.0], [2.0]]
+    """
     return jax.tree.map(
         lambda new, old: old if is_noise(old) else select(reset, new, old), fresh, state, is_leaf=is_noise
     )
@@ -84,47 +99,96 @@ def first_valid(mask: Array, xs: PyTree) -> PyTree:
     where nothing at all is real, distinct numbers between 0 and 1 (integers: 0). Zeros would not do: a step that
     divides by the norm of its input has no finite derivative there, and zero times infinity is not zero.
     """
+    return _first_inputs(mask, jnp.argmax(mask, axis=0), xs)
+
+
+def first_pair(
+    mask: Array, xs: PyTree, state: PyTree, *, reset: Array | None = None, fresh: PyTree = None, reverse: bool = False
+) -> tuple[PyTree, PyTree]:
+    """An input and a state that stand in at masked ticks: the pair that a sequence's first real tick is run on.
+
+    A step may be defined, or have a derivative, for some pairs only: the state that is held and an input of another
+    tick are a pair that never occurs. Where a sequence has no real tick, the pair of the first one that has is lent.
+
+    Args:
+      mask: ``[T, *B]``, True at real ticks.
+      xs: ``[T, *B, ...]``.
+      state: before the first tick, ``[*B, ...]``.
+      reset: ``[T, *B]``, or None.
+      fresh: the state that a reset makes.
+      reverse: whether time runs backwards, so that the last real tick comes first.
+    """
+    length = mask.shape[0]
+    tick = jnp.argmax(mask[::-1] if reverse else mask, axis=0)
+    tick = length - 1 - tick if reverse else tick
+    if reset is not None:
+        ticks = jnp.arange(length).reshape((length,) + (1,) * tick.ndim)
+        # Forwards a reset restarts before its tick is run, in reverse after it.
+        begun = reset & (ticks > tick if reverse else ticks <= tick)
+        state = restart(begun.any(0), fresh, state)
+    lent = jax.tree.map(lambda s: _lent(mask.any(0), s), state)
+    return _first_inputs(mask, tick, xs), jax.lax.stop_gradient(lent)
+
+
+def _first_inputs(mask: Array, tick: Array, xs: PyTree) -> PyTree:
+    """The inputs at each sequence's ``tick``; where it is not real, others that a step may be defined on."""
     real = mask.any(0)
-    tick = jnp.argmax(mask, axis=0)
-    lender = real & (jnp.arange(real.size).reshape(real.shape) == jnp.argmax(real))
-    batch = tuple(range(real.ndim))
 
     def leaf(x: Array) -> Array:
         index = tick.reshape((1, *tick.shape) + (1,) * (x.ndim - mask.ndim))
-        own = jnp.take_along_axis(x, index, axis=0)[0] if batch else x[tick]
-        if not jnp.issubdtype(x.dtype, jnp.number):
-            return own
-        units = x.shape[mask.ndim :]
-        lent = zero(lender, own).sum(batch, dtype=x.dtype)
+        own = jnp.take_along_axis(x, index, axis=0)[0] if tick.ndim else x[tick]
         if jnp.issubdtype(x.dtype, jnp.inexact):
+            units = x.shape[mask.ndim :]
             size = math.prod(units)
             spread = (jnp.arange(1, size + 1) / (size + 1)).astype(x.dtype).reshape(units)
-            lent = jnp.where(real.any(), lent, spread)
-        return select(real, own, jnp.broadcast_to(lent, own.shape))
+            own = jnp.where(real.any(), own, spread)
+        elif jnp.issubdtype(x.dtype, jnp.number):
+            own = jnp.where(real.any(), own, jnp.zeros_like(own))
+        return _lent(real, own)
 
     return jax.lax.stop_gradient(jax.tree.map(leaf, xs))
 
 
-def wrap(step: Callable, *, masked: bool, resets: bool, reverse: bool) -> Callable:
-    """A step that obeys masks and resets: ``((params, fill, fresh), state, (x, mask, reset)) -> (state, y)``.
+def _lent(real: Array, own: Array) -> Array:
+    """``own [*B, ...]`` where a sequence is real; elsewhere that of the first one that is, if there is one."""
+    if not real.ndim or not real.size or not jnp.issubdtype(own.dtype, jnp.number):
+        return own
+    lender = real & (jnp.arange(real.size).reshape(real.shape) == jnp.argmax(real))
+    lent = zero(lender, own).sum(tuple(range(real.ndim)), dtype=own.dtype)
+    return select(real | ~real.any(), own, jnp.broadcast_to(lent, own.shape))
 
-    At a masked tick the state is held and the output is zero. A reset marks the first tick of a segment, masked or
+
+def wrap(step: Callable, *, masked: bool, resets: bool, reverse: bool) -> Callable:
+    """A step that obeys masks and resets: ``((params, pair, fresh), state, (x, mask, reset)) -> (state, y)``.
+
+    At a masked tick the state is held and the output is zero; the step is run on the pair of `first_pair`, and what it
+    returns is thrown away. A reset marks the first tick of a segment, masked or
     not: forwards the state restarts before it, in reverse after it.
     """
     if not masked and not resets:
         return lambda parts, state, tick: step(parts[0], state, tick[0])
 
     def tick_step(parts: PyTree, state: PyTree, tick: PyTree) -> tuple[PyTree, PyTree]:
-        (params, fill, fresh), (x, mask, reset) = parts, tick
+        (params, pair, fresh), (x, mask, reset) = parts, tick
         if resets and not reverse:
             state = restart(reset, fresh, state)
+        x, before = select(mask, (x, state), pair) if masked else (x, state)
+        new, y = step(params, before, x)
         if masked:
-            x = select(mask, x, fill)
-        new, y = step(params, state, x)
-        if masked:
+            _check_outputs(mask, y)
             new, y = select(mask, new, state), zero(mask, y)
         if resets and reverse:
             new = restart(reset, fresh, new)
         return new, y
 
     return tick_step
+
+
+def _check_outputs(mask: Array, y: PyTree) -> None:
+    """Outputs have the mask's batch axes: a mask selects among them, it makes no axes."""
+    for path, leaf in jax.tree_util.tree_flatten_with_path(y)[0]:
+        if jnp.shape(leaf)[: mask.ndim] != mask.shape:
+            raise ValueError(
+                f"unroll: expected outputs with the mask's batch axes {mask.shape}, got shape {jnp.shape(leaf)} at "
+                f"y{jax.tree_util.keystr(path)}. Sum over the batch behind unroll, or leave the mask out."
+            )

@@ -71,6 +71,11 @@ def train_state(params: PyTree, optimizer: optax.GradientTransformation, *, key:
 
     Returns:
       The state before the first step.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> train_state(jnp.ones(2), optax.sgd(0.1)).step.item()
+      0
     """
     params, key = jax.tree.map(jnp.copy, owned((params, key)))
     opt_state = jax.tree.map(jnp.copy, owned(optimizer.init(differentiable(params))))  # which may be params, or its own

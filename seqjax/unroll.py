@@ -7,7 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from seqjax import base, checks
+from seqjax import base, checks, records
 from seqjax.base import Array, Cell, Params, PyTree, State
 from seqjax.buffers import owned
 from seqjax.engines import plan
@@ -40,8 +40,8 @@ def unroll(
       state: the state before the first tick, from ``cell.initial_state`` or an earlier call.
       xs: inputs, a tree of ``[T, *B, ...]``; None where the cell takes none (then give ``length``).
       mask: ``[T, *B]`` of bool, True at real ticks. At a masked tick the state is held, the output is zero and the
-        input is never looked at: NaN there harms nothing. The step runs there all the same, on the held state and the
-        input of a real tick (`seqjax.masks.first_valid`), and what it returns is thrown away.
+        input is never looked at: NaN there harms nothing. The step runs there all the same, on the state and input of
+        the sequence's first real tick (`seqjax.masks.first_pair`), and what it returns is thrown away.
       lengths: ``[*B]`` of int, for right-padded sequences, in place of ``mask``.
       reset: ``[T, *B]`` of bool, True at the first tick of a segment (an episode, a document): the state restarts
         from ``cell.initial_state``. In reverse it restarts after processing that tick.
@@ -155,6 +155,7 @@ def checked(
     """The problem that these arguments pose, their shapes and types checked against each other."""
     checks.instance("unroll", cell, Cell, "A layer runs a whole chunk by itself: layer.apply(params, state, xs).")
     checks.params_of("unroll", cell, params)
+    state = jax.tree.map(lambda leaf: leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf), state)
     length = _length(xs, length)
     batch = base.batch_shape(cell, params, state)
     checks.mask_or_lengths("unroll", mask, lengths)
@@ -165,7 +166,12 @@ def checked(
                 f"unroll: expected lengths of shape {batch} like the state's batch, got {lengths.shape}. "
                 "Give one length a sequence."
             )
+    _like_initial_state(cell, params, state, batch)
     mask, reset = _ticks("mask", mask, length, batch), _ticks("reset", reset, length, batch)
+    if lengths is not None:
+        _behind_the_mask(xs, (length, *lengths.shape))
+    elif mask is not None:
+        _behind_the_mask(xs, mask.shape)
     return Problem(cell, params, state, xs, length, mask, lengths, reset)
 
 
@@ -210,6 +216,30 @@ def _length(xs: PyTree, length: int | None) -> int:
     if length == 0:
         raise ValueError("unroll: expected at least one tick, got xs of length 0. Skip the call.")
     return int(length)  # type: ignore[arg-type]
+
+
+def _behind_the_mask(xs: PyTree, axes: tuple[int, ...]) -> None:
+    """Every input has the mask's axes in front."""
+    for path, leaf in jax.tree_util.tree_flatten_with_path(xs)[0]:
+        if jnp.shape(leaf)[: len(axes)] != axes:
+            raise ValueError(
+                f"unroll: expected xs{jax.tree_util.keystr(path)} with the axes {axes} of time and batch where ticks "
+                f"are masked, got shape {jnp.shape(leaf)}. Broadcast it over the batch."
+            )
+
+
+def _like_initial_state(cell: Cell, params: PyTree, state: PyTree, batch: tuple[int, ...] | None) -> None:
+    """A state has the tree and the shapes of those that the cell makes; asked of cells that know their maker."""
+    if records.call_of(cell) is None or batch is None:
+        return
+    one, got = base.without_noise(base.single_state(cell, params)), base.without_noise(state)
+    expected = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*batch, *leaf.shape), leaf.dtype), one)
+    shapes = lambda tree: [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
+    if jax.tree.structure(expected) != jax.tree.structure(got) or shapes(expected) != shapes(got):
+        raise ValueError(
+            f"unroll: expected a state of {cell.name} such as initial_state(params, {batch}) makes, "
+            f"{base.described(expected)}, got {base.described(got)}. Make it with initial_state."
+        )
 
 
 def _ticks(name: str, flags: Array | None, length: int, batch: tuple[int, ...] | None) -> Array | None:

@@ -25,6 +25,15 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 gc.set_threshold(100_000, 20, 100)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A half of the suite each, not every other test: what a module draws and compiles is made by one process."""
+    if config.getvalue("dist") == "load":
+        from xdist.scheduler import WorkStealingScheduling
+
+        return WorkStealingScheduling(config, log)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def compiled_programs():
     """Forgets a module's compiled programs behind it: those of the whole suite together fill the memory."""

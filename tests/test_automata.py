@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from marks import quick
 
 import seqjax as sj
 from seqjax import automata
@@ -44,7 +45,7 @@ def wrong_decisions(tables, strings):
     return int(jax.jit(lambda: jax.lax.map(wrong, tables, batch_size=27))().sum())
 
 
-@pytest.mark.parametrize("states", [1, 2, 3])
+@pytest.mark.parametrize("states", quick([1, 2, 3], 1, 2))
 def test_every_small_automaton_on_every_string(states):
     """All tables of up to three states over two letters, all sets of accepting states, all strings to length 12."""
     assert wrong_decisions(every_table(states), STRINGS) == 0
@@ -70,7 +71,7 @@ def wrong_along_the_tree(tables):
     return int(jax.jit(lambda: jax.lax.map(wrong, tables, batch_size=32))().sum())
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 def test_every_automaton_of_four_states_on_every_string():
     """All 65,536 tables, batched as parameters, with all sets of accepting states."""
     tables = every_table(4)

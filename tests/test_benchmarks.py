@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import quick
 
 pytest.importorskip("rich")
 pytest.importorskip("matplotlib")
@@ -111,7 +112,7 @@ def truths():
     return of
 
 
-@pytest.mark.parametrize("cell", ["elman", "lstm", "gru"])
+@pytest.mark.parametrize("cell", quick(["elman", "lstm", "gru"], "gru"))
 @pytest.mark.parametrize("library", peers.LIBRARIES)
 @pytest.mark.filterwarnings("default")
 def test_peers_compute_the_same(library, cell, truths):
@@ -192,9 +193,10 @@ class TestProven:
 
 class TestCandidates:
     def test_names(self):
-        assert Candidate("seqjax", 1, "auto", "auto").name == "seqjax auto"
+        assert Candidate("seqjax", 1, "auto", "auto").name == "seqjax auto ×1"
         assert Candidate("seqjax", 2, "split", 128).name == "seqjax split/128 ×2"
-        assert Candidate("flax", 1).name == "flax"
+        assert Candidate("flax", 1).name == "flax ×1"
+        assert Candidate("torch", 1).name == "torch"
 
     def test_a_batch_is_shared_evenly_or_not_at_all(self):
         candidate = Candidate("seqjax", 4, "auto", "auto")
@@ -221,22 +223,28 @@ def line(candidate, seconds, *, ticks=8, **more):
     """A measured row."""
     row = {"candidate": candidate, "library": candidate.split()[0], "cell": "lstm", "ticks": ticks, "batch": 4}
     row |= {"input_size": 3, "hidden_size": 5, "dtype": "float32", "pass": "train", "median_s": seconds}
+    row |= {"devices": int(candidate.partition(" ×")[2] or 1)}
     return row | {"temporary_bytes": 1000 * ticks, "output_bytes": 100, "growth_bytes": 2000 * ticks} | more
 
 
 class TestReport:
     def test_ratios_with_their_geometric_mean_and_minimum(self):
-        rows = [line("seqjax auto", 1.0), line("seqjax auto ×2", 0.5), line("flax", 2.0), line("keras", 1.5)]
-        rows += [line("seqjax auto", 1.0, ticks=16), line("flax", 6.0, ticks=16)]
+        rows = [line("seqjax auto ×1", 1.0), line("seqjax auto ×2", 0.5), line("flax ×1", 2.0), line("keras ×1", 1.5)]
+        rows += [line("flax ×2", 1.2), line("seqjax auto ×1", 1.0, ticks=16), line("flax ×1", 6.0, ticks=16)]
         (table,) = report.ratios(rows, "other JAX")
         cells = {row[0]: row[1:] for row in zip(*(column.cells for column in table.columns))}
-        assert cells["seqjax auto"] == ("1.50", "6.00", "3.00", "1.50")
+        assert cells["seqjax auto ×1"] == ("1.50", "6.00", "3.00", "1.50")
         # Where the batch was not spread, one device stands in.
-        assert cells["seqjax auto ×2"] == ("3.00", "6.00", "4.24", "3.00")
+        assert cells["seqjax auto ×2"] == ("2.40", "6.00", "3.79", "2.40")
         assert report.ratios(rows, "torch") == []
 
+    def test_two_devices_never_stand_beside_one(self):
+        rows = [line("seqjax auto ×2", 0.5), line("flax ×1", 2.0), line("equinox ×1", 1.0), line("torch", 3.0)]
+        assert report.ratios(rows, "other JAX") == []
+        assert report.speed_up(report.measured(rows), "seqjax auto ×2", "torch") == 6.0
+
     def test_a_skipped_candidate_says_why(self, capsys):
-        rows = [line("scan", 1.0), line("torch", 1.0)]
+        rows = [line("scan ×1", 1.0), line("torch", 1.0)]
         rows[0] |= {"lower_quartile_s": 1.0, "upper_quartile_s": 1.0, "trace_s": 0.1, "compile_s": 0.2}
         rows[0] |= {"error": 1e-7, "plan": None, "variant": "lstm"}
         del rows[1]["median_s"]
@@ -271,7 +279,7 @@ class TestWholeRuns:
         words += f" --peers scan torch --rounds 2 --seconds 0 --no-plots --name run --out {tmp_path}"
         assert bptt.main(words.split()) == 0
         rows = [json.loads(text) for text in (tmp_path / "run.jsonl").read_text().splitlines()]
-        there = ["seqjax auto ×2", "scan", *(["torch"] if peers.find("torch") else [])]
+        there = ["seqjax auto ×2", "scan ×2", *(["torch"] if peers.find("torch") else [])]
         assert [row["candidate"] for row in rows] == there
         assert all(row["error"] < 1e-9 and row["median_s"] > 0 for row in rows)
         assert {"machine", "versions", "environment", "settings", "commit", "time"} <= rows[0].keys()
@@ -291,6 +299,7 @@ class TestWholeRuns:
         )
         assert second["skipped"] == "would take 64 s a call, more than 60"
 
+    @pytest.mark.slow
     @pytest.mark.filterwarnings("default")
     def test_charlm_trains_alike_everywhere(self):
         model = charlm_models.Model("gru", 2, 5, 4, 6, embedding_size=3, symbols=7)

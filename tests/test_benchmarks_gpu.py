@@ -8,6 +8,7 @@ pytest.importorskip("rich")
 from benchmarks import gpu, record
 
 
+@pytest.mark.slow
 def test_a_row_runs_and_agrees(tmp_path):
     with jax.numpy_dtype_promotion("standard"):
         status = gpu.main(["--tiny", "--rows", "5", "--seconds", "0", "--out", str(tmp_path)])

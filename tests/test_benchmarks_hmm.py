@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from marks import quick
 
 pytest.importorskip("rich")
 
@@ -33,7 +34,7 @@ def test_truth_is_that_of_inference(algorithm):
 
 
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("algorithm", ["forward", "viterbi"])
+@pytest.mark.parametrize("algorithm", quick(["forward", "viterbi"], "viterbi"))
 def test_measures_all_that_are_installed(algorithm):
     row = benchmark.Row(algorithm, 3, 4, 70)
     found = benchmark.measure(row, 2, 0.1, LIMITS, past := {})

@@ -118,6 +118,7 @@ def test_files_come_from_the_folder_of_data(tmp_path, played, monkeypatch, capsy
     assert str(tmp_path) not in json.dumps(row)
 
 
+@pytest.mark.slow
 def test_one_run_from_the_command_to_the_table(tmp_path, capsys):
     """Nothing replaced: a process of its own, two updates of the smallest network."""
     assert measured(tmp_path, "latch", "--seeds", "3", "--steps", "2") == 0

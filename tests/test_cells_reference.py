@@ -78,7 +78,7 @@ GRU_CHOICES = [
 ]
 
 
-@pytest.mark.parametrize("bias", [{}, {"b_init": None}], ids=["bias", "bare"])
+@pytest.mark.parametrize("bias", [{}, pytest.param({"b_init": None}, marks=pytest.mark.slow)], ids=["bias", "bare"])
 @pytest.mark.parametrize(
     ("make", "step", "choices"),
     [(sj.cells.gated_lstm, reference.gated_lstm, LSTM_CHOICES), (sj.cells.gated_gru, reference.gated_gru, GRU_CHOICES)],

@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import tomllib
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +61,15 @@ def test_the_files_it_names_are_there():
     names = re.findall(r"`((?:seqjax|tests|notebooks|benchmarks|docs|\.ci)/[\w/.]*)`", PAGE)
     assert len(names) > 10
     assert [name for name in names if not (ROOT / name.replace("plan.ENGINES", "plan.py")).exists()] == []
+
+
+def test_every_marker_is_documented():
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["pytest"]["ini_options"]
+    markers = [line.partition(":")[0] for line in options["markers"]]
+    assert {"slow", "learning", "shared_data"} <= set(markers)
+    assert [name for name in markers if f"`{name}`" not in PAGE] == []
+    assert options["addopts"].endswith("-m 'not slow and not learning'")
+    assert "-m slow" in (ROOT / ".ci" / "run").read_text("utf-8")
 
 
 def test_the_style_takes_ten_lines():

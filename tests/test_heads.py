@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from laws import assert_close, at, loss, state_of
 from lowering import for_cuda, lowers
+from marks import quick
 from reference import cells as reference
 from scipy.linalg import block_diag
 from zoo import perturbed
@@ -98,7 +99,7 @@ def test_exponential_gates_neither_overflow_nor_vanish(forget):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result))
 
 
-@pytest.mark.parametrize("name", ["lstm", "slstm"])
+@pytest.mark.parametrize("name", quick(["lstm", "slstm"], "slstm"))
 def test_heads_are_programs_of_the_kernel(name):
     """Values and gradients equal plain scan's, with masks; each head's weights are all that a program reads."""
     cell = MAKERS[name][0](D, H, HEADS)
@@ -118,7 +119,7 @@ def test_heads_are_programs_of_the_kernel(name):
 
 @lowers
 @pytest.mark.parametrize("compute_dtype", [jnp.float32, jnp.bfloat16])
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", quick(MAKERS, "slstm"))
 def test_lowers_for_cuda(name, compute_dtype):
     cell = MAKERS[name][0](8, 64, 2, dtype=jnp.float32, compute_dtype=compute_dtype)
     params = cell.init(jax.random.key(0))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from enumeration import ENGINES, MASK, TIGHT, XS, Enumeration, N, T, V, draw, evidence_of
 from jax.test_util import check_grads
+from marks import quick
 
 from seqjax import hmm
 
@@ -70,7 +71,7 @@ def small(model, xs, mask, engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("states", [1, 2, 5])
+@pytest.mark.parametrize("states", quick([1, 2, 5], 1, 2))
 def test_every_small_size_equals_enumeration(states, engine):
     """T from 1 to 5 and N of 1, 2 and 5 (4 is above): likelihood, filtering, smoothing, best path, right padding."""
     model = draw(10 + states, n=states)
@@ -247,7 +248,7 @@ def counts_and_gradient(model, engine):
     return hmm.expected_counts(model, XS, mask=MASK, engine=engine), jax.grad(likelihood)(model)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", quick(ENGINES, "scan"))
 def test_gradients(model, engine):
     """Expected counts are the gradient; every output has the derivatives of finite differences, both modes."""
     sparse = jax.tree.map(lambda p: jnp.maximum(p, -20.0), model)  # finite differences need finite numbers

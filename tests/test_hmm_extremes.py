@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from enumeration import ENGINES, MASK, TIGHT, XS, N, T, draw, lse
+from marks import quick
 
 import seqjax as sj
 from seqjax import hmm, masks
@@ -77,7 +78,7 @@ def test_zero_prior_in_float32_is_exact():
     assert found.log_filtered.tolist() == [[0.0, -np.inf]]
 
 
-@pytest.mark.parametrize("engine", ["scan", pytest.param("associative", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("engine", quick(ENGINES, "scan"))
 def test_float32_over_100_000_ticks(engine):
     model = draw(8)
     _, xs = hmm.sample(model, jax.random.key(2), 100_000)
@@ -139,7 +140,7 @@ EVERYTHING = {
 }
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", quick(ENGINES, "scan"))
 def test_nothing_impossible_is_nan(engine):
     """Neither a value nor a gradient of any function, whether its infinite values matter or not; in float32."""
     parallel = ("forward", "backward", "posterior", "expected_counts", "viterbi")

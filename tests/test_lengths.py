@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 from laws import LENGTHS, MASKS, B, T, assert_close, poison, state_of, valued
+from marks import quick
 
 import seqjax as sj
 from seqjax import masks, models
@@ -33,7 +34,7 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", quick(MODELS, "classifier_max", "crf_tagger", "fixed_window", "temporal_convolution"))
 def test_a_model_takes_lengths_for_the_mask(name):
     make, xs = MODELS[name]
     model = make()
@@ -46,8 +47,8 @@ def test_a_model_takes_lengths_for_the_mask(name):
     assert_close(run(lengths=LENGTHS), run(mask=mask))
 
 
-@pytest.mark.parametrize("context", ["state", "every_tick", "attention"])
-@pytest.mark.parametrize("both_ways", [False, True])
+@pytest.mark.parametrize("context", quick(["state", "every_tick", "attention"], "attention"))
+@pytest.mark.parametrize("both_ways", quick([False, True], True))
 def test_a_source_and_a_target_take_lengths(context, both_ways):
     model = models.encoder_decoder(5, 5, 4, context=context, both_ways=both_ways)
     objective = models.conditional_objective(model, sj.cross_entropy)
@@ -73,7 +74,7 @@ OBJECTIVES = {
 }
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", quick(OBJECTIVES, "objective", "truncated_short", "crf"))
 def test_an_objective_takes_lengths_for_the_mask(name):
     objective = OBJECTIVES[name]
     params = {

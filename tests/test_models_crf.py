@@ -30,7 +30,7 @@ def params():
 
 def taggings(params, words):
     """All taggings of one sentence and their scores, from the scores of its words."""
-    es = np.asarray(SCORES.apply(params.scores, SCORES.initial_state(params.scores), words)[1])
+    es = np.asarray(jax.jit(SCORES.apply)(params.scores, SCORES.initial_state(params.scores), words)[1])
     start, transition, end = map(np.asarray, params.crf)
     paths = np.array(list(itertools.product(range(TAGS), repeat=len(words))))
     totals = start[paths[:, 0]] + end[paths[:, -1]] + es[np.arange(len(words)), paths].sum(1)
@@ -40,8 +40,8 @@ def taggings(params, words):
 def test_equals_enumeration(params):
     """-ln p(tags | words) of the batch, and the best taggings, sentence by sentence without padding."""
     state = MODEL.initial_state(params, (B,))
-    _, tally = OBJECTIVE(params, state, sj.Batch(WORDS, TARGETS, MASK))
-    _, best = MODEL.apply(params, state, WORDS, mask=MASK)
+    _, tally = jax.jit(OBJECTIVE)(params, state, sj.Batch(WORDS, TARGETS, MASK))
+    _, best = jax.jit(MODEL.apply)(params, state, WORDS, mask=MASK)
     expected = 0.0
     for b, n in enumerate(LENGTHS):
         paths, totals = taggings(params, WORDS[:n, b])

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 from laws import assert_close, no_compiles
+from marks import quick
 
 import seqjax as sj
 from seqjax import models, tasks
@@ -179,7 +180,7 @@ def types(tree):
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), abstract)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", quick(MODELS, "language_model", "classifier", "crf_tagger", "encoder_decoder"))
 def test_no_model_is_compiled_after_its_first_epoch(name):
     """Ragged examples in buckets: as many programs as shapes in the first epoch, none in the next two.
 
@@ -253,7 +254,7 @@ def test_pairs_in_buckets_train_an_encoder_decoder():
     assert np.mean(losses[-6:]) < 0.85 * np.mean(losses[:6])
 
 
-@pytest.mark.slow
+@pytest.mark.learning
 def test_two_directions_solve_what_one_cannot():
     """C10: entities whose kind shows in a later word; one direction stays at chance on the names."""
     problem = tasks.entity_sentences()

@@ -107,7 +107,7 @@ def test_score_is_the_log_probability(trained, capsys, tmp_path):
     path.write_text("aabaabbbaa")
     assert main(["score", str(trained), "--text", str(path)]) == 0
     out = capsys.readouterr().out
-    model, params, vocabulary = characters.trained(str(trained))
+    model, params, vocabulary = characters.trained("sample", str(trained))
     numbers = vocabulary.encode("aabaabbbaa")
     _, logits = model.apply(params, model.initial_state(params), numbers[:-1])
     expected = np.take_along_axis(np.array(jax.nn.log_softmax(logits)), numbers[1:, None], 1).sum()
@@ -199,7 +199,7 @@ def test_patience_ends_training_with_the_best_parameters(folder, monkeypatch, ca
     assert run.last_step() == max(losses) < 60
     assert f"lowest validation_loss at step {best} of {max(losses)}, whose parameters are taken" in said
     assert json.loads((folder / "run" / "result.json").read_text())["figures"]["validation_loss"] == losses[best]
-    model, params, vocabulary = characters.trained("run")
+    model, params, vocabulary = characters.trained("sample", "run")
     numbers = vocabulary.encode("aabbb" * 8)
     last = run.restore(characters.initial(model, run.options(charlm.Options)))[1].train.params
     nats = [text.log_loss(text.scorer(model), model, p, numbers, columns=32, lead=256) for p in (params, last)]
@@ -299,7 +299,7 @@ def test_options_that_do_not_parse(command, capsys):
         ),
         (
             ["sample", "none"],
-            "charlm: expected none to be the folder of a charlm run, got no readable config.json",
+            "sample: expected none to be the folder of a charlm run, got no readable config.json",
         ),
         (["score", "RUN", "--text", "none.txt"], "score: none.txt: expected a file, got none."),
         (["score", "RUN", "--text", "short.txt"], "score: expected a text of at least 2 characters, got 1."),
@@ -510,7 +510,7 @@ def test_help_shows_every_option_with_its_default(name, recipe, capsys, monkeypa
 def test_evaluation_agrees_with_the_library(trained):
     """The number in the metrics is the loss of the parameters in the checkpoint on the last tenth."""
     run = Run.open("charlm", trained)
-    model, params, vocabulary = characters.trained(str(trained))
+    model, params, vocabulary = characters.trained("sample", str(trained))
     numbers = vocabulary.encode(TEXT)[int(0.9 * len(TEXT)) :]
     _, logits = model.apply(params, model.initial_state(params), numbers[:-1])
     expected = sj.cross_entropy(logits, numbers[1:]).mean.item()

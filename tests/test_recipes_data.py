@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from marks import quick
 
 from seqjax import tasks
 from seqjax.__main__ import main
@@ -51,7 +52,8 @@ def conllu(*sentences):
 SENTENCES = ["the/D cat/N ran/V", "a/D dog/N ate/V", "cat/N ate/V", "the/D hen/N ran/V"]
 
 
-def test_a_run_knows_its_data_again(folder, capsys):
+@pytest.mark.parametrize("name", quick(["classify", "translate", "tag"], "classify"))
+def test_a_run_knows_its_data_again(folder, capsys, name):
     """One name, word or translation that is another: as many lines, as many classes, refused all the same."""
     (folder / "names").mkdir()
     names(folder / "names")
@@ -71,13 +73,13 @@ def test_a_run_knows_its_data_again(folder, capsys):
             lambda: (folder / "train.conllu").write_text(conllu(*SENTENCES * 5).replace("cat", "cow")),
         ),
     }
-    for name, (options, change) in changes.items():
-        assert main([name, *TINY, *options, "--run-dir", name]) == 0
-        assert main([name, "--resume", name, "--steps", "3"]) == 0
-        change()
-        said = refused(capsys, [name, "--resume", name, "--steps", "4"])
-        assert f"{name}: expected the data of the run to resume, got other data (its sha256 differs)" in said
-        assert json.loads((folder / name / "config.json").read_text())["options"]["steps"] == 3
+    options, change = changes[name]
+    assert main([name, *TINY, *options, "--run-dir", name]) == 0
+    assert main([name, "--resume", name, "--steps", "3"]) == 0
+    change()
+    said = refused(capsys, [name, "--resume", name, "--steps", "4"])
+    assert f"{name}: expected the data of the run to resume, got other data (its sha256 differs)" in said
+    assert json.loads((folder / name / "config.json").read_text())["options"]["steps"] == 3
 
 
 def test_no_name_is_on_both_sides(folder):

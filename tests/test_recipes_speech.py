@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from seqjax.__main__ import main
 from seqjax.recipes.speech import best_paths, edits, error_rate
@@ -29,6 +30,7 @@ def test_edits_are_fewest():
     assert error_rate([[1, 2], []], [[1], [1, 2, 3]]) == 1.0
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, capsys):
     """Few, easy updates: the network beats silence, and leaves its files."""
     folder = tmp_path / "run"

@@ -57,6 +57,7 @@ def test_hmm_tag_learns_from_a_treebank(tmp_path, capsys):
     assert record["unknown_share"] == 3 / 8
 
 
+@pytest.mark.slow
 def test_automaton_is_compiled_and_read_back(tmp_path, capsys):
     arguments = ["--pattern", "(a|b)*a", "--steps", "150", "--learning-rate", "0.03", "--batch-size", "16"]
     assert main(["automaton", *arguments, "--run-dir", str(tmp_path / "run")]) == 0
@@ -70,6 +71,7 @@ def test_automaton_is_compiled_and_read_back(tmp_path, capsys):
     assert (tmp_path / "run" / "automaton.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_reservoir_runs_freely(tmp_path, capsys):
     arguments = ["--units", "80", "--connections", "8", "--train", "600", "--free", "50", "--reservoirs", "2"]
     assert main(["reservoir", *arguments, "--run-dir", str(tmp_path / "run")]) == 0

@@ -101,6 +101,7 @@ def test_bigram_model_equals_counting_by_hand():
 
 
 @pytest.mark.shared_data
+@pytest.mark.slow
 def test_floors_of_tiny_shakespeare(shared_data):
     whole = read_text(shared_data / "tinyshakespeare" / "input.txt")
     vocabulary = Vocabulary.build([whole], specials=())

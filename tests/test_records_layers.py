@@ -2,6 +2,7 @@
 
 import gc
 import pickle
+import re
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ import pytest
 from laws import no_compiles
 
 import seqjax as sj
-from seqjax import automata, hmm, layers, models, records, transforms
+from seqjax import automata, gradients, hmm, layers, models, records, transforms
 
 KEY = jax.random.key(0)
 
@@ -49,6 +50,9 @@ PRINTED = [
     "as_cell(dense(4, 4))",
     "ensemble(dense(4, 4), small(4, 4), mean='geometric')",
     "automata.network(3, 4, 2)",
+    "gradients.clip_state_gradient(gradients.watch_state_gradient(small(3, 4)), 0.1, by='value')",
+    "gradients.with_saturation(gradients.with_gates(lstm(3, 4)))",
+    "gradients.lessons.map_cell(softplus)",
     "models.language_model(65, 16, tied=True)",
     "models.fixed_window_model(65, 16, window=3)",
     "models.symbols_or_nothing(65, 16)",
@@ -78,8 +82,10 @@ PRINTED = [
 
 def made(text):
     """What a call makes."""
-    rooms = {"layers": layers, "models": models, "automata": automata}
-    return eval(text, {**vars(sj), **rooms, "small": small})
+    rooms = {"layers": layers, "models": models, "automata": automata, "gradients": gradients}
+    return eval(
+        text, {**vars(transforms), **vars(layers), **vars(sj), **rooms, "small": small, "softplus": jax.nn.softplus}
+    )
 
 
 @pytest.mark.parametrize("text", PRINTED)
@@ -88,7 +94,7 @@ def test_records_print_as_the_call_equal_each_other_and_pickle(text):
     assert record is not again
     assert record == again
     assert hash(record) == hash(again)
-    assert repr(record) == text.replace("layers.", "").replace("models.", "").replace("automata.", "")
+    assert repr(record) == re.sub(r"\b(layers|models|automata|gradients|lessons)\.", "", text)
     assert records.name(record, "") == repr(record).partition("(")[0]
     assert pickle.loads(pickle.dumps(record)) == record
 

@@ -297,7 +297,7 @@ def mackey_glass_error(series, make, seed, units):
 
 @pytest.mark.parametrize("make", [sj.echo_state, sj.sparse_echo_state], ids=["dense", "sparse"])
 @pytest.mark.shared_data
-@pytest.mark.slow
+@pytest.mark.learning
 def test_mackey_glass(shared_data, make):
     """1,000 units, leak .3, radius 1.25, ridge 1e-8: median over five seeds of at most 2e-5."""
     series = tasks.read_series(shared_data / "mackey_glass" / "MackeyGlass_t17.txt")[:, 0]
@@ -306,6 +306,7 @@ def test_mackey_glass(shared_data, make):
     assert np.median(errors) <= 2e-5
 
 
+@pytest.mark.slow
 def test_mackey_glass_generated():
     """300 units on the series generated here, whose variance of .05 is what guessing its mean would cost."""
     series = np.tanh(tasks.mackey_glass(2600) - 1)

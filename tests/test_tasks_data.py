@@ -68,6 +68,32 @@ def test_words():
     assert tasks.words("cafe\u0301 E\u0301te\u0301", lower=True) == ["caf\xe9", "\xe9t\xe9"]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("हिन्दी भाषा", ["हिन्दी", "भाषा"]),
+        ("தமிழ் மொழி.", ["தமிழ்", "மொழி", "."]),
+        ("বাংলা-ভাষা", ["বাংলা-ভাষা"]),
+        ("كِتَابٌ", ["كِتَابٌ"]),
+        ("שָׁלוֹם", ["שָׁלוֹם"]),
+        ("می\u200cخواهم", ["می\u200cخواهم"]),
+        ("ന്\u200d ala", ["ന്\u200d", "ala"]),
+        ("m\u0304a", ["m\u0304a"]),
+        ("soft\u00adly", ["soft\u00adly"]),
+        ("日本語です。", ["日本語です", "。"]),
+        ("น้ำ\u200bดี", ["น้ำ", "ดี"]),
+        ("❤\ufe0f ok", ["❤\ufe0f", "ok"]),
+        ("a\u2028b\fc\x85d", ["a", "b", "c", "d"]),
+    ],
+)
+def test_a_letter_keeps_its_marks_and_joiners(text, expected):
+    assert tasks.words(text) == expected
+
+
+def test_small_letters_that_are_two_characters_stay_one_word():
+    assert tasks.words("İstanbul", lower=True) == ["i\u0307stanbul"]
+
+
 def test_subwords_give_every_text_back():
     pytest.importorskip("tokenizers")
     texts = ["the cat sat on the mat", "the dog sat on the log"] * 20

@@ -56,6 +56,8 @@ CELLS |= {
     ),
     "residual": CellCase(lambda: sj.residual(sj.lstm(H, H)), normal(H)),
     "zoneout": CellCase(lambda: sj.zoneout(sj.lstm(D, H), sj.LSTMState(h=0.05, c=0.3))),
+    "zoneout_scaled": CellCase(lambda: sj.zoneout(sj.slstm(D, H, 2), 0.2)),
+    "learned_scaled": CellCase(lambda: sj.learned_initial_state(sj.slstm(D, H, 2))),
     "variational_dropout": CellCase(lambda: sj.variational_dropout(sj.elman(D, H), 0.4)),
     "recurrent_dropout": CellCase(lambda: sj.recurrent_dropout(sj.gru(D, H), 0.4)),
     "learned_initial_state": CellCase(lambda: sj.learned_initial_state(sj.lstm(D, H))),

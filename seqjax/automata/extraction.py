@@ -144,4 +144,4 @@ def _cluster(points: np.ndarray, clusters: int, rounds: int = 20) -> tuple[np.nd
 
 def _distance(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
     """Squared distances ``[P, k]``."""
-    return ((points[:, None] - centres) ** 2).sum(-1)
+    return np.stack([((points - centre) ** 2).sum(-1) for centre in centres], -1)

@@ -21,7 +21,7 @@ In order of reading:
    keywords of its weights are those of all cells: `WeightOptions`.
 2. `pass_through` and `carousel`: a gate that copies the state, a state that is only added to. `minimal_gated_unit`.
 3. `gated`: `gated_lstm` and `gated_gru`, the choices of the literature as options that combine, and their presets:
-   `lstm`, `lstm_1997`, `peephole`, `coupled`, `projected`, `normalized`, `unsquashed`, `gru`.
+   `lstm`, `lstm_1997`, `peephole`, `coupled`, `projected`, `normalized`, `gru`. `unsquashed`: two of their relatives.
 
    >>> cells.gated_lstm(3, 4, peepholes="diagonal", coupled=True, normalise="layer", projection_size=2)
    gated_lstm(3, 4, coupled=True, peepholes='diagonal', normalise='layer', projection_size=2)

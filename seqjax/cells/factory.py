@@ -73,9 +73,9 @@ def weighted(**defaults: Any) -> Callable[[Callable[Options, P]], Callable[Optio
 
     Example:
       >>> import seqjax as sj
-      >>> sj.cells.lstm(3, 4, b_initt=None)
+      >>> sj.cells.lstm(3, 4, b_initt=None)  # doctest: +ELLIPSIS
       Traceback (most recent call last):
-      TypeError: lstm: expected one of the keywords w_x_init, w_h_init, b_init, dtype, compute_dtype, got 'b_initt'.
+      TypeError: lstm: expected one of the keywords w_x_init, ..., compute_dtype, got 'b_initt'. Correct it.
     """
 
     def decorate(make: Callable[Options, P]) -> Callable[Options, P]:

@@ -1,7 +1,6 @@
 """One specification of gated cells: what the LSTMs and GRUs of the literature choose, as options that combine."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Literal, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +9,9 @@ from seqjax import checks, initializers
 from seqjax.base import Array, Cell, Key
 from seqjax.cells.factory import WeightOptions, checked, drawing, from_gates, weighted
 from seqjax.cells.states import LSTMState, zeros
+from seqjax.cells.sums import normalize, through_reset
 from seqjax.initializers import Initializer, gate_weights
-from seqjax.normalization import standardize
-from seqjax.products import Bias, add_bias, bias_blocks, dot, preactivation, recurrent_input
+from seqjax.products import Bias, add_bias, dot, preactivation
 from seqjax.records import maker
 
 
@@ -39,15 +38,15 @@ def gated_lstm(
     *,
     forget: bool = True,
     coupled: bool = False,
-    peepholes: str | None = None,
+    peepholes: Literal["diagonal", "full"] | None = None,
     reset: bool = False,
     squash: bool = True,
-    normalise: str | None = None,
+    normalise: Literal["layer"] | None = None,
     epsilon: float = 1e-5,
     projection_size: int | None = None,
     w_c_init: Initializer = jax.nn.initializers.zeros,
     w_p_init: Initializer = initializers.input_weights,
-    record: Callable[..., Any] = GatedLSTMParams,
+    record: Any = GatedLSTMParams,
     name: str = "gated_lstm",
     **options: Unpack[WeightOptions],
 ) -> Cell[Any, LSTMState]:
@@ -133,7 +132,7 @@ def gated_lstm(
         if normalise:
             gain = jnp.ones(len(gates) * hidden_size, w_h.dtype)
         parts = GatedLSTMParams(w_x, w_h, w_c, gain, w_p, b)._asdict()
-        return record(**{field: parts[field] for field in record._fields})  # type: ignore[attr-defined]
+        return record(**{field: parts[field] for field in record._fields})
 
     def start(params: Any, batch_shape: tuple[int, ...]) -> LSTMState:
         return LSTMState(zeros(batch_shape, size, params.w_h), zeros(batch_shape, hidden_size, params.w_h))
@@ -150,22 +149,22 @@ def gated_lstm(
     def step(params: Any, state: LSTMState, x: Array) -> tuple[LSTMState, Array]:
         h, c = state
         s = dict(zip(gates, sums(params, h, x)))
+        p = dict(zip(seeing, jnp.split(params.w_c, len(seeing), axis=-1))) if peepholes else {}
 
-        def gate(name: str, c: Array) -> Array:
-            if not peepholes:
-                return jax.nn.sigmoid(s[name])
-            w = jnp.split(params.w_c, len(seeing), axis=-1)[seeing.index(name)]
-            seen = c * w.astype(c.dtype) if peepholes == "diagonal" else dot(c, w, compute_dtype)
-            return jax.nn.sigmoid(s[name] + seen)
+        def look(c: Array, *names: str) -> None:
+            for k in names if peepholes else ():
+                s[k] += c * p[k].astype(c.dtype) if peepholes == "diagonal" else dot(c, p[k], compute_dtype)
 
+        look(c, *memory)
         if coupled:
-            f = gate("f", c)
+            f = jax.nn.sigmoid(s["f"])
             c = f * c + (1 - f) * jnp.tanh(s["g"])
         elif forget:
-            c = gate("f", c) * c + gate(write, c) * jnp.tanh(s["g"])
+            c = jax.nn.sigmoid(s["f"]) * c + jax.nn.sigmoid(s[write]) * jnp.tanh(s["g"])
         else:
-            c = c + gate(write, c) * jnp.tanh(s["g"])
-        h = gate("o", c) * (jnp.tanh(c) if squash else c)
+            c = c + jax.nn.sigmoid(s[write]) * jnp.tanh(s["g"])
+        look(c, "o")
+        h = jax.nn.sigmoid(s["o"]) * (jnp.tanh(c) if squash else c)
         if projection_size is not None:
             h = dot(h, params.w_p, compute_dtype)
         return LSTMState(h, c), h
@@ -192,11 +191,11 @@ def gated_gru(
     input_size: int,
     hidden_size: int,
     *,
-    reset: str = "after",
+    reset: Literal["after", "before"] = "after",
     inner_bias: bool | None = None,
-    normalise: str | None = None,
+    normalise: Literal["layer"] | None = None,
     epsilon: float = 1e-5,
-    record: Callable[..., Any] = GatedGRUParams,
+    record: Any = GatedGRUParams,
     name: str = "gated_gru",
     **options: Unpack[WeightOptions],
 ) -> Cell[Any, Array]:
@@ -247,54 +246,13 @@ def gated_gru(
     def params_of(w_x: Array, w_h: Array, b: Bias) -> Any:
         gain = jnp.ones(3 * hidden_size, w_h.dtype) if normalise else None
         parts = GatedGRUParams(w_x, w_h, gain, b, jnp.zeros(hidden_size, w_h.dtype) if inner_bias else None)._asdict()
-        return record(**{field: parts[field] for field in record._fields})  # type: ignore[attr-defined]
+        return record(**{field: parts[field] for field in record._fields})
 
     def step(params: Any, h: Array, x: Array) -> tuple[Array, Array]:
         sums, candidate = through_reset(params, h, x, 3, options["compute_dtype"], after=reset == "after", epsilon=ln)
         r, z = map(jax.nn.sigmoid, sums)
-        h = z * h + (1 - z) * jnp.tanh(candidate(r))
+        n = jnp.tanh(candidate(r))
+        h = z * h + (1 - z) * n
         return h, h
 
     return from_gates(name, ("r", "z", "n"), input_size, hidden_size, step, options, record=params_of)
-
-
-def normalize(a: Array, gates: int, gain: Array, epsilon: float) -> Array:
-    """Each gate's block of ``a [*B, gates · h]`` standardised over its own units, times each unit's gain."""
-    blocks = a.reshape(*a.shape[:-1], gates, -1)
-    return standardize(blocks, epsilon).reshape(a.shape) * gain.astype(a.dtype)
-
-
-def through_reset(
-    params: Any,
-    h: Array,
-    x: Array,
-    gates: int,
-    compute_dtype: jnp.dtype | None,
-    *,
-    after: bool = False,
-    epsilon: float | None = None,
-) -> tuple[list[Array], Callable[[Array], Array]]:
-    """Sums of all gates but the last, and the last one's, the candidate's, as a function of the reset gate r.
-
-    With ``after`` r acts on the candidate's recurrent product, else on h before it. With an ``epsilon`` every sum is
-    layer-normalised.
-    """
-    h_in = recurrent_input(h)
-    a = dot(x, params.w_x, compute_dtype)
-    own = jnp.split(add_bias(a, params.b) if epsilon is None else a, gates, axis=-1)
-
-    def whole(k: int, a: Array) -> Array:
-        if epsilon is None:
-            return a
-        gain = jnp.split(params.gain, gates)[k]
-        return add_bias(normalize(a, 1, gain, epsilon), bias_blocks(params.b, gates)[k])
-
-    if after:
-        *others, last = jnp.split(dot(h_in, params.w_h, compute_dtype), gates, axis=-1)
-        inner = lambda r: r * add_bias(last, params.b_n)
-    else:
-        w_gates, w_last = jnp.split(params.w_h, [params.w_h.shape[-1] - h.shape[-1]], axis=-1)
-        others = jnp.split(dot(h_in, w_gates, compute_dtype), gates - 1, axis=-1)
-        inner = lambda r: dot(r * h_in, w_last, compute_dtype)
-    sums = [whole(k, a + u) for k, (a, u) in enumerate(zip(own, others))]
-    return sums, lambda r: whole(gates - 1, own[-1] + inner(r))

@@ -1,6 +1,6 @@
 """The gated recurrent unit, in its two variants."""
 
-from typing import NamedTuple, Unpack
+from typing import Literal, NamedTuple, Unpack
 
 import jax.numpy as jnp
 
@@ -29,7 +29,7 @@ def gru(
     input_size: int,
     hidden_size: int,
     *,
-    reset: str = "after",
+    reset: Literal["after", "before"] = "after",
     inner_bias: bool | None = None,
     **options: Unpack[WeightOptions],
 ) -> Cell[GRUParams, Array]:

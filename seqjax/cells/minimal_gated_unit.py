@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from seqjax.base import Array, Cell
 from seqjax.cells.factory import GateWeights, WeightOptions, from_gates, weighted
-from seqjax.cells.gated import through_reset
+from seqjax.cells.sums import through_reset
 from seqjax.records import maker
 
 

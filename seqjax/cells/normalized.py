@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from seqjax import initializers
 from seqjax.base import Array, Cell
 from seqjax.cells.factory import WeightOptions, from_gates, weighted
-from seqjax.cells.gated import gated_gru, gated_lstm, normalize
+from seqjax.cells.gated import gated_gru, gated_lstm
 from seqjax.cells.states import LSTMState
+from seqjax.cells.sums import normalize
 from seqjax.products import Bias, add_bias, preactivation
 from seqjax.records import maker
 

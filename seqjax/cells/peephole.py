@@ -1,6 +1,6 @@
 """LSTM whose gates look at the cell state."""
 
-from typing import NamedTuple, Unpack
+from typing import Literal, NamedTuple, Unpack
 
 import jax
 
@@ -32,7 +32,7 @@ def peephole_lstm(
     input_size: int,
     hidden_size: int,
     *,
-    peepholes: str = "diagonal",
+    peepholes: Literal["diagonal", "full"] = "diagonal",
     w_c_init: Initializer = jax.nn.initializers.zeros,
     **options: Unpack[WeightOptions],
 ) -> Cell[PeepholeLSTMParams, LSTMState]:

@@ -1,6 +1,6 @@
 """The sLSTM of xLSTM: exponential gates, a normaliser, and a stabiliser that keeps both finite."""
 
-from typing import NamedTuple, Unpack
+from typing import Literal, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,16 @@ class SLSTMState(NamedTuple):
     n: Array
     m: Array
 
+    @property
+    def scales(self) -> dict[str, tuple[str, ...]]:
+        """m is the scale of c and n, see `seqjax.scales`."""
+        return {"m": ("c", "n")}
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """n is a sum of positive numbers."""
+        return ("n",)
+
 
 @maker
 @weighted(b_init=initializers.lstm_bias)
@@ -40,7 +50,7 @@ def slstm(
     hidden_size: int,
     heads: int = 1,
     *,
-    forget_gate: str = "sigmoid",
+    forget_gate: Literal["sigmoid", "exp"] = "sigmoid",
     **options: Unpack[WeightOptions],
 ) -> Cell[SLSTMParams, SLSTMState]:
     """LSTM with exponential input gate and normalised cell state, in heads.

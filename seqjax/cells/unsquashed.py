@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from seqjax import checks, initializers
 from seqjax.base import Array, Cell
 from seqjax.cells.factory import ProductOptions, WeightOptions, from_gates, weighted
-from seqjax.cells.gated import gated_lstm
 from seqjax.cells.states import LSTMState, lstm_zeros
+from seqjax.cells.sums import through_reset
 from seqjax.products import Bias, preactivation
 from seqjax.records import maker
 
@@ -106,6 +106,16 @@ def reset_lstm(input_size: int, hidden_size: int, **options: Unpack[WeightOption
       Cho et al. (2014), Learning phrase representations using RNN encoder-decoder (the reset gate).
       https://arxiv.org/abs/1406.1078
     """
-    return gated_lstm(
-        input_size, hidden_size, reset=True, squash=False, record=ResetLSTMParams, name="reset_lstm", **options
+
+    def step(params: ResetLSTMParams, state: LSTMState, x: Array) -> tuple[LSTMState, Array]:
+        h, c = state
+        sums, candidate = through_reset(params, h, x, 5, options["compute_dtype"])
+        r, u, f, o = map(jax.nn.sigmoid, sums)
+        c = u * jnp.tanh(candidate(r)) + f * c
+        h = o * c
+        return LSTMState(h, c), h
+
+    gates = ("r", "u", "f", "o", "g")
+    return from_gates(
+        "reset_lstm", gates, input_size, hidden_size, step, options, record=ResetLSTMParams, state=lstm_zeros
     )

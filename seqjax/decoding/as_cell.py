@@ -7,7 +7,10 @@ import jax.numpy as jnp
 
 from seqjax import checks
 from seqjax.base import Array, Cell, Layer, Params, PyTree, State
+from seqjax.layers import inner
 from seqjax.layers.directions import BidirectionalState
+from seqjax.logarithms import log_softmax, logsumexp
+from seqjax.products import accumulator
 from seqjax.records import maker
 
 
@@ -22,7 +25,7 @@ def as_cell(model: Cell[Params, State] | Layer[Params, State]) -> Cell[Params, S
       A cell with the layer's params and state.
 
     Raises:
-      TypeError: neither a cell nor a layer, or one that is `bidirectional`.
+      TypeError: neither a cell nor a layer, or one that is `bidirectional` or run in reverse.
 
     Example:
       >>> import jax, jax.numpy as jnp, seqjax as sj
@@ -43,7 +46,8 @@ def as_cell(model: Cell[Params, State] | Layer[Params, State]) -> Cell[Params, S
                 "as_cell: expected a layer that reads forwards, got a bidirectional one, which must see the whole "
                 "sequence. Decode with one direction."
             )
-        state, ys = model.apply(params, state, jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], x))
+        with inner.forwards_only():
+            state, ys = model.apply(params, state, jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], x))
         return state, jax.tree.map(lambda y: y[0], ys)
 
     return Cell(model.init, model.initial_state, step)
@@ -70,6 +74,13 @@ def ensemble(*models: Cell | Layer, mean: Literal["arithmetic", "geometric"] = "
     Raises:
       ValueError: no model, an unknown mean, or vocabularies of different sizes.
       TypeError: something else than cells and layers.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> both = sj.ensemble(sj.models.language_model(5, 8), sj.models.language_model(5, 16))
+      >>> params = both.init(jax.random.key(0))
+      >>> both.step(params, both.initial_state(params), jnp.array(1))[1].shape
+      (5,)
     """
     if not models:
         raise ValueError("ensemble: expected at least one model, got none. Pass cells or layers.")
@@ -91,11 +102,11 @@ def ensemble(*models: Cell | Layer, mean: Literal["arithmetic", "geometric"] = "
                 f"ensemble: expected logits of one shape, got {[y.shape for y in logits]}. "
                 "Use models of one vocabulary."
             )
-        log_probs = jnp.stack([jax.nn.log_softmax(y) for y in logits])
+        log_probs = jnp.stack([log_softmax(y.astype(accumulator(y.dtype))) for y in logits])
         if mean == "arithmetic":
-            y = jax.nn.logsumexp(log_probs, axis=0) - jnp.log(len(cells)).astype(log_probs.dtype)
+            y = logsumexp(log_probs, 0) - jnp.log(len(cells)).astype(log_probs.dtype)
         else:
-            y = jax.nn.log_softmax(log_probs.mean(0))
+            y = log_softmax(log_probs.mean(0))
         return tuple(s for s, _ in stepped), y
 
     return Cell(init, initial_state, step)

@@ -65,7 +65,7 @@ def beam_search(
       state: the state to start from, with batch axes ``*B``.
       first: ``[*B]`` or one symbol for all, what is read first, such as ``<bos>``.
       length: L, how many symbols to write at most.
-      width: K, at most V.
+      width: K; of more than V the first ticks fill only as many places as there are beginnings.
       eos: the symbol that ends a sequence; None for none.
       length_penalty: α ≥ 0; 0 ranks by log-probability, which favours short sequences, 1 nearly by its mean.
       prefix: as in `sample`.
@@ -79,7 +79,7 @@ def beam_search(
       The K best sequences.
 
     Raises:
-      ValueError: a beam wider than the vocabulary, shapes that do not agree, or a number out of range.
+      ValueError: a width below 1, shapes that do not agree, or a number out of range.
       TypeError: symbols that are no integers.
 
     Example:
@@ -145,11 +145,7 @@ def _search(
     length_penalty: Array,
 ) -> Hypotheses:
     problem = prepare("beam_search", model, params, state, fixed, given)
-    if width > problem.vocabulary_size:
-        raise ValueError(
-            f"beam_search: expected a width of at most the vocabulary's {problem.vocabulary_size} symbols, "
-            f"got {width}. Narrow the beam."
-        )
+    each = min(width, problem.vocabulary_size)
     length, eos, dtype = fixed.length, fixed.eos, problem.dtype
     batch = problem.first.shape
     read_all = jax.vmap(lambda reader, symbol: read(model, params, problem, reader, symbol))
@@ -176,12 +172,12 @@ def _search(
             finished = _best(finished, _ends(loop.tick, n, ended, penalty(n)))
             narrowed = narrowed.at[..., eos].set(-jnp.inf)
         # The best of all are among the best of each.
-        values, symbols_of = largest(narrowed, width)
+        values, symbols_of = largest(narrowed, each)
         totals = loop.alive[..., None] + logits.log_probs(values)
-        flat, flat_symbols = (jnp.moveaxis(a, 0, -2).reshape(*batch, width * width) for a in (totals, symbols_of))
+        flat, flat_symbols = (jnp.moveaxis(a, 0, -2).reshape(*batch, width * each) for a in (totals, symbols_of))
         alive, place = jax.lax.top_k(flat, width)
         symbol = jnp.take_along_axis(flat_symbols, place, -1).astype(jnp.int32)
-        alive, parent, symbol = (jnp.moveaxis(a, -1, 0) for a in (alive, place // width, symbol))
+        alive, parent, symbol = (jnp.moveaxis(a, -1, 0) for a in (alive, place // each, symbol))
         reader = jax.tree.map(lambda leaf: _pick(leaf, parent), reader)
         symbols, parents = (
             jax.lax.dynamic_update_index_in_dim(table, row.astype(jnp.int32), loop.tick, 0)

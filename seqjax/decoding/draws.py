@@ -54,7 +54,8 @@ def choose(log_probs: Array, noise: Array | None, temperature: Array, top_k: int
     if top_p is not None:
         probs = jax.nn.softmax(ranked)
         before = jnp.cumsum(probs, -1) - probs
-        ranked = jnp.where(before < jnp.asarray(top_p, probs.dtype)[..., None], ranked, -jnp.inf)
+        most = jnp.asarray(top_p, probs.dtype)[..., None]
+        ranked = jnp.where((before < most) | (most >= 1), ranked, -jnp.inf)  # the sum rounds to 1 before its last terms
     return _at(symbols, draw(ranked, noise))
 
 

@@ -12,6 +12,7 @@ from seqjax import base, checks
 from seqjax.base import Array, Cell, Layer, PyTree
 from seqjax.decoding.as_cell import as_cell
 from seqjax.decoding.rules import Rule, forbid, no_repeat
+from seqjax.logarithms import finite
 from seqjax.products import accumulator
 
 
@@ -170,8 +171,8 @@ class Logits(NamedTuple):
     Attributes:
       values: y, ``[*B, V]``.
       narrowed: y with -∞ where a rule forbids.
-      highest: max y, ``[*B]``.
-      log_sum: log Σ exp(y - max y), ``[*B]``.
+      highest: max y, ``[*B]``; 0 where the model allows nothing, every y being -∞.
+      log_sum: log Σ exp(y - max y), ``[*B]``; 0 there.
     """
 
     values: Array
@@ -195,8 +196,9 @@ def read(model: Cell | Layer, params: PyTree, problem: Problem, reader: Reader, 
         s, mask = rule.cell.step(rule.params, s, symbol)
         states.append(s)
         narrowed = jnp.where(mask, narrowed, -jnp.inf)
-    highest = values.max(-1)
-    log_sum = jnp.log(jnp.exp(values - highest[..., None]).sum(-1))
+    highest = finite(values.max(-1))
+    total = jnp.exp(values - highest[..., None]).sum(-1)
+    log_sum = jnp.log(jnp.where(total == 0, 1, total))
     return Reader(state, tuple(states)), Logits(values, narrowed, highest, log_sum)
 
 

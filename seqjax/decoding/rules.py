@@ -27,6 +27,11 @@ def forbid(vocabulary_size: int, symbols: Sequence[int]) -> Rule:
 
     Raises:
       ValueError: a symbol outside the vocabulary, or none left.
+
+    Example:
+      >>> rule = forbid(4, [0, 2])
+      >>> rule.cell.step(rule.params, (), jnp.array(1))[1].tolist()
+      [False, True, False, True]
     """
     checks.sizes("forbid", vocabulary_size=vocabulary_size)
     if any(not 0 <= symbol < vocabulary_size for symbol in symbols):
@@ -64,6 +69,12 @@ def state_machine(table: np.ndarray) -> Rule:
 
     Raises:
       ValueError: a table of another shape, or with states that do not exist.
+
+    Example:
+      >>> rule = state_machine(np.array([[0, 1], [0, -1]]))
+      >>> state, _ = rule.cell.step(rule.params, rule.cell.initial_state(rule.params), jnp.array(0))  # the start
+      >>> rule.cell.step(rule.params, state, jnp.array(1))[1].tolist()
+      [True, False]
     """
     table = np.asarray(table)
     if table.ndim != 2 or not np.issubdtype(table.dtype, np.integer) or table.min() < -1 or table.max() >= len(table):
@@ -107,6 +118,11 @@ def no_repeat(vocabulary_size: int, n: int, length: int) -> Rule:
 
     Raises:
       ValueError: a size below 1.
+
+    Example:
+      >>> rule = no_repeat(3, 1, 5)
+      >>> rule.cell.step(rule.params, rule.cell.initial_state(rule.params), jnp.array(1))[1].tolist()
+      [True, False, True]
     """
     checks.sizes("no_repeat", vocabulary_size=vocabulary_size, n=n, length=length)
     return Rule(_history(vocabulary_size, n, length + 1), ())

@@ -45,8 +45,10 @@ class Problem(NamedTuple):
     def wrapped(self) -> "Wrapped":
         """The same with masks and resets inside the step."""
         mask = masks.from_lengths(self.lengths, self.length) if self.lengths is not None else self.mask
-        fill = None if mask is None else masks.first_valid(mask, self.xs)
         fresh = None if self.reset is None else self.cell.initial_state(self.params, self.reset.shape[1:])
+        pair = None
+        if mask is not None:
+            pair = masks.first_pair(mask, self.xs, self.state, reset=self.reset, fresh=fresh, reverse=self.reverse)
         obeying = masks.wrap(
             self.cell.step, masked=mask is not None, resets=self.reset is not None, reverse=self.reverse
         )
@@ -56,7 +58,7 @@ class Problem(NamedTuple):
             checks.same_state("unroll", state, new)
             return new, y
 
-        return Wrapped(step, (self.params, fill, fresh), self.state, (self.xs, mask, self.reset))
+        return Wrapped(step, (self.params, pair, fresh), self.state, (self.xs, mask, self.reset))
 
 
 class Wrapped(NamedTuple):

@@ -1,5 +1,6 @@
 """What a gradient keeps, in bytes a tick, before anything is compiled."""
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -42,7 +43,16 @@ def kept_bytes(run: Callable[..., tuple[PyTree, PyTree]], params: PyTree, state:
         found = {v for v in jaxpr.outvars if not jaxprs.is_literal(v) and v in varying and v not in given}
         return sum(jaxprs.nbytes(v.aval) for v in found if v.aval.ndim and v.aval.shape[0] == ticks) // ticks
 
-    return Costs(state_bytes(state), bytes_a_tick("all"), bytes_a_tick("carries"))
+    try:
+        everything = bytes_a_tick("all")
+    except (NotImplementedError, TypeError, ValueError):
+        jax.eval_shape(functools.partial(run, length=ticks, keep="all"), params, state, short)
+        return Costs(state_bytes(state), 0, 0)  # a step that runs, and has no derivative to keep anything for
+    try:
+        carries = bytes_a_tick("carries")
+    except NotImplementedError:  # a step with effects, which JAX does not run twice
+        carries = everything
+    return Costs(state_bytes(state), everything, carries)
 
 
 def state_bytes(state: PyTree) -> int:

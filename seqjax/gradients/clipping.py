@@ -1,13 +1,15 @@
 """Clipping inside time: the gradient of the state is bounded at every tick of the backward pass."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 
 from seqjax import base, checks
-from seqjax.base import Array, Cell, PyTree
+from seqjax.base import Array, Cell, Params, PyTree, State
 from seqjax.gradients import backward
+from seqjax.records import maker
 
+Kind = Literal["norm", "value"]
 KINDS = ("norm", "value")
 
 
@@ -25,7 +27,8 @@ class ClipStatistics(NamedTuple):
     largest: Array
 
 
-def clip_state_gradient(cell: Cell, threshold: float, *, by: str = "norm") -> Cell:
+@maker
+def clip_state_gradient(cell: Cell[Params, State], threshold: float, *, by: Kind = "norm") -> Cell[Params, State]:
     """A cell whose gradient is bounded on its way from each tick to the one before.
 
         by norm      s̄_{t-1} ← η s̄_{t-1} / ‖s̄_{t-1}‖ if ‖s̄_{t-1}‖ > η, else unchanged to the bit
@@ -87,7 +90,8 @@ def clip_state_gradient(cell: Cell, threshold: float, *, by: str = "norm") -> Ce
     return Cell(cell.init, cell.initial_state, step)
 
 
-def watch_state_gradient(cell: Cell, *, by: str = "norm") -> Cell:
+@maker
+def watch_state_gradient(cell: Cell[Params, State], *, by: Kind = "norm") -> Cell[Params, State]:
     """A cell that reports the size of the gradient each tick hands to the one before, through a gradient.
 
         input (x, z)      y does not depend on z      "dL/dz_t" = ‖s̄_{t-1}‖₂ or max |s̄_{t-1}|

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import jax
 
 from seqjax import base
-from seqjax.base import Array, Cell, PyTree
+from seqjax.base import Array, Cell, Params, PyTree, State
 from seqjax.engines.equations import jaxprs
+from seqjax.records import maker
 
 # The range of a squashing function; a value is saturated in the lowest or highest part of it.
 RANGES = {"logistic": (0.0, 1.0), "tanh": (-1.0, 1.0)}
@@ -25,7 +26,8 @@ class Saturation(NamedTuple):
     high: Array
 
 
-def with_gates(cell: Cell) -> Cell:
+@maker
+def with_gates(cell: Cell[Params, State]) -> Cell[Params, State]:
     """A cell that gives out, beside its output, every σ and tanh of its step, unit by unit.
 
     Found are all σ and tanh of the traced step that depend on the state or the input; not those inside loops or
@@ -76,7 +78,8 @@ def with_gates(cell: Cell) -> Cell:
     return Cell(cell.init, cell.initial_state, step)
 
 
-def with_saturation(cell: Cell, part: float = 0.1) -> Cell:
+@maker
+def with_saturation(cell: Cell[Params, State], part: float = 0.1) -> Cell[Params, State]:
     """A cell that gives out, beside its output, how saturated each gate of `with_gates` is.
 
         low = fraction of units in the lowest part of the range      high = in the highest

@@ -100,13 +100,13 @@ def untied_gradients(
       Rumelhart, Hinton and Williams (1986), Learning internal representations by error propagation.
     """
     problem = checked(cell, params, state, xs, mask=mask, length=length)
-    step, (_, fill, fresh), state, inputs = problem.wrapped()
+    step, (_, *rest), state, inputs = problem.wrapped()
     length = problem.length
 
     def of_copies(copies: PyTree) -> Array:
         def tick(state: PyTree, now: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
             own, x = now
-            return step((own, fill, fresh), state, x)
+            return step((own, *rest), state, x)
 
         return loss(jax.lax.scan(tick, state, (copies, inputs), length=length)[1])
 

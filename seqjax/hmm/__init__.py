@@ -35,19 +35,18 @@ from seqjax.hmm.inference import (
     forward,
     posterior,
 )
-from seqjax.hmm.learning import Fit, fit
+from seqjax.hmm.learning import Fit, Prior, fit
 from seqjax.hmm.models import (
     HMM,
     MISSING,
     Chain,
     GaussianHMM,
-    check,
     from_probabilities,
-    normalise,
     random,
     random_gaussian,
 )
 from seqjax.hmm.paths import Path, backtrack, log_joint, sample, sample_paths, top_paths, viterbi
+from seqjax.hmm.rows import check, normalise
 
 __all__ = [
     "HMM",
@@ -60,6 +59,7 @@ __all__ = [
     "GaussianHMM",
     "Path",
     "Posterior",
+    "Prior",
     "backtrack",
     "backward",
     "belief_cell",

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 
 from seqjax.base import Array, Cell, PyTree
 from seqjax.hmm.messages import divided, max_product, maximum, sum_product
-from seqjax.hmm.models import check_shapes
 from seqjax.hmm.observations import Model
+from seqjax.hmm.rows import check_shapes
 from seqjax.records import maker
 
 
@@ -26,7 +26,8 @@ def cell(model: Model) -> Cell[Model, Array]:
 
     Args:
       model: its kind and sizes are read, not its values, which travel as the parameters of the cell:
-        ``seqjax.unroll(hmm.cell(model), model, state, xs)``. ``init(key)`` draws a random model of these sizes.
+        ``seqjax.unroll(hmm.cell(model), model, state, xs)``. ``init(key)`` draws a random model of these sizes,
+        where it has ``redraw``.
 
     Returns:
       A cell with state and output ``[*B, N]``.
@@ -116,6 +117,11 @@ def plain_belief_propagation(sizes: Model) -> Cell[Model, Array]:
 def sizes_of(model: Model) -> Model:
     """The model's kind, shapes and dtypes, without its numbers."""
     check_shapes(model)
+    if callable(model.log_transition) or jnp.ndim(model.log_transition) > 2:
+        raise ValueError(
+            f"hmm: expected transitions [N, N] that serve every tick, got a {type(model).__name__} whose transitions "
+            "change from step to step, which a cell does not count. Use hmm.forward, hmm.posterior or hmm.viterbi."
+        )
     return jax.tree.map(lambda p: jax.ShapeDtypeStruct(jnp.shape(p), jnp.result_type(p)), model)
 
 
@@ -123,8 +129,16 @@ def _cell(sizes: Model, step: Callable, start: Callable[[Array], Array] = lambda
     def initial_state(model: Model, batch_shape: tuple[int, ...] = (), *, key: Array | None = None) -> Array:
         return jnp.broadcast_to(start(model.log_initial), (*batch_shape, *model.log_initial.shape))
 
-    model: Any = sizes  # every model here can be drawn anew; inference does not ask for it
-    return Cell(model.redraw, initial_state, step)
+    def init(key: Array) -> Model:
+        model: Any = sizes
+        if not hasattr(model, "redraw"):
+            raise TypeError(
+                f"hmm: expected a model that can be drawn, got {type(model).__name__}. Pass the model itself as "
+                "params, or give it redraw(key)."
+            )
+        return model.redraw(key)
+
+    return Cell(init, initial_state, step)
 
 
 def _evidence(who: str, model: Model, p: Array, x: PyTree) -> Array:

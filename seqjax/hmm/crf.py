@@ -31,6 +31,7 @@ from seqjax.hmm.messages import preceded
 from seqjax.hmm.models import Chain
 from seqjax.hmm.observations import Engine
 from seqjax.hmm.paths import Path, log_joint, top_paths, viterbi
+from seqjax.logarithms import finite
 
 __all__ = ["CRFParams", "decode", "init", "log_partition", "log_score", "loss", "marginals", "top_taggings"]
 
@@ -71,6 +72,9 @@ def log_score(params: CRFParams, scores: Array, tags: Array, *, mask: Array | No
 
 def loss(params: CRFParams, scores: Array, tags: Array, *, mask: Array | None = None, engine: Engine = "scan") -> Array:
     """-ln p(z | x) ``[*B]``, in nats a sequence; infinite, with a gradient of zero, where a score of -inf forbids z."""
+    scores = scores - finite(
+        jax.lax.stop_gradient(scores.max(-1, keepdims=True))
+    )  # shared: both terms would lose digits
     partition = log_partition(params, scores, mask=mask, engine=engine)
     score = log_score(params, scores, tags, mask=mask)
     return jnp.where(score == -jnp.inf, jnp.inf, partition - score)
@@ -95,6 +99,9 @@ def _chain(params: CRFParams, scores: Array, mask: Array | None) -> tuple[Chain,
     """The chain and its evidence; the score of the end joins that of the last real tick."""
     tags = params.start.shape[0]
     checks.inputs("crf", scores, jnp.shape(scores)[:-1], tags)
+    mask = checks.ticks("crf", "mask", mask, scores[..., 0])
+    if mask is not None:
+        checks.shapes("crf", "mask", mask.shape, "the scores without tags", scores.shape[:-1])
     last = ~preceded(scores.shape[:-1], None if mask is None else mask[::-1])[::-1]
     scores = scores + jnp.where(last[..., None], params.end, 0)
     return Chain(params.start, params.transition), scores

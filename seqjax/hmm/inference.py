@@ -8,9 +8,10 @@ import jax.numpy as jnp
 
 from seqjax import masks
 from seqjax.base import Array, PyTree
-from seqjax.hmm import messages
-from seqjax.hmm.messages import divided, finite, logsumexp
-from seqjax.hmm.observations import Engine, Model, inferred, prepare
+from seqjax.hmm import messages, varying
+from seqjax.hmm.messages import divided
+from seqjax.hmm.observations import Engine, Model, Prepared, inferred, prepare
+from seqjax.logarithms import finite, logsumexp
 
 
 class Forward(NamedTuple):
@@ -43,7 +44,7 @@ class Counts(NamedTuple):
 
     Attributes:
       initial: ``[N]``, sequences that start in a state.
-      transition: ``[N, N]``, steps from i to j.
+      transition: ``[N, N]``, steps from i to j; one a step, of their shape, where transitions change.
       states: ``[T, *B, N]``, p(z_t | x_1 … x_T).
       log_likelihood: ``[*B]``.
     """
@@ -148,15 +149,17 @@ def expected_counts(model: Model, xs: PyTree, *, mask: Array | None = None, engi
     return inferred("expected_counts", _expected_counts, model, xs, mask, engine)
 
 
-def incoming(
-    model: Model, evidence: Array, mask: Array | None, engine: Engine, *, best: bool = False, reverse: bool = False
-) -> Array:
+def incoming(chain: Prepared, engine: Engine, *, best: bool = False, reverse: bool = False) -> Array:
     """The messages ``[T, *B, N]`` before each tick's evidence, from the future in reverse."""
+    log_a, evidence, mask = chain[1:4]
     length, *batch, n = evidence.shape
-    start = jnp.zeros(n) if reverse else model.log_initial
+    start = jnp.zeros_like(chain.log_initial) if reverse else chain.log_initial
+    if log_a.ndim > 2:
+        a = varying.entering(log_a, len(batch))
+        return varying.run(start, a, evidence, mask, best=best, engine=engine, reverse=reverse)
     found = messages.run(
-        jnp.broadcast_to(start.astype(evidence.dtype), (evidence[0].size // n, n)),
-        (model.log_transition.T if reverse else model.log_transition).astype(evidence.dtype),
+        jnp.broadcast_to(start, (evidence[0].size // n, n)),
+        log_a.T if reverse else log_a,
         evidence.reshape(length, -1, n),
         None if mask is None else mask.reshape(length, -1),
         best=best,
@@ -178,15 +181,15 @@ def filtered(p: Array, evidence: Array, mask: Array | None) -> Forward:
 
 @functools.partial(jax.jit, static_argnames="engine")
 def _forward(model: Model, xs: PyTree, mask: Array | None, engine: Engine) -> Forward:
-    _, evidence, mask = prepare("forward", model, xs, mask, engine)
-    return filtered(incoming(model, evidence, mask, engine), evidence, mask)
+    chain = prepare("forward", model, xs, mask, engine)
+    return filtered(incoming(chain, engine), chain.evidence, mask)
 
 
 @functools.partial(jax.jit, static_argnames="engine")
 def _backward(model: Model, xs: PyTree, mask: Array | None, engine: Engine) -> Backward:
-    _, evidence, mask = prepare("backward", model, xs, mask, engine)
-    p = incoming(model, evidence, mask, engine, reverse=True)
-    gains = logsumexp(p + evidence)
+    chain = prepare("backward", model, xs, mask, engine)
+    p = incoming(chain, engine, reverse=True)
+    gains = logsumexp(p + chain.evidence)
     gains = gains if mask is None else jnp.where(mask, gains, 0)
     later = jnp.concatenate([gains[1:], jnp.zeros_like(gains[:1])])
     log_scale = logsumexp(p) + jax.lax.cumsum(later, axis=0, reverse=True)
@@ -196,18 +199,19 @@ def _backward(model: Model, xs: PyTree, mask: Array | None, engine: Engine) -> B
 
 @functools.partial(jax.jit, static_argnames="engine")
 def _posterior(model: Model, xs: PyTree, mask: Array | None, engine: Engine) -> Posterior:
-    _, evidence, mask = prepare("posterior", model, xs, mask, engine)
-    log_filtered, log_likelihood = filtered(incoming(model, evidence, mask, engine), evidence, mask)
-    marginals = divided(log_filtered + incoming(model, evidence, mask, engine, reverse=True))
+    chain = prepare("posterior", model, xs, mask, engine)
+    log_filtered, log_likelihood = filtered(incoming(chain, engine), chain.evidence, mask)
+    marginals = divided(log_filtered + incoming(chain, engine, reverse=True))
     return Posterior(marginals if mask is None else masks.zero(mask, marginals), log_likelihood)
 
 
 @functools.partial(jax.jit, static_argnames="engine")
 def _expected_counts(model: Model, xs: PyTree, mask: Array | None, engine: Engine) -> Counts:
-    _, evidence, mask = prepare("expected_counts", model, xs, mask, engine)
-    p = incoming(model, evidence, mask, engine)
+    chain = prepare("expected_counts", model, xs, mask, engine)
+    evidence = chain.evidence
+    p = incoming(chain, engine)
     log_filtered, log_likelihood = filtered(p, evidence, mask)
-    ahead = incoming(model, evidence, mask, engine, reverse=True)
+    ahead = incoming(chain, engine, reverse=True)
     states = jnp.exp(divided(log_filtered + ahead))
     entered = messages.preceded(states.shape[:-1], mask)
     if mask is not None:
@@ -217,9 +221,15 @@ def _expected_counts(model: Model, xs: PyTree, mask: Array | None, engine: Engin
     # p(z_{t-1} = i, z_t = j | x) = exp(f_i + ln A_ij + (e + β)_j) / Σ
     arrived = evidence + ahead - finite(logsumexp(p + evidence + ahead))[..., None]
     arrived = jnp.where(entered[..., None], arrived, -jnp.inf)
-    pairs = messages.before(log_filtered, mask), arrived
-    left, right = (x.reshape(len(x), -1, x.shape[-1]) for x in pairs)
-    transition = _pair_counts(left, right, model.log_transition, engine)
+    left, right = messages.before(log_filtered, mask), arrived
+    if chain.log_transition.ndim > 2:
+        a = varying.entering(chain.log_transition, evidence.ndim - 2)
+        each = jnp.exp(left[..., :, None] + a + right[..., None, :])[1:]
+        shared = tuple(range(1, evidence.ndim - 1)) if chain.log_transition.ndim < each.ndim else ()
+        transition = each.sum(shared)
+    else:
+        left, right = (x.reshape(len(x), states[0].size // states.shape[-1], x.shape[-1]) for x in (left, right))
+        transition = _pair_counts(left, right, chain.log_transition, engine)
     return Counts(initial, transition, states, log_likelihood)
 
 
@@ -230,7 +240,7 @@ def _pair_counts(left: Array, right: Array, log_a: Array, engine: Engine) -> Arr
 
     def step(counts: Array, tick: tuple[Array, Array]) -> tuple[Array, None]:
         f, g = tick
-        each = jnp.exp(f[..., :, None] + log_a.astype(f.dtype) + g[..., None, :])
+        each = jnp.exp(f[..., :, None] + log_a + g[..., None, :])
         return counts + each.sum(tuple(range(each.ndim - 2))), None
 
     n = log_a.shape[0]

@@ -16,22 +16,10 @@ import numpy as np
 
 from seqjax import masks
 from seqjax.base import Array
+from seqjax.logarithms import finite, logsumexp
 
 BLOCK = 32  # ticks that the associative engine runs one after the other
 SMALL = 1024  # weights times rows up to which a product is written as sums
-
-
-def finite(a: Array) -> Array:
-    """``a`` with -inf replaced by 0: the offset that is safe to subtract."""
-    return jnp.where(jnp.isfinite(a), a, 0)
-
-
-def logsumexp(a: Array, axis: int = -1) -> Array:
-    """ln Σ exp a, whose gradient is zero, not NaN, where everything is -inf."""
-    top = finite(jax.lax.stop_gradient(a.max(axis, keepdims=True)))
-    total = jnp.exp(a - top).sum(axis)
-    possible = total != 0
-    return jnp.where(possible, jnp.log(jnp.where(possible, total, 1)) + top.squeeze(axis), -jnp.inf)
 
 
 def maximum(a: Array, axis: int = -1) -> Array:
@@ -188,7 +176,7 @@ def in_blocks(x: Array, fill: float = 0) -> Array:
 
 def out_of_blocks(x: Array, length: int) -> Array:
     """The inverse of `in_blocks`."""
-    return x.swapaxes(0, 1).reshape(-1, *x.shape[2:])[:length]
+    return x.swapaxes(0, 1).reshape(x.shape[0] * x.shape[1], *x.shape[2:])[:length]
 
 
 def _associative(start: Array, log_a: Array, evidence: Array, mask: Array | None, best: bool) -> Array:

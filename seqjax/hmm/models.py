@@ -1,7 +1,7 @@
 """Models: a chain of hidden states, and what each state makes likely to be observed."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from seqjax import checks
 from seqjax.base import Array
-from seqjax.hmm.messages import logsumexp
+from seqjax.hmm.rows import check, log_dirichlet, log_frequencies
 
 MISSING = -1  # the symbol of an observation that is missing or unknown: the tick passes, without evidence
 
@@ -20,7 +20,7 @@ class Chain(NamedTuple):
 
     Attributes:
       log_initial: ``[N]``.
-      log_transition: ``[N, N]``, row i, column j: from i to j.
+      log_transition: ``[N, N]``, row i, column j: from i to j; ``[T-1, N, N]`` where it changes from step to step.
 
     Example:
       >>> import jax.numpy as jnp
@@ -41,7 +41,7 @@ class Chain(NamedTuple):
     def redraw(self, key: Array) -> "Chain":
         """A random chain of this size."""
         keys = jax.random.split(key)
-        return Chain(*(_log_dirichlet(k, p.shape, p.dtype) for k, p in zip(keys, self)))
+        return Chain(*(log_dirichlet(k, p.shape, p.dtype) for k, p in zip(keys, self)))
 
 
 class HMM(NamedTuple):
@@ -49,7 +49,7 @@ class HMM(NamedTuple):
 
     Attributes:
       log_initial: ``[N]``.
-      log_transition: ``[N, N]``, row i, column j: from i to j.
+      log_transition: ``[N, N]``, row i, column j: from i to j; ``[T-1, N, N]`` where it changes from step to step.
       log_emission: ``[N, V]``.
 
     Observations are integers ``[T, *B]`` in 0 … V-1, or `MISSING`. Zero probabilities are -inf.
@@ -62,6 +62,16 @@ class HMM(NamedTuple):
     log_initial: Array
     log_transition: Array
     log_emission: Array
+
+    @property
+    def distributions(self) -> tuple[str, ...]:
+        """Fields whose rows sum to 1, besides those of every model."""
+        return ("log_emission",)
+
+    @property
+    def per_state(self) -> tuple[str, ...]:
+        """Fields of one row a state."""
+        return ("log_emission",)
 
     def evidence(self, xs: Array) -> Array:
         """ln P(x | z), ``[*B, N]`` for ``x [*B]``; 0 where x is `MISSING`, NaN where it is no symbol."""
@@ -91,11 +101,17 @@ class HMM(NamedTuple):
         """Symbols drawn in the states given, ``[...]``."""
         return jax.random.categorical(key, self.log_emission[states])
 
-    def maximise(self, log_initial: Array, log_transition: Array, weights: Array, xs: Array) -> "HMM":
-        """The model that maximises the expected log-likelihood, ``weights [T, *B, N]`` those of the states."""
+    def maximise(
+        self, log_initial: Array, log_transition: Array, weights: Array, xs: Array, emission_counts: ArrayLike = 0.0
+    ) -> "HMM":
+        """The model that maximises the expected log-likelihood, ``weights [T, *B, N]`` those of the states.
+
+        ``emission_counts``, one for all or ``[N, V]``, are added to what was seen: `Prior.emission`.
+        """
         xs = checks.symbols("HMM", xs)
         seen = jax.nn.one_hot(xs, self.log_emission.shape[1], dtype=weights.dtype)  # zeros where missing
         counts = jnp.einsum("...n,...v->nv", weights, seen)
+        counts = counts + jnp.asarray(emission_counts, counts.dtype)
         return HMM(log_initial, log_transition, log_frequencies(counts, self.log_emission))
 
     def redraw(self, key: Array) -> "HMM":
@@ -110,7 +126,7 @@ class GaussianHMM(NamedTuple):
 
     Attributes:
       log_initial: ``[N]``.
-      log_transition: ``[N, N]``, row i, column j: from i to j.
+      log_transition: ``[N, N]``, row i, column j: from i to j; ``[T-1, N, N]`` where it changes from step to step.
       mean: ``[N, d]``.
       log_scale: ``[N, d]``, logarithms of standard deviations.
 
@@ -123,6 +139,11 @@ class GaussianHMM(NamedTuple):
     mean: Array
     log_scale: Array
 
+    @property
+    def per_state(self) -> tuple[str, ...]:
+        """Fields of one row a state."""
+        return ("mean", "log_scale")
+
     def evidence(self, xs: Array) -> Array:
         """ln p(x | z), ``[*B, N]`` for ``x [*B, d]``."""
         checks.inputs("GaussianHMM", xs, jnp.shape(xs)[:-1], self.mean.shape[1])
@@ -130,6 +151,21 @@ class GaussianHMM(NamedTuple):
         z = (jnp.where(jnp.isfinite(xs), xs, self.mean) - self.mean) * jnp.exp(-self.log_scale)
         density = -0.5 * z**2 - self.log_scale - 0.5 * math.log(2 * math.pi)
         return jnp.where(jnp.isnan(xs), 0, jnp.where(jnp.isinf(xs), -jnp.inf, density)).sum(-1)
+
+    def check_observations(self, who: str, xs: Array, mask: Array | None) -> None:
+        """What is learned from has squares that are numbers, as far as values are known at trace time."""
+        if who != "fit" or isinstance(xs, jax.core.Tracer) or isinstance(mask, jax.core.Tracer):
+            return
+        values = np.abs(np.asarray(xs))
+        if mask is not None and np.shape(mask) == values.shape[:-1]:
+            values = values[np.asarray(mask, bool)]
+        most = 1e-3 * float(jnp.finfo(self.mean.dtype).max) ** 0.5
+        wrong = values[np.isfinite(values) & (values > most)]
+        if wrong.size:
+            raise ValueError(
+                f"{who}: expected observations whose squares are numbers in {self.mean.dtype}, up to {most:.0e}, got "
+                f"{wrong[0]:.2g}. Scale them, or mark what is missing as NaN."
+            )
 
     def emit(self, key: Array, states: Array) -> Array:
         """Vectors drawn in the states given, ``[..., d]``."""
@@ -196,52 +232,6 @@ def from_probabilities(initial: ArrayLike, transition: ArrayLike, emission: Arra
     return HMM(*(jnp.asarray(p, dtype) for p in model))
 
 
-def check(model: Any) -> None:
-    """Checks that shapes agree and, outside a trace, that every row of log-probabilities sums to 1.
-
-    Raises:
-      ValueError: the first thing that is wrong.
-    """
-    check_shapes(model)
-    for name, rows in model._asdict().items():
-        if not name.startswith("log_") or name == "log_scale" or isinstance(rows, jax.core.Tracer):
-            continue
-        rows = np.asarray(rows)
-        with np.errstate(invalid="ignore", over="ignore"):
-            totals = np.exp(rows.astype(np.float64)).sum(-1)
-        tolerance = 1e-3 if rows.dtype.itemsize < 8 else 1e-6
-        wrong = np.flatnonzero(~(np.abs(totals - 1) <= tolerance))
-        if wrong.size:
-            where = name[4:] + (f"[{wrong[0]}]" if rows.ndim > 1 else "")
-            raise ValueError(
-                f"{type(model).__name__}: expected {where} to sum to 1, got {np.ravel(totals)[wrong[0]]:.6g}. "
-                "Normalise it, or pass logarithms to hmm.normalise."
-            )
-
-
-def check_shapes(model: Any) -> None:
-    """Initial probabilities ``[N]``, transitions ``[N, N]``, emissions with N rows."""
-    n = jnp.shape(model.log_initial)
-    for name, value in model._asdict().items():
-        shape = jnp.shape(value)
-        expected = {"log_initial": n[:1], "log_transition": n * 2}.get(name, (*n, shape[-1] if shape else 1))
-        if len(n) != 1 or shape != expected:
-            raise ValueError(
-                f"{type(model).__name__}: expected log_initial [N], log_transition [N, N] and N rows of emissions, "
-                f"got {name} of shape {shape} with log_initial of shape {n}. For several models use jax.vmap."
-            )
-
-
-def normalise(model: Chain | HMM | GaussianHMM) -> Chain | HMM | GaussianHMM:
-    """Divides every row of log-probabilities by its sum.
-
-    Gradient descent on ``loss(normalise(model))`` leaves the parameters free and the model a distribution.
-    """
-    names = [n for n in model._fields if n.startswith("log_") and n != "log_scale"]
-    rows = {n: getattr(model, n) for n in names}
-    return model._replace(**{n: r - logsumexp(r)[..., None] for n, r in rows.items()})
-
-
 def random(key: Array, states: int, symbols: int, *, dtype: jnp.dtype | None = None) -> HMM:
     """A model whose rows are drawn uniformly from all distributions.
 
@@ -259,7 +249,7 @@ def random(key: Array, states: int, symbols: int, *, dtype: jnp.dtype | None = N
     """
     checks.sizes("random", states=states, symbols=symbols)
     shapes = [(states,), (states, states), (states, symbols)]
-    return HMM(*(_log_dirichlet(k, shape, dtype) for k, shape in zip(jax.random.split(key, 3), shapes)))
+    return HMM(*(log_dirichlet(k, shape, dtype) for k, shape in zip(jax.random.split(key, 3), shapes)))
 
 
 def random_gaussian(key: Array, states: int, features: int, *, dtype: jnp.dtype | None = None) -> GaussianHMM:
@@ -275,19 +265,8 @@ def random_gaussian(key: Array, states: int, features: int, *, dtype: jnp.dtype 
     keys = jax.random.split(key, 3)
     dtype = jnp.dtype(dtype or jnp.zeros(()).dtype)
     return GaussianHMM(
-        _log_dirichlet(keys[0], (states,), dtype),
-        _log_dirichlet(keys[1], (states, states), dtype),
+        log_dirichlet(keys[0], (states,), dtype),
+        log_dirichlet(keys[1], (states, states), dtype),
         jax.random.normal(keys[2], (states, features), dtype),
         jnp.zeros((states, features), dtype),
     )
-
-
-def log_frequencies(counts: Array, fallback: Array) -> Array:
-    """ln of each row of counts over its sum; the row of ``fallback`` where nothing was counted."""
-    total = counts.sum(-1, keepdims=True)
-    return jnp.where(total > 0, jnp.log(counts) - jnp.log(jnp.where(total > 0, total, 1)), fallback)
-
-
-def _log_dirichlet(key: Array, shape: tuple[int, ...], dtype: jnp.dtype | None) -> Array:
-    draws = jnp.log(jax.random.exponential(key, shape, jnp.dtype(dtype or jnp.zeros(()).dtype)))
-    return draws - logsumexp(draws)[..., None]

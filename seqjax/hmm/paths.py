@@ -10,7 +10,8 @@ from seqjax import checks, masks
 from seqjax.base import Array, PyTree
 from seqjax.hmm.inference import filtered, incoming
 from seqjax.hmm.messages import BLOCK, before, divided, in_blocks, maximum, out_of_blocks, preceded
-from seqjax.hmm.observations import Engine, Model, inferred, prepare
+from seqjax.hmm.observations import Engine, Model, Prepared, inferred, prepare
+from seqjax.hmm.varying import entering
 
 
 class Path(NamedTuple):
@@ -126,17 +127,28 @@ def sample(model: Model, key: Array, length: int, batch_shape: tuple[int, ...] =
     checks.sizes("sample", length=length)
     if not hasattr(model, "emit"):
         raise TypeError(
-            f"sample: expected a model that draws observations, got {type(model).__name__}. Use HMM or GaussianHMM."
+            f"sample: expected a model that draws observations, got {type(model).__name__}. Use HMM or GaussianHMM, or "
+            "give it emit(key, states)."
+        )
+    if callable(model.log_transition) or jnp.shape(model.log_transition)[:-2] not in ((), (length - 1,)):
+        got = "a function of inputs" if callable(model.log_transition) else f"shape {jnp.shape(model.log_transition)}"
+        raise ValueError(
+            f"sample: expected log_transition [N, N] or, for {length} ticks, [{length - 1}, N, N], got {got}. Replace "
+            "it by the transitions of these ticks."
         )
     noise_key, emit_key = jax.random.split(key)
     noise = jax.random.gumbel(noise_key, (length, *batch_shape, model.log_initial.shape[0]), model.log_initial.dtype)
 
-    def step(prediction: Array, noise: Array) -> tuple[Array, Array]:
+    varies = model.log_transition.ndim > 2
+    onward = jnp.concatenate([model.log_transition, jnp.zeros_like(noise, shape=(1, *model.log_transition.shape[1:]))])
+
+    def step(prediction: Array, tick: tuple[Array, Array | None]) -> tuple[Array, Array]:
+        noise, a = tick
         state = (prediction + noise).argmax(-1)
-        return model.log_transition[state], state
+        return (model.log_transition if a is None else a)[state], state
 
     start = jnp.broadcast_to(model.log_initial, noise.shape[1:])
-    _, states = jax.lax.scan(step, start, noise)
+    _, states = jax.lax.scan(step, start, (noise, onward if varies else None))
     return states, model.emit(emit_key, states)
 
 
@@ -147,7 +159,7 @@ def backtrack(scores: Array, log_transition: Array, *, mask: Array | None = None
 
     Args:
       scores: ``[T, *B, N]``.
-      log_transition: ``[N, N]``.
+      log_transition: ``[N, N]``, or one a step, ``[T-1, N, N]`` or ``[T-1, *B, N, N]``.
       mask: ``[T, *B]``, True at real ticks.
       engine: ``"scan"``, or ``"associative"``: each tick maps the next state to its own, and maps compose.
 
@@ -155,6 +167,8 @@ def backtrack(scores: Array, log_transition: Array, *, mask: Array | None = None
       States ``[T, *B]``, zero at masked ticks.
     """
     n = scores.shape[-1]
+    if log_transition.ndim > 2:
+        return _backtrack_varying(scores, log_transition, mask)
     onward = jnp.concatenate([log_transition.T, jnp.zeros_like(log_transition[:1])])  # row n: no state follows
 
     def step(following: Array, tick: tuple[Array, Array | None]) -> tuple[Array, Array]:
@@ -179,15 +193,31 @@ def backtrack(scores: Array, log_transition: Array, *, mask: Array | None = None
     return states if mask is None else masks.zero(mask, states)
 
 
-def path_score(model: Model, states: Array, evidence: Array, mask: Array | None) -> Array:
+def _backtrack_varying(scores: Array, log_transition: Array, mask: Array | None) -> Array:
+    def step(onward: Array, tick: tuple[Array, Array, Array | None]) -> tuple[Array, Array]:
+        score, a, real = tick  # [*B, N]; onward, the transitions into the state that follows
+        state = first_best(score + onward)
+        into = jnp.take_along_axis(a, state[..., None, None], -1)[..., 0]
+        return (into if real is None else jnp.where(real[..., None], into, onward)), state
+
+    a = entering(log_transition, scores.ndim - 2).astype(scores.dtype)
+    states = jax.lax.scan(step, jnp.zeros_like(scores[0]), (scores, a, mask), reverse=True)[1]
+    return states if mask is None else masks.zero(mask, states)
+
+
+def path_score(chain: Prepared, states: Array) -> Array:
     """The score of a path: initial, transitions between real ticks, evidence at real ticks."""
+    log_initial, log_a, evidence, mask, _ = chain
     seen = jnp.take_along_axis(evidence, states[..., None], -1)[..., 0]
-    if mask is None:
-        steps = model.log_transition[states[:-1], states[1:]].sum(0)
-        return model.log_initial[states[0]] + steps + seen.sum(0)
-    steps = model.log_transition[before(states, mask), states]
-    moves = jnp.where(preceded(states.shape, mask), steps, model.log_initial[states])
-    return jnp.where(mask, moves + seen, 0).sum(0)
+    if mask is None and log_a.ndim == 2:
+        return log_initial[states[0]] + log_a[states[:-1], states[1:]].sum(0) + seen.sum(0)
+    if log_a.ndim == 2:
+        steps = log_a[before(states, mask), states]
+    else:
+        rows = jnp.take_along_axis(entering(log_a, states.ndim - 1), before(states, mask)[..., None, None], -2)
+        steps = jnp.take_along_axis(rows[..., 0, :], states[..., None], -1)[..., 0]
+    moves = jnp.where(preceded(states.shape, mask), steps, log_initial[states])
+    return (moves + seen if mask is None else jnp.where(mask, moves + seen, 0)).sum(0)
 
 
 def first_best(scores: Array) -> Array:
@@ -199,40 +229,42 @@ def first_best(scores: Array) -> Array:
 
 @functools.partial(jax.jit, static_argnames="engine")
 def _viterbi(model: Model, xs: PyTree, mask: Array | None, engine: Engine) -> Path:
-    _, evidence, mask = prepare("viterbi", model, xs, mask, engine)
-    scores = incoming(model, evidence, mask, engine, best=True) + evidence
-    states = backtrack(scores, model.log_transition, mask=mask, engine=engine)
-    return Path(states, path_score(model, states, evidence, mask))
+    chain = prepare("viterbi", model, xs, mask, engine)
+    scores = incoming(chain, engine, best=True) + chain.evidence
+    states = backtrack(scores, chain.log_transition, mask=mask, engine=engine)
+    return Path(states, path_score(chain, states))
 
 
 @functools.partial(jax.jit, static_argnames="engine")
 def _sample_paths(model: Model, xs: PyTree, mask: Array | None, key: Array, engine: Engine) -> Array:
-    _, evidence, mask = prepare("sample_paths", model, xs, mask, engine)
-    scores = filtered(incoming(model, evidence, mask, engine), evidence, mask).log_filtered
+    chain = prepare("sample_paths", model, xs, mask, engine)
+    scores = filtered(incoming(chain, engine), chain.evidence, mask).log_filtered
     noise = jax.random.gumbel(key, scores.shape, scores.dtype)
-    return backtrack(scores + noise, model.log_transition, mask=mask, engine=engine)
+    return backtrack(scores + noise, chain.log_transition, mask=mask, engine=engine)
 
 
 @functools.partial(jax.jit, static_argnames="k")
 def _top_paths(model: Model, xs: PyTree, mask: Array | None, k: int) -> Path:
-    _, evidence, mask = prepare("top_paths", model, xs, mask)
+    chain = prepare("top_paths", model, xs, mask)
+    log_initial, log_a, evidence, mask, _ = chain
+    varies = entering(log_a, evidence.ndim - 2) if log_a.ndim > 2 else None
     real = jnp.ones(evidence.shape[:-1], bool) if mask is None else mask
     n = evidence.shape[-1]
     ways = jnp.arange(n * k, dtype=jnp.int32).reshape(n, k)  # a way in: state i, rank r, numbered i k + r
 
-    def step(state: tuple[Array, Array], tick: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
-        (scores, started), (e, real) = state, tick  # scores [*B, N, k], -inf where there is no such path
-        joint = scores[..., :, :, None] + model.log_transition[:, None, :]
+    def step(state: tuple[Array, Array], tick: tuple[Array, Array, Array | None]) -> tuple[tuple, Array]:
+        (scores, started), (e, real, a) = state, tick  # scores [*B, N, k], -inf where there is no such path
+        joint = scores[..., :, :, None] + (log_a if a is None else a)[..., :, None, :]
         best, way = jax.lax.top_k(jnp.moveaxis(joint.reshape(*joint.shape[:-3], n * k, n), -1, -2), k)
-        first = jnp.concatenate([model.log_initial[:, None], jnp.full((n, k - 1), -jnp.inf)], 1)
-        arrived = jnp.where(started[..., None, None], best, first.astype(e.dtype)) + e[..., None]
+        first = jnp.concatenate([log_initial[:, None], jnp.full((n, k - 1), -jnp.inf, evidence.dtype)], 1)
+        arrived = jnp.where(started[..., None, None], best, first) + e[..., None]
         arrived = divided(arrived.reshape(*arrived.shape[:-2], n * k), maximum).reshape(arrived.shape)
         scores = jnp.where(real[..., None, None], arrived, scores)
         return (scores, started | real), jnp.where(real[..., None, None], way, ways)
 
     empty = jnp.full((n, k), -jnp.inf, evidence.dtype).at[0, 0].set(0)  # the one path of a sequence without ticks
     fresh = (jnp.broadcast_to(empty, (*evidence.shape[1:], k)), jnp.zeros_like(real[0]))
-    (scores, _), ways_in = jax.lax.scan(step, fresh, (evidence, real))
+    (scores, _), ways_in = jax.lax.scan(step, fresh, (evidence, real, varies))
     score, last = jax.lax.top_k(scores.reshape(*scores.shape[:-2], n * k), k)
 
     def back(way: Array, ways_in: Array) -> tuple[Array, Array]:
@@ -240,8 +272,7 @@ def _top_paths(model: Model, xs: PyTree, mask: Array | None, k: int) -> Path:
         return jnp.take_along_axis(flat, way, -1), way // k
 
     _, states = jax.lax.scan(back, last, ways_in, reverse=True)
-    scored = functools.partial(path_score, model, evidence=evidence, mask=mask)
-    log_prob = jax.vmap(scored, in_axes=-1, out_axes=-1)(states)
+    log_prob = jax.vmap(functools.partial(path_score, chain), in_axes=-1, out_axes=-1)(states)
     log_prob = jnp.where(score == -jnp.inf, -jnp.inf, log_prob)
     states = jnp.where(score == -jnp.inf, -1, states)
     return Path(masks.zero(real, states).astype(jnp.int32), log_prob)
@@ -249,7 +280,8 @@ def _top_paths(model: Model, xs: PyTree, mask: Array | None, k: int) -> Path:
 
 @jax.jit
 def _log_joint(model: Model, xs: PyTree, mask: Array | None, states: Array) -> Array:
-    _, evidence, mask = prepare("log_joint", model, xs, mask)
+    chain = prepare("log_joint", model, xs, mask)
+    evidence = chain.evidence
     states = checks.symbols("log_joint", states)
     if states.shape != evidence.shape[:-1]:
         raise ValueError(
@@ -257,6 +289,6 @@ def _log_joint(model: Model, xs: PyTree, mask: Array | None, states: Array) -> A
             f"got {states.shape}. Give one state a tick."
         )
     known = (states >= 0) & (states < evidence.shape[-1])
-    score = path_score(model, jnp.where(known, states, 0), evidence, mask)
+    score = path_score(chain, jnp.where(known, states, 0))
     real = known if mask is None else known | ~mask
     return jnp.where(real.all(0), score, jnp.nan)

@@ -108,6 +108,12 @@ def feed_forward(
     Raises:
       ValueError: a size below 1, or inputs of another size.
 
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> layer = sj.feed_forward(3, 8)
+      >>> layer.apply(layer.init(jax.random.key(0)), ((), ()), jnp.ones((5, 3)))[1].shape
+      (5, 3)
+
     References:
       He et al. (2016), Deep residual learning for image recognition. https://arxiv.org/abs/1512.03385
     """

@@ -90,6 +90,13 @@ def residual(module: Module) -> Module:
       TypeError: neither a cell nor a layer.
       ValueError: F changes the shape.
 
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> layer = sj.residual(sj.dense(2, 2))
+      >>> nothing = jax.tree.map(jnp.zeros_like, layer.init(jax.random.key(0)))
+      >>> layer.apply(nothing, (), jnp.array([[1.0, 2.0]]))[1].tolist()
+      [[1.0, 2.0]]
+
     References:
       He et al. (2016), Deep residual learning for image recognition. https://arxiv.org/abs/1512.03385
     """

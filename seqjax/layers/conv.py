@@ -153,7 +153,7 @@ def causal_conv(
     ) -> tuple[ConvState, Array]:
         checks.features("causal_conv", xs, input_size)
         mask = checks.ticks("causal_conv", "mask", masks.given("causal_conv", mask, lengths, xs), xs)
-        checks.ticks("causal_conv", "reset", reset, xs)
+        reset = checks.ticks("causal_conv", "reset", reset, xs)
         length, *batch, _ = xs.shape
         checks.shapes("causal_conv", "inputs' batch", tuple(batch), "the state's", state.place.shape)
         ring = state.ring.reshape(-1, span, input_size)

@@ -181,6 +181,14 @@ def reverse(layer: Layer[Params, State]) -> Layer[Params, State]:
 
     Returns:
       A layer whose state goes from a later chunk to an earlier one.
+
+    Example:
+      >>> import jax.numpy as jnp, seqjax as sj
+      >>> from seqjax import layers
+      >>> start = lambda params, batch_shape=(), *, key=None: jnp.zeros(batch_shape)
+      >>> total = sj.Cell(lambda key: (), start, lambda params, state, x: (state + x, state + x))
+      >>> layers.reverse(sj.recurrent(total)).apply((), start(()), jnp.arange(4.0))[1].tolist()
+      [6.0, 6.0, 5.0, 3.0]
     """
 
     def flip(tree: PyTree) -> PyTree:
@@ -196,7 +204,9 @@ def reverse(layer: Layer[Params, State]) -> Layer[Params, State]:
         reset: Array | None = None,
         key: Array | None = None,
     ) -> tuple[State, PyTree]:
-        mask = masks.given("reverse", mask, lengths, xs)
+        inner.check_direction("reverse")
+        mask = checks.ticks("reverse", "mask", masks.given("reverse", mask, lengths, xs), xs)
+        reset = checks.ticks("reverse", "reset", reset, xs)
         opening = None if reset is None else jnp.concatenate([reset[1:], jnp.zeros_like(reset[:1])])[::-1]
         state, ys = inner.run(layer, params, state, flip(xs), mask=flip(mask), reset=opening, key=key)
         if reset is not None:

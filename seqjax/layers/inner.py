@@ -1,8 +1,10 @@
 """A layer inside a layer: how masks, lengths, resets and keys get to it."""
 
+import contextlib
+import contextvars
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 
@@ -57,6 +59,32 @@ def run(
     if _takes_lengths(apply):
         return layer.apply(params, state, xs, lengths=lengths, reset=reset, key=key)
     return layer.apply(params, state, xs, mask=masks.given(layer.name, None, lengths, xs), reset=reset, key=key)
+
+
+_FORWARDS = contextvars.ContextVar("forwards", default=False)
+
+
+@contextlib.contextmanager
+def forwards_only() -> Iterator[None]:
+    """While it lasts, layers run in reverse refuse: of one tick nobody can tell the direction."""
+    token = _FORWARDS.set(True)
+    try:
+        yield
+    finally:
+        _FORWARDS.reset(token)
+
+
+def check_direction(who: str) -> None:
+    """Called by layers that read from the end.
+
+    Raises:
+      TypeError: inside `forwards_only`.
+    """
+    if _FORWARDS.get():
+        raise TypeError(
+            f"{who}: expected a layer that reads forwards, to be run one tick at a time, got one run in reverse, which "
+            "must see the whole sequence first. Decode with a layer that is not reversed."
+        )
 
 
 def split(key: Array | None, parts: int) -> list:

@@ -8,7 +8,7 @@ from seqjax import checks
 from seqjax.base import Array, Layer, PyTree
 from seqjax.layers import inner
 from seqjax.layers.ticks import mapped
-from seqjax.normalization import standardize
+from seqjax.normalization import norm, standardize, unit
 from seqjax.records import maker
 
 
@@ -35,6 +35,12 @@ def layer_norm(size: int, *, epsilon: float = 1e-5, dtype: jnp.dtype | None = No
 
     Raises:
       ValueError: a size below 1, or inputs of another size.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> layer = sj.layer_norm(2)
+      >>> layer.apply(layer.init(jax.random.key(0)), (), jnp.array([[10.0, 30.0]]))[1].round(3).tolist()
+      [[-1.0, 1.0]]
 
     References:
       Ba, Kiros and Hinton (2016), Layer normalization. https://arxiv.org/abs/1607.06450
@@ -99,7 +105,8 @@ def weight_norm(layer: Layer) -> Layer[WeightNormParams, PyTree]:
                 f"weight_norm: expected a layer with weights w, got parameters of type {type(params).__name__}. "
                 "Normalise dense or causal_conv layers one by one."
             )
-        return WeightNormParams(params, _lengths(params.w))
+        lengths = norm(params.w, _inputs(params.w))
+        return WeightNormParams(params, jnp.where(lengths > 0, lengths, 1).astype(params.w.dtype))
 
     def initial_state(
         params: WeightNormParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None
@@ -117,13 +124,13 @@ def weight_norm(layer: Layer) -> Layer[WeightNormParams, PyTree]:
         key: Array | None = None,
     ) -> tuple[PyTree, Array]:
         v = params.layer.w
-        plain = params.layer._replace(w=v * (params.gain / _lengths(v)))
+        directions = unit(v, _inputs(v))
+        plain = params.layer._replace(w=(directions * params.gain.astype(directions.dtype)).astype(v.dtype))
         return inner.run(layer, plain, state, xs, mask=mask, lengths=lengths, reset=reset, key=key)
 
     return Layer(init, initial_state, apply)
 
 
-def _lengths(v: Array) -> Array:
-    """‖v‖ over all axes but the last; 1 where it is zero."""
-    square = (v**2).sum(tuple(range(v.ndim - 1)))
-    return jnp.sqrt(jnp.where(square > 0, square, 1))
+def _inputs(w: Array) -> tuple[int, ...]:
+    """All axes but the last, that of the outputs."""
+    return tuple(range(w.ndim - 1))

@@ -5,6 +5,7 @@ from typing import Any
 from seqjax import checks
 from seqjax.base import Array, Cell, Layer, Params, PyTree, State
 from seqjax.engines.plan import EngineName
+from seqjax.layers import inner
 from seqjax.records import maker
 from seqjax.unroll import unroll
 
@@ -51,6 +52,8 @@ def recurrent(
         reset: Array | None = None,
         key: Array | None = None,
     ) -> tuple[State, PyTree]:
+        if reverse:
+            inner.check_direction("recurrent")
         ticks: dict[str, Any] = {"mask": mask, "lengths": lengths, "reset": reset}
         return unroll(cell, params, state, xs, **ticks, reverse=reverse, engine=engine, memory=memory)
 

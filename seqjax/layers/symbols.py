@@ -105,6 +105,14 @@ def tied_embedding(
       ValueError: a size below 1, or a body whose output has another size.
       TypeError: inputs that are not integers, or a body that is no layer.
 
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> model = sj.tied_embedding(5, 4, sj.recurrent(sj.gru(4, 4)))
+      >>> params = model.init(jax.random.key(0))
+      >>> state, logits = model.apply(params, model.initial_state(params, (2,)), jnp.zeros((7, 2), int))
+      >>> params.w.shape, logits.shape
+      ((5, 4), (7, 2, 5))
+
     References:
       Press and Wolf (2017), Using the output embedding to improve language models.
       https://arxiv.org/abs/1608.05859

@@ -21,7 +21,7 @@ In order of reading:
   `next_frame_model`, `forecaster` (frames).
 - The next symbol: `language_model`, `fixed_window_model` (language_model); what it is used for: `log_probability`,
   `perplexity`, `rank`, `next_symbols` (scoring); large vocabularies: `full_softmax`, `adaptive_softmax`,
-  `sampled_softmax`, `output_layer`, `output_objective` (softmax); published ones: `zaremba` (presets).
+  `sampled_softmax`, `output_layer`, `output_objective` (softmax, outputs); published ones: `zaremba` (presets).
 - Writing under a condition: `Conditional`, `conditional_objective` (conditional); `encoder_decoder`; `captioner`;
   trained on what it writes itself: `scheduled_sampling`, `scheduled_objective`, `inverse_sigmoid_decay`.
 - Without recurrence: `temporal_convolution`, `temporal_block`, `receptive_field`.
@@ -37,17 +37,11 @@ from seqjax.models.crf import CRFTaggerParams, crf_objective, crf_tagger
 from seqjax.models.encoder_decoder import DecoderParams, EncoderDecoderParams, Source, encoder_decoder
 from seqjax.models.frames import draw_keys, forecaster, next_frame_model
 from seqjax.models.language_model import NOTHING, fixed_window_model, language_model, symbols_or_nothing
+from seqjax.models.outputs import output_layer, output_objective
 from seqjax.models.presets import Preset, zaremba
 from seqjax.models.scheduled_sampling import inverse_sigmoid_decay, scheduled_objective, scheduled_sampling
 from seqjax.models.scoring import NextSymbols, log_probability, next_symbols, perplexity, rank
-from seqjax.models.softmax import (
-    Softmax,
-    adaptive_softmax,
-    full_softmax,
-    output_layer,
-    output_objective,
-    sampled_softmax,
-)
+from seqjax.models.softmax import Softmax, adaptive_softmax, full_softmax, sampled_softmax
 from seqjax.models.tagger import Words, spelled_words, tagger
 from seqjax.models.temporal_convolution import receptive_field, temporal_block, temporal_convolution
 

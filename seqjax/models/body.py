@@ -49,6 +49,11 @@ def deep(
     Raises:
       ValueError: a size below 1 or a rate outside [0, 1).
 
+    Example:
+      >>> import seqjax as sj
+      >>> sj.models.deep(3, 4, cell=sj.gru, layers=2, both_ways=True, rate=0.5).name
+      'deep'
+
     References:
       Zaremba, Sutskever and Vinyals (2014), Recurrent neural network regularization.
       https://arxiv.org/abs/1409.2329

@@ -12,6 +12,7 @@ from seqjax.layers import inner
 from seqjax.layers.affine import DenseParams, dense
 from seqjax.layers.inner import split
 from seqjax.losses import Tally
+from seqjax.products import accumulator
 from seqjax.records import maker
 
 
@@ -23,7 +24,7 @@ class ClassifierParams(NamedTuple):
 
 
 class ClassifierState(NamedTuple):
-    """The body's state, what is pooled so far ``[*B, d]`` and over how many ticks ``[*B]``."""
+    """The body's state, what is pooled so far ``[*B, d]``, in at least float32, and over how many ticks ``[*B]``."""
 
     body: PyTree
     pooled: Array
@@ -79,7 +80,7 @@ def classifier(
     ) -> ClassifierState:
         return ClassifierState(
             body.initial_state(params.body, batch_shape, key=key),
-            jnp.zeros((*batch_shape, size), params.answer.w.dtype),
+            jnp.zeros((*batch_shape, size), accumulator(params.answer.w.dtype)),
             jnp.zeros(batch_shape, jnp.int32),
         )
 
@@ -96,7 +97,8 @@ def classifier(
         body_key, answer_key = split(key, 2)
         ticks: dict[str, Any] = {"mask": mask, "lengths": lengths, "reset": reset}
         after, hs = inner.run(body, params.body, state.body, xs, **ticks, key=body_key)
-        mask = masks.given("classifier", mask, lengths, hs)
+        mask = checks.ticks("classifier", "mask", masks.given("classifier", mask, lengths, hs), hs)
+        reset = checks.ticks("classifier", "reset", reset, hs)
         checks.features("classifier", hs, size)
         hs = hs.astype(state.pooled.dtype)
         live = jnp.ones(hs.shape[:-1], bool) if mask is None else mask

@@ -160,14 +160,21 @@ def fixed_window_model(
     Args:
       vocabulary_size: v.
       hidden_size: units of the hidden layer.
-      window: n, at least 2.
+      window: n; 1 for the next symbol given the present one, p(w_{t+1} | w_t).
       embedding_size: features a symbol; ``hidden_size`` if None.
 
     Returns:
       A layer from symbols ``[T, *B]`` to logits ``[T, *B, v]``; its state holds the last n-1 embeddings.
 
     Raises:
-      ValueError: a vocabulary of fewer than two symbols, a size below 1, or a window below 2.
+      ValueError: a vocabulary of fewer than two symbols or a size below 1.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> model = sj.models.fixed_window_model(5, 8, window=3)
+      >>> params = model.init(jax.random.key(0))
+      >>> model.apply(params, model.initial_state(params), jnp.arange(5))[1].shape
+      (5, 5)
 
     References:
       Bengio et al. (2003), A neural probabilistic language model.
@@ -175,12 +182,10 @@ def fixed_window_model(
     """
     _two("fixed_window_model", vocabulary_size)
     checks.sizes("fixed_window_model", hidden_size=hidden_size, window=window)
-    if window < 2:
-        raise ValueError("fixed_window_model: expected a window of at least 2, got 1. Let it see the symbol before.")
     size = hidden_size if embedding_size is None else embedding_size
     return serial(
         symbols_or_nothing(vocabulary_size, size),
-        causal_conv(size, hidden_size, width=window),
+        causal_conv(size, hidden_size, width=window) if window > 1 else dense(size, hidden_size),
         pointwise(_tanh),
         dense(hidden_size, vocabulary_size),
     )

@@ -13,7 +13,9 @@ from seqjax import checks, masks
 from seqjax.base import Array, Layer, PyTree
 from seqjax.buffers import owning
 from seqjax.layers import inner
+from seqjax.logarithms import log_softmax
 from seqjax.losses import Tally
+from seqjax.products import accumulator
 
 
 class NextSymbols(NamedTuple):
@@ -62,7 +64,7 @@ def _log_probability(model: Layer, params: PyTree, symbols: Array, first: Array,
     mask = masks.given("log_probability", None, lengths, symbols)
     inputs = jnp.concatenate([jnp.full_like(symbols[:1], first), symbols[:-1]])
     _, logits = inner.run(model, params, model.initial_state(params, symbols.shape[1:]), inputs, lengths=lengths)
-    log_probs = jax.nn.log_softmax(logits)
+    log_probs = log_softmax(logits.astype(accumulator(logits.dtype)))
     known = (symbols >= 0) & (symbols < log_probs.shape[-1])
     picked = jnp.take_along_axis(log_probs, jnp.where(known, symbols, 0)[..., None], -1)[..., 0]
     picked = jnp.where(known, picked, jnp.nan)

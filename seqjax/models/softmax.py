@@ -8,14 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax import checks, masks, records
-from seqjax.base import Array, Layer, PyTree
-from seqjax.fixing import fixed
-from seqjax.layers import inner
+from seqjax import checks, records
+from seqjax.base import Array, PyTree
 from seqjax.layers.affine import DenseParams, dense
-from seqjax.layers.inner import split
+from seqjax.logarithms import logsumexp
 from seqjax.losses import Tally, cross_entropy, tally
-from seqjax.objectives import Batch, Objective, applied, begin, real_ticks, trains
+from seqjax.products import accumulator, dot
 from seqjax.records import maker
 
 
@@ -51,6 +49,13 @@ def full_softmax(size: int, vocabulary_size: int) -> Softmax:
 
     Raises:
       ValueError: a size below 1.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> softmax = sj.models.full_softmax(3, 5)
+      >>> log_probs = softmax.log_probs(softmax.init(jax.random.key(0)), jnp.ones((7, 3)))
+      >>> jnp.exp(log_probs).sum(-1).round(3).tolist() == [1.0] * 7
+      True
     """
     readout = dense(size, vocabulary_size)
 
@@ -132,13 +137,13 @@ def adaptive_softmax(size: int, vocabulary_size: int, cutoffs: Sequence[int], *,
         params: AdaptiveParams, hs: Array, targets: Array, mask: Array | None = None, key: Array | None = None
     ) -> Tally:
         targets = _targets("adaptive_softmax", hs, targets)
-        losses = jnp.full(hs.shape[:-1], jnp.nan, hs.dtype)
+        losses, known = jnp.zeros((), params.head.w.dtype), (targets >= 0) & (targets < vocabulary_size)
         for part, start in zip(parts(params, hs), bounds):
             place = targets - start
             inside = (place >= 0) & (place < part.shape[-1])
             picked = jnp.take_along_axis(part, jnp.where(inside, place, 0)[..., None], -1)[..., 0]
-            losses = jnp.where(inside, -picked, losses)
-        return tally(losses, mask)
+            losses = jnp.where(inside, -picked, losses.astype(picked.dtype))
+        return tally(jnp.where(known, losses, jnp.nan), mask)
 
     return Softmax(init, log_probs, loss)
 
@@ -186,16 +191,17 @@ def sampled_softmax(size: int, vocabulary_size: int, samples: int) -> Softmax:
         if key is None:
             return whole.loss(params, hs, targets, mask)
         targets = _targets("sampled_softmax", hs, targets)
-        drawn, inclusion = _draw(key, jnp.asarray(probs, hs.dtype), samples)
+        drawn, inclusion = _draw(key, jnp.asarray(probs, accumulator(params.w.dtype)), samples)
         known = (targets >= 0) & (targets < vocabulary_size)
         target = jnp.where(known, targets, 0)
         w, b = params.w, params.b
         assert b is not None  # dense makes one unless told not to
-        own = (hs * jnp.moveaxis(w, 0, 1)[target]).sum(-1) + b[target]
-        others = hs @ w[:, drawn] + b[drawn] - jnp.log(inclusion)
-        others = jnp.where(drawn == target[..., None].astype(drawn.dtype), -jnp.inf, others)
-        total = jax.nn.logsumexp(jnp.concatenate([own[..., None], others], axis=-1), axis=-1)
-        return tally(jnp.where(known, total - own, jnp.nan), mask)
+        wide = inclusion.dtype
+        own = (hs.astype(wide) * jnp.moveaxis(w, 0, 1)[target].astype(wide)).sum(-1) + b[target].astype(wide)
+        others = dot(hs, w[:, drawn]) + b[drawn].astype(wide) - jnp.log(inclusion)
+        others = jnp.where(drawn == target[..., None].astype(drawn.dtype), -jnp.inf, others) - own[..., None]
+        losses = logsumexp(jnp.concatenate([jnp.zeros_like(own)[..., None], others], axis=-1))
+        return tally(jnp.where(known, losses, jnp.nan), mask)
 
     return Softmax(whole.init, whole.log_probs, loss)
 
@@ -212,7 +218,10 @@ def _draw(key: Array, inclusion: Array, samples: int) -> tuple[Array, Array]:
     order = jax.random.permutation(shuffle_key, len(inclusion))
     ends = jnp.cumsum(inclusion[order])
     points = jax.random.uniform(start_key, (), inclusion.dtype) + jnp.arange(samples, dtype=inclusion.dtype)
-    places = jnp.searchsorted(ends, jnp.minimum(points, ends[-1]))
+    places = jnp.searchsorted(ends, jnp.minimum(points, ends[-1])).astype(jnp.int32)
+    rank = jnp.arange(samples, dtype=jnp.int32)  # where rounding gives a place twice, the next is taken
+    places = jax.lax.cummax(places - rank) + rank
+    places = jnp.minimum(places, len(inclusion) - samples + rank)
     drawn = order[places]
     return drawn, inclusion[drawn]
 
@@ -225,63 +234,3 @@ def _inclusion(weights: np.ndarray, samples: int) -> np.ndarray:
         rest = np.where(sure, 0, weights)
         probs = np.where(sure, 1, (samples - sure.sum()) * rest / max(rest.sum(), 1e-300))
     return probs
-
-
-@maker
-def output_layer(body: Layer, softmax: Softmax) -> Layer:
-    """Body and output as one model: log-probabilities ``[T, *B, v]``, to score and to decode with.
-
-    Args:
-      body: ``[T, *B, ...]`` to ``[T, *B, d]``.
-      softmax: the output.
-
-    Returns:
-      A layer with params ``(body params, softmax params)``.
-    """
-
-    def init(key: Array) -> tuple:
-        body_key, key = jax.random.split(key)
-        return body.init(body_key), softmax.init(key)
-
-    def initial_state(params: tuple, batch_shape: tuple[int, ...] = (), *, key: Array | None = None) -> PyTree:
-        return body.initial_state(params[0], batch_shape, key=key)
-
-    def apply(
-        params: tuple,
-        state: PyTree,
-        xs: PyTree,
-        *,
-        mask: Array | None = None,
-        lengths: Array | None = None,
-        reset: Array | None = None,
-        key: Array | None = None,
-    ) -> tuple[PyTree, Array]:
-        state, hs = inner.run(body, params[0], state, xs, mask=mask, lengths=lengths, reset=reset, key=key)
-        mask = masks.given("output_layer", mask, lengths, hs)
-        ys = softmax.log_probs(params[1], hs)
-        return state, ys if mask is None else jnp.where(mask[..., None], ys, 0)
-
-    return Layer(init, initial_state, apply)
-
-
-@maker
-def output_objective(body: Layer, softmax: Softmax, *, redraw: bool = True) -> Objective:
-    """Body and output as one loss, in the form that `seqjax.train_step` takes.
-
-    Args:
-      body: ``[T, *B, ...]`` to ``[T, *B, d]``.
-      softmax: the output; its own loss is used, with a key of its own.
-      redraw: as in `seqjax.objective`.
-
-    Returns:
-      ``(params, state, batch, key=None) -> (state, Tally)`` with the params of `output_layer`.
-    """
-
-    @trains(lambda params: (fixed(body, params[0]), fixed(softmax, params[1])))
-    def run(params: tuple, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
-        state, key = begin(body, params[0], state, key, redraw)
-        body_key, loss_key = split(key, 2)
-        state, hs = applied(body, params[0], state, batch, body_key)
-        return state, softmax.loss(params[1], hs, batch.targets, real_ticks(batch, hs), loss_key)
-
-    return run

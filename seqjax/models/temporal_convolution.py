@@ -45,6 +45,13 @@ def temporal_block(
 
     Raises:
       ValueError: a size below 1, a width below 2, or a rate outside [0, 1).
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> block = sj.models.temporal_block(1, 4, width=2, dilation=2)
+      >>> params = block.init(jax.random.key(0))
+      >>> block.apply(params, block.initial_state(params), jnp.ones((7, 1)))[1].shape
+      (7, 4)
     """
     convolutions = [causal_conv(d, output_size, width=width, dilation=dilation) for d in (input_size, output_size)]
     first, second = (normalised(conv) if weight_norm else conv for conv in convolutions)
@@ -128,6 +135,10 @@ def receptive_field(blocks: int, *, width: int = 7) -> int:
     """How many ticks, the present one included, an output of `temporal_convolution` depends on.
 
     Two convolutions a block, of dilations 1, 2, … 2^(blocks-1): 1 + 2 (width - 1)(2^blocks - 1).
+
+    Example:
+      >>> receptive_field(2, width=3)
+      13
     """
     checks.sizes("receptive_field", blocks=blocks, width=width)
     return 1 + 2 * (width - 1) * (2**blocks - 1)

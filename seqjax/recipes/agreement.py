@@ -28,8 +28,8 @@ from seqjax.colours import COLOURS
 from seqjax.models.body import MakeCell
 from seqjax.recipes.pictures.curves import MARKERS
 from seqjax.recipes.running import beside, learning
-from seqjax.recipes.running.options import check_not_negative, check_sizes
-from seqjax.recipes.running.run import Run
+from seqjax.recipes.running.options import bad_input, check_not_negative, check_sizes
+from seqjax.recipes.running.run import Run, vocabularies
 from seqjax.tasks.sentences import agreement_sentence
 
 CELLS: dict[str, MakeCell] = {"Elman": sj.elman, "GRU": sj.gru, "LSTM": sj.lstm}
@@ -46,7 +46,7 @@ class Options(learning.LearningOptions):
     reach: int = 60
     """Most words there when the models are asked."""
     window: int = 5
-    """Last words that the memoryless model sees, 2 to 5: never the noun."""
+    """Last words that the memoryless model sees, 1 to 5: never the noun."""
     hidden_size: int = 64
     """Units of each model."""
     embedding_size: int = 32
@@ -58,8 +58,8 @@ class Options(learning.LearningOptions):
         super().check(who)
         check_sizes(who, self, "reach", "hidden_size", "embedding_size")
         check_not_negative(who, self, "gap")
-        if not 2 <= self.window <= 5:
-            raise ValueError(f"{who}: expected --window from 2 to 5, short of the noun, got {self.window}. Set it.")
+        if not 1 <= self.window <= 5:
+            raise ValueError(f"{who}: expected --window from 1 to 5, short of the noun, got {self.window}. Set it.")
 
 
 def main(options: Options) -> None:
@@ -75,9 +75,10 @@ def main(options: Options) -> None:
         name: models.language_model(size, hidden, embedding_size=options.embedding_size, cell=cell)
         for name, cell in CELLS.items()
     }
-    readers[f"last {options.window} words"] = models.fixed_window_model(
-        size, hidden, window=options.window, embedding_size=options.embedding_size
-    )
+    with bad_input("agreement"):
+        readers[f"last {options.window} word{'s' * (options.window > 1)}"] = models.fixed_window_model(
+            size, hidden, window=options.window, embedding_size=options.embedding_size
+        )
     params = beside.parameters({name: model.init for name, model in readers.items()}, jax.random.key(options.seed))
     memory = {name: model.initial_state(params[name], (options.batch_size,)) for name, model in readers.items()}
 
@@ -104,7 +105,7 @@ def main(options: Options) -> None:
         numbers = {f"trained_{name}": float(hits[near].mean()) for name, hits in right.items()}
         return numbers | {f"beyond_{name}": float(hits[~near].mean()) for name, hits in right.items() if (~near).any()}
 
-    folder = Run.start("agreement", options, {"words": len(vocabulary)})
+    folder = Run.start("agreement", options, {"words": len(vocabulary)} | vocabularies(words=vocabulary))
     print(
         f"{len(vocabulary) - 1} words; gaps of 0 to {options.gap} in training, to {options.reach} when asked; "
         "a guess between was and were is right for 50 %"

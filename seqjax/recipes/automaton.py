@@ -12,6 +12,7 @@ References:
 
 import dataclasses
 import itertools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -32,8 +33,10 @@ from seqjax.recipes.running.options import (
 )
 from seqjax.recipes.running.run import Run
 
-LONGEST, LONG = 12, 1000  # letters of the strings that are all tried, and of random ones
-MOST_STRINGS = 2**20
+LONGEST, READ, LONG = 12, 8, 1000  # letters of strings that are all tried, that are all read, and of random ones
+MOST_STRINGS, MOST_READ = 2**20, 2**16
+MOST_WEIGHTS, MOST_PRODUCTS = 2**26, 2**41  # between the units of the compiled network, and to try all strings
+HELD = 2**24  # numbers of the strings tried together
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,23 +76,25 @@ def main(options: Options) -> None:
     """``python -m seqjax automaton``."""
     with bad_input("automaton"):
         dfa = automata.regex(options.pattern, options.alphabet)
-    symbols = len(dfa.alphabet)
-    longest = LONGEST if symbols < 2 else min(LONGEST, int(np.log(MOST_STRINGS) / np.log(symbols)))
-    if longest < 3:
-        raise BadInput(
-            f"automaton: expected at most {round(MOST_STRINGS ** (1 / 3))} letters, got {symbols}. "
-            "Name fewer in --pattern or --alphabet."
-        )
-    folder = Run.create("automaton", options, {"states": len(dfa.accepting)})
+    symbols, units = len(dfa.alphabet), dfa.transition.size + 1
+    longest = longest_tried(symbols, units)
+    each = symbols + 2 * units  # numbers that a letter of a string takes
+    batch = max(1, HELD // (longest * each))
     letters = "".join(map(str, dfa.alphabet))
+    folder = Run.create("automaton", options, {"states": len(dfa.accepting), "vocabularies": {"letters": letters}})
     print(f"{options.pattern!r} over {letters!r}: a minimal automaton of {len(dfa.accepting)} states")
     rng = np.random.default_rng(options.seed)
 
     # An automaton as a network: exact.
-    every = np.stack([g.ravel() for g in np.meshgrid(*[np.arange(symbols)] * longest, indexing="ij")])
+    print(
+        f"trying all {symbols**longest:,} strings of {longest} letters, {batch:,} at a time: about "
+        f"{4 * (units**2 + batch * longest * each) / 1e6:,.0f} MB"
+    )
     long = rng.integers(symbols, size=(LONG, 100))
     cell, weights = automata.compile(dfa)
-    wrong = sum(int((decisions(cell, weights, s, symbols) != accepted(dfa, s)).sum()) for s in (every, long))
+    some = np.array_split(long, min(long.shape[1], -(-LONG * long.shape[1] * each // HELD)), 1)
+    tried = itertools.chain(all_strings(symbols, longest, batch), some)
+    wrong = sum(int((decisions(cell, weights, s, symbols) != accepted(dfa, s)).sum()) for s in tried)
     print(
         f"compiled: {weights.b.size} threshold units, {wrong} wrong answers on all strings of {longest} letters and "
         f"{long.shape[1]} of {LONG:,}, at every letter"
@@ -99,14 +104,14 @@ def main(options: Options) -> None:
     model, params, loss = learn(options, dfa, rng, folder)
     network = sj.as_cell(model)
     print(f"learned: a GRU of {options.hidden_size} units, loss {loss:.4f} nats a letter after {options.steps} steps")
-    found = None
+    found, length = None, min(READ, longest, longest_of(symbols, MOST_READ))
     try:
         found = automata.extract(
             network,
             params,
             jnp.eye(symbols),
             lambda logits: logits[..., 1] > logits[..., 0],
-            length=min(longest, 8),
+            length=length,
             alphabet=dfa.alphabet,
         )
     except ValueError as error:
@@ -128,8 +133,40 @@ def main(options: Options) -> None:
     folder.log(**summary)
 
     path = folder.folder / "automaton.png"
-    automaton.draw(path, dfa, *prefixes(network, params, dfa, min(longest, 8)))
+    automaton.draw(path, dfa, *prefixes(network, params, dfa, length))
     print(f"run folder {folder.folder}, figure {path}")
+
+
+def longest_of(symbols: int, most: int) -> int:
+    """Letters of the longest strings of which there are at most so many.
+
+    >>> longest_of(2, 2**20), longest_of(62, 2**20)
+    (20, 3)
+    """
+    return max((n for n in range(1, LONGEST + 9) if symbols**n <= most), default=0)
+
+
+def longest_tried(symbols: int, units: int) -> int:
+    """Letters of the strings that are all tried; refuses what would take too much memory before any is taken."""
+    if longest_of(symbols, MOST_STRINGS) < 3:
+        raise BadInput(
+            f"automaton: expected at most {round(MOST_STRINGS ** (1 / 3))} letters, got {symbols}. "
+            "Name fewer in --pattern or --alphabet."
+        )
+    if units**2 > MOST_WEIGHTS:
+        raise BadInput(
+            f"automaton: expected an automaton whose states times letters are below {round(MOST_WEIGHTS**0.5):,}, so "
+            f"that its network has at most {4 * MOST_WEIGHTS / 1e6:,.0f} MB of weights, got {units - 1:,}. "
+            "Give a shorter --pattern or fewer letters."
+        )
+    return max(n for n in range(1, LONGEST + 1) if symbols**n <= min(MOST_STRINGS, MOST_PRODUCTS // (n * units**2)))
+
+
+def all_strings(symbols: int, length: int, batch: int) -> Iterator[np.ndarray]:
+    """Every string of a length in order, so many at a time, ``[length, batch]``."""
+    count = symbols**length
+    for start in range(0, count, batch):
+        yield np.stack(np.unravel_index(np.arange(start, min(start + batch, count)), (symbols,) * length))
 
 
 def accepted(dfa: automata.DFA, strings: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import learning
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.options import BadInput, FolderOrNone, bad_input, check_not_negative, check_sizes
-from seqjax.recipes.running.run import Run, digest
+from seqjax.recipes.running.run import Run, digest, vocabularies
 from seqjax.tasks.digits import NAMES
 
 HELD_BACK, SHOWN = 1000, 8
@@ -104,7 +104,7 @@ def main(options: Options) -> None:
     params = model.init(jax.random.key(options.seed))
     answer, held_back = answerer(model, words), batch(asked)
     chance = 10.0**-options.shortest / (options.longest - options.shortest + 1)
-    folder = Run.start("caption", options, {"sha256": digest(asked.images)})
+    folder = Run.start("caption", options, {"sha256": digest(asked.images)} | vocabularies(words=words))
     print(
         f"strips of {options.shortest} to {options.longest} digits, {height} × {width} pixels; a guess is right for "
         f"{chance:.3%}\nmodel: {options.cell}, {learning.parameter_count(params):,} parameters"

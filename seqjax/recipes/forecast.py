@@ -39,6 +39,9 @@ from seqjax.recipes.running.options import (
 from seqjax.recipes.running.run import Run, digest
 
 VALUES, STARTS = 10_000, 100
+# Standard deviations: float32 squares less than LARGEST, and has a thousand steps between 1 and 1 + RESOLVED.
+LARGEST, RESOLVED = 1e18, 1e-4
+AWAY = 1e6  # standard deviations: no error of a forecast any more
 SERIES = {"mackey-glass": "Mackey-Glass series, τ = 17", "walk": "joint angles of a walk"}
 
 
@@ -88,10 +91,7 @@ def main(options: Options) -> None:
             f"forecast: expected a series of at least {needed} values, for pieces to learn from and to forecast, got "
             f"{len(values)}. Give a longer series, or lower --window, --warm-up or --horizon."
         )
-    scale = values[:cut].std(0)
-    if (scale == 0).any():
-        raise BadInput("forecast: expected a series that changes, got one constant value. Give another series.")
-    series = ((values - values[:cut].mean(0)) / scale).astype(np.float32)
+    series = scaled(values, cut)
     train, held_back = series[:cut], series[cut:]
     last = len(held_back) - options.warm_up - options.horizon
     starts = np.unique(np.linspace(0, last, STARTS).astype(int))
@@ -140,7 +140,7 @@ def main(options: Options) -> None:
         work=options.batch_size * options.window,
         unit="ticks",
         evaluate=evaluate,
-        show_evaluation=f"error {{one:.5f}} a tick ahead, {{furthest:.4f}} {options.horizon} ahead",
+        show_evaluation=f"error {{one:.3g}} a tick ahead, {{furthest:.3g}} {options.horizon} ahead",
     )
 
     # What came out
@@ -155,17 +155,17 @@ def main(options: Options) -> None:
         "\nerror, in standard deviations of the series\n" + f"{'ticks ahead':14}" + "".join(f"{h:>10}" for h in ahead)
     )
     for name, error in errors.items():
-        print(f"{name:14}" + "".join(f"{error[h - 1]:10.5f}" for h in ahead))
+        print(f"{name:14}" + "".join(f"{told(error[h - 1], '.3g'):>10}" for h in ahead))
     path = folder.folder / "forecast.png"
     draw(path, past, future, found, errors)
     first, end = ({name: error[tick] for name, error in errors.items()} for tick in (0, -1))
     print(
-        f"\nerror a tick ahead {first[options.cell]:.2e} (linear {first['linear']:.2e}, persistence "
-        f"{first['persistence']:.2e}), {options.horizon} ahead {end[options.cell]:.2e} (linear {end['linear']:.2e}; "
-        f"the mean scores 1); {outcome.steps} steps in {outcome.seconds:.0f} s"
+        f"\nerror a tick ahead {told(first[options.cell])} (linear {told(first['linear'])}, persistence "
+        f"{told(first['persistence'])}), {options.horizon} ahead {told(end[options.cell])} (linear "
+        f"{told(end['linear'])}; the mean scores 1); {outcome.steps} steps in {outcome.seconds:.0f} s"
     )
-    floors = {f"{name}, {h} ahead": float(errors[name][h - 1]) for name in ("linear", "persistence") for h in ahead}
-    figures = {f"{h} ahead": float(errors[options.cell][h - 1]) for h in ahead}
+    floors = {f"{name}, {h} ahead": figure(errors[name][h - 1]) for name in ("linear", "persistence") for h in ahead}
+    figures = {f"{h} ahead": figure(errors[options.cell][h - 1]) for h in ahead}
     learning.conclude(folder, "standard deviations", figures, floors)
     print(f"run folder {folder.folder}, forecasts {path}")
 
@@ -173,6 +173,29 @@ def main(options: Options) -> None:
 def generated(options: Options) -> np.ndarray:
     """The series by name, ``[T, size]``."""
     return tasks.walk(VALUES, seed=options.seed) if options.series == "walk" else tasks.mackey_glass(VALUES)[:, None]
+
+
+def scaled(values: np.ndarray, cut: int) -> np.ndarray:
+    """The series in standard deviations of its first ``cut`` values, around their mean, in float32.
+
+    Raises:
+      BadInput: values that do not change, or of which one is so large that nothing is left of others in float32.
+    """
+    unit = np.abs(values[:cut]).max(0)  # so that no square leaves the range of float64
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        ratio = values / unit
+        series = (ratio - ratio[:cut].mean(0)) / ratio[:cut].std(0)
+        lost = (np.ptp(values[cut:], 0) > 0) & (series[cut:].std(0) < RESOLVED)
+    if (np.ptp(values[:cut], 0) == 0).any():
+        raise BadInput("forecast: expected a series that changes, got one constant value. Give another series.")
+    if lost.any() or not (np.abs(series) < LARGEST).all():
+        tick, column = np.unravel_index(np.abs(values).argmax(), values.shape)
+        raise BadInput(
+            "forecast: expected values of comparable size, whose errors are figures in standard deviations of the "
+            f"series, got {values[tick, column]:.4g} as value {tick + 1} beside {np.median(np.abs(values)):.4g} as the "
+            "median. Mend or leave out what is no measurement."
+        )
+    return series.astype(np.float32)
 
 
 def network(options: Options, size: int) -> sj.Layer:
@@ -208,9 +231,20 @@ def linear(train: np.ndarray, past: np.ndarray, horizon: int) -> np.ndarray:
 
 
 def rms(differences: np.ndarray) -> np.ndarray:
-    """Root mean square over starts and values, for each tick ahead; 1e300 for a forecast that has run away."""
+    """Root mean square over starts and values, for each tick ahead; `AWAY` for a forecast that has run away."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.nan_to_num(np.sqrt((differences.astype(np.float64) ** 2).mean((1, 2))), nan=1e300, posinf=1e300)
+        found = np.sqrt((differences.astype(np.float64) ** 2).mean((1, 2)))
+    return np.where(found < AWAY, found, AWAY)
+
+
+def figure(error: float) -> float | None:
+    """An error for the run's result; None for a forecast that has run away."""
+    return float(error) if error < AWAY else None
+
+
+def told(error: float, show: str = ".2e") -> str:
+    """An error in words."""
+    return format(error, show) if error < AWAY else "ran away"
 
 
 def draw(
@@ -227,7 +261,7 @@ def draw(
     styles = list(zip(COLOURS[1:], ("--", ":", "-.")))
     for (name, ys), (colour, style) in list(zip(found.items(), styles))[:2]:
         left.plot(ahead, ys[:, 0, 0], color=colour, linestyle=style, linewidth=1.3, label=name)
-    margin = 0.3 * np.ptp(series)
+    margin = 0.3 * np.ptp(series) or 1.0
     left.set_ylim(series.min() - margin, series.max() + margin)  # a forecast that runs away leaves the picture
     left.axvline(0.5, color="0.7", linewidth=0.8)
     left.set_xlabel("ticks ahead")

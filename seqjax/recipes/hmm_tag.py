@@ -71,17 +71,20 @@ def main(options: Options) -> None:
         tagger = textbook() if options.train is None else learn(tasks.read_conllu(options.train), options.smoothing)
         held_back = None if options.held_back is None else tasks.read_conllu(options.held_back)
         check_tags(tagger.tags, held_back or [])
-    folder = Run.create("hmm-tag", options, {"tags": list(tagger.tags), "symbols": len(tagger.symbols)})
+    kept = {"vocabularies": {"tags": list(tagger.tags), "symbols": list(tagger.symbols)}}
+    folder = Run.create("hmm-tag", options, {"tags": list(tagger.tags), "symbols": len(tagger.symbols)} | kept)
     print(f"{len(tagger.tags)} tags, {len(tagger.symbols):,} words and endings")
     if held_back is not None:
         report = evaluate(tagger, held_back)
         folder.log(step=0, **report)
         learning.conclude(folder, "accuracy", report, {"commonest tag": report["commonest"]})
+        unknown = "no word is unknown"
+        if "unknown" in report:
+            unknown = f"{report['unknown']:.2%} of unknown words, which are {report['unknown_share']:.1%}"
         print(
             f"{len(held_back):,} sentences held back: {report['best_path']:.2%} of tags right on the best path, "
-            f"{report['posterior']:.2%} tag by tag; {report['unknown']:.2%} of unknown words, which are "
-            f"{report['unknown_share']:.1%}; the commonest tag of each word {report['commonest']:.2%}, "
-            f"chance {1 / len(tagger.tags):.2%}"
+            f"{report['posterior']:.2%} tag by tag; {unknown}; the commonest tag of each word "
+            f"{report['commonest']:.2%}, chance {1 / len(tagger.tags):.2%}"
         )
 
     # One sentence: what is known after each word, what is known in the end, and the taggings as a whole.
@@ -95,6 +98,9 @@ def main(options: Options) -> None:
         columns["network"] = approximation(xs)
     if len(tagger.tags) <= lattice.ALL:
         print(f"\n{table(words, tagger.tags, best.states, columns)}")
+    for word in dict.fromkeys(word for word in words if word not in tagger.symbols):
+        known = next((f"read as {ending}" for ending in endings(word) if ending in tagger.symbols), None)
+        print(f"{word!r} is unknown: {known or 'no word of its ending is known either, its neighbours decide'}")
     print(f"\nln P(words) = {likelihood:.4f}; the best taggings:")
     several = hmm.top_paths(model, xs, options.paths)
     for path, log_prob in zip(several.states.T, several.log_prob):
@@ -168,7 +174,7 @@ def learn(sentences: Sequence[tasks.Sentence], smoothing: float) -> Tagger:
 
 
 def evaluate(tagger: Tagger, sentences: Sequence[tasks.Sentence]) -> dict[str, float]:
-    """Shares of tags that are right: best path, posterior, unknown words, and each word's commonest tag."""
+    """Shares of tags that are right: best path, posterior, unknown words if any, and each word's commonest tag."""
     numbers = {tag: i for i, tag in enumerate(tagger.tags)}
     lengths = np.array([len(sentence.words) for sentence in sentences])
     mask = np.asarray(masks.from_lengths(jnp.array(lengths), int(lengths.max())))
@@ -186,7 +192,7 @@ def evaluate(tagger: Tagger, sentences: Sequence[tasks.Sentence]) -> dict[str, f
     return {
         "best_path": float(path[mask].mean()),
         "posterior": float(likely[mask].mean()),
-        "unknown": float(path[unknown].mean()) if unknown.any() else 1.0,
+        **({"unknown": float(path[unknown].mean())} if unknown.any() else {}),
         "unknown_share": float(unknown.sum() / mask.sum()),
         "commonest": float(commonest[mask].mean()),
     }

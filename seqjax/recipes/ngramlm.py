@@ -26,7 +26,7 @@ from seqjax.recipes.running import beside, learning
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.learning import LearningOptions
 from seqjax.recipes.running.options import FileOrNone, bad_input, check_left_out, check_positive, check_sizes
-from seqjax.recipes.running.run import Run, digest
+from seqjax.recipes.running.run import Run, digest, vocabularies
 from seqjax.tasks.readers import read_text
 from seqjax.tasks.vocabulary import Vocabulary
 
@@ -44,7 +44,7 @@ class Options(LearningOptions):
     vocabulary: int = 5000
     """Words known, where the symbols are words."""
     context: int = 6
-    """n, symbols that the model sees, at least 2."""
+    """n, symbols that the model sees."""
     hidden_size: int = 160
     """Units of either model."""
     embedding_size: int = 32
@@ -69,8 +69,6 @@ class Options(LearningOptions):
         super().check(who)
         check_sizes(who, self, "vocabulary", "context", "hidden_size", "embedding_size", "window", "length")
         check_positive(who, self, "temperature")
-        if self.context < 2:
-            raise ValueError(f"{who}: expected --context of at least 2, got {self.context}. Raise it.")
         if self.symbols == "characters":
             check_left_out(who, self, "--symbols characters", "vocabulary")
 
@@ -86,11 +84,11 @@ def main(options: Options) -> None:
     counted = {f"{n}-grams counted": ngram_nats(stream.train, stream.held_back, size, n) for n in orders}
 
     # Models
-    learned: dict[str, sj.Layer] = {
-        WINDOWED: models.fixed_window_model(
+    with bad_input("ngramlm"):
+        windowed = models.fixed_window_model(
             size, options.hidden_size, window=options.context, embedding_size=options.embedding_size
         )
-    }
+    learned: dict[str, sj.Layer] = {WINDOWED: windowed}
     if options.control:
         learned[RECURRENT] = models.language_model(
             size, options.hidden_size, embedding_size=options.embedding_size, cell=CELLS[options.cell]
@@ -108,7 +106,12 @@ def main(options: Options) -> None:
             nats[f"nats_{name}"] = total / count
         return nats
 
-    folder = Run.start("ngramlm", options, stream.facts, free=("text", "length", "temperature"))
+    folder = Run.start(
+        "ngramlm",
+        options,
+        stream.facts | vocabularies(symbols=stream.vocabulary),
+        free=("text", "length", "temperature"),
+    )
     print(
         f"{options.text or stream.name}: {len(stream.train):,} {options.symbols} to learn from, "
         f"{len(stream.held_back):,} held back, {size:,} kinds; the model sees {options.context}"

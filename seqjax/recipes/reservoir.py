@@ -36,6 +36,9 @@ from seqjax.recipes.running.options import (
 )
 from seqjax.recipes.running.run import Run
 
+LARGEST, RESOLVED = 1e18, 1e-6  # float32 squares the one, and tells numbers apart by less than the other
+AWAY = 1e3  # ranges of the series
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
@@ -82,22 +85,28 @@ def main(options: Options) -> None:
     """``python -m seqjax reservoir``."""
     needed = options.train + options.free + 1
     with bad_input("reservoir"):
-        if options.series is None:
-            series = np.tanh(tasks.mackey_glass(needed) - 1)
-        else:
-            series = tasks.read_series(options.series)[:, 0]
+        series = np.tanh(tasks.mackey_glass(needed) - 1) if options.series is None else one_column(options.series)
         cell = reservoir_of(options)
     if len(series) < needed:
         raise BadInput(
             f"reservoir: expected a series of at least {needed} values, to learn from {options.train} and compare "
             f"{options.free} with, got {len(series)}. Give a longer series, or lower --train or --free."
         )
+    series = series[:needed]
+    largest = np.abs(series).max()
+    if largest > LARGEST or np.ptp(series[: options.train]) <= RESOLVED * largest:
+        raise BadInput(
+            f"reservoir: expected values of at most {LARGEST:g} that change by more than {RESOLVED:g} of the largest "
+            f"where they are learned from, got up to {largest:.4g} and a change of "
+            f"{np.ptp(series[: options.train]):.4g}. Scale the series, or mend what is no measurement."
+        )
     folder = Run.create("reservoir", options, {"values": len(series)})
-    print(f"{options.series or 'Mackey-Glass series, τ = 17'}: variance {series[:needed].var():.4f}")
+    print(f"{options.series or 'Mackey-Glass series, τ = 17'}: variance {series.var():.4g}")
 
-    xs = jnp.array(series[:needed, None], jnp.zeros(()).dtype)
+    xs = jnp.array(series[:, None], jnp.zeros(()).dtype)
     truth = series[options.train + 1 : needed]
-    runs, errors = [], []
+    runs: list[np.ndarray] = []
+    errors: list[float] = []
     for seed in range(options.seed, options.seed + options.reservoirs):
         params = cell.init(jax.random.key(seed))
         with bad_input("reservoir"):
@@ -112,20 +121,48 @@ def main(options: Options) -> None:
         start = xs[options.train]
         _, ys = reservoir.free_run(cell, params, fitted.readout, fitted.state, start, options.free)
         runs.append(np.asarray(ys[:, 0], np.float64))
-        error = float(np.nan_to_num(np.mean((runs[-1] - truth) ** 2), nan=np.finfo(np.float64).max))  # if it exploded
-        errors.append(error)
+        left = departure(runs[-1], series)
+        errors.append(np.inf if left else float(np.mean((runs[-1] - truth) ** 2)))
         forgets = reservoir.forgetting(cell, params, xs[: options.train], jax.random.key(seed))
-        folder.log(step=seed, error=error, teacher_forced_error=float(fitted.error[0]), rate=float(forgets.rate))
+        free = {"exploded_at": left} if left else {"error": errors[-1]}
+        folder.log(step=seed, **free, teacher_forced_error=float(fitted.error[0]), rate=float(forgets.rate))
         print(
-            f"seed {seed}: mean squared error {fitted.error[0]:.1e} a step ahead, {error:.1e} over {options.free} free "
-            f"steps; forgets {-forgets.rate:.3f} nats a tick"
+            f"seed {seed}: mean squared error {fitted.error[0]:.1e} a step ahead, {told(errors[-1])} over "
+            f"{options.free} free steps{f' (at step {left})' if left else ''}; forgets {-forgets.rate:.3f} nats a tick"
         )
     path = folder.folder / "free_run.png"
     draw(path, truth, runs[int(np.argsort(errors)[len(errors) // 2])])
-    figures, guess = {"median": float(np.median(errors)), "worst": max(errors)}, float(truth.var())
+    middle, worst, guess = float(np.median(errors)), max(errors), float(truth.var())
+    figures = {name: error if error < np.inf else None for name, error in (("median", middle), ("worst", worst))}
     learning.conclude(folder, "squared error", figures, {"guessing the mean": guess})
-    print(f"median {figures['median']:.1e}; guessing the mean {guess:.1e}")
+    print(f"median {told(middle)}; guessing the mean {guess:.1e}")
+    if exploded := sum(error == np.inf for error in errors):
+        print(
+            f"{exploded} of {len(errors)} free runs exploded: they left the series by {AWAY:g} times its range. "
+            "Raise --ridge or --train, or lower --input-scale or --radius."
+        )
     print(f"run folder {folder.folder}, free run {path}")
+
+
+def one_column(path: str) -> np.ndarray:
+    """A series of one number a line, ``[T]``."""
+    series = tasks.read_series(path)
+    if series.shape[1] != 1:
+        raise BadInput(
+            f"reservoir: expected one number a line in {path}, got {series.shape[1]}. Give a file of one column."
+        )
+    return series[:, 0]
+
+
+def departure(run: np.ndarray, series: np.ndarray) -> int | None:
+    """The first step, from 1, at which a free run is more than `AWAY` ranges of the series away from it, or None."""
+    away = ~(np.abs(run - series.mean()) <= AWAY * np.ptp(series))  # NaN is away too
+    return int(away.argmax()) + 1 if away.any() else None
+
+
+def told(error: float) -> str:
+    """An error in words."""
+    return f"{error:.1e}" if error < np.inf else "exploded"
 
 
 def reservoir_of(options: Options) -> sj.Cell:
@@ -146,11 +183,11 @@ def draw(path: Path, truth: np.ndarray, run: np.ndarray) -> None:
     above, below = figure.subplots(2, sharex=True, height_ratios=(3, 2))
     above.plot(truth, color="black", linewidth=1.6, label="series")
     above.plot(run, color=COLOURS[1], linewidth=1.2, linestyle="--", label="reservoir on its own")
-    margin = 0.25 * np.ptp(truth)
+    margin = 0.25 * np.ptp(truth) or 1.0
     above.set_ylim(truth.min() - margin, truth.max() + margin)  # a run that explodes leaves the picture
     above.set_ylabel("value")
     above.legend(frameon=False, fontsize="small", ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
-    below.semilogy(np.abs(run - truth), color=COLOURS[0], linewidth=0.9)
+    below.semilogy(np.abs(np.where(np.abs(run) < 1e30, run, np.nan) - truth), color=COLOURS[0], linewidth=0.9)
     below.axhline(truth.std(), color="black", linewidth=1.0, linestyle=":", label="standard deviation of the series")
     below.yaxis.set_major_locator(LogLocator(numticks=6))
     below.legend(frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)

@@ -33,7 +33,7 @@ class Options:
 
 def main(options: Options) -> None:
     """``python -m seqjax sample RUN``."""
-    model, params, vocabulary = characters.trained(options.run)
+    model, params, vocabulary = characters.trained("sample", options.run)
     prompt = characters.encode_prompt("sample", vocabulary, options.prompt)
     written = write(model, params, prompt, length=options.length, temperature=options.temperature, seed=options.seed)
     print("".join(vocabulary.decode([*prompt, *written])))

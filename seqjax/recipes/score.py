@@ -26,7 +26,7 @@ class Options:
 
 def main(options: Options) -> None:
     """``python -m seqjax score RUN --text FILE``."""
-    model, params, vocabulary = characters.trained(options.run)
+    model, params, vocabulary = characters.trained("score", options.run)
     with bad_input("score"):
         text = read_text(options.text)
     numbers = characters.encode(f"score: expected {options.text}", vocabulary, text)

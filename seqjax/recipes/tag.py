@@ -49,7 +49,7 @@ from seqjax.recipes.running.options import (
     check_rates,
     check_sizes,
 )
-from seqjax.recipes.running.run import Run, digest
+from seqjax.recipes.running.run import Run, digest, vocabularies
 from seqjax.tasks.vocabulary import UNK
 
 SENTENCES = 2000, 500  # generated: to learn from, held back
@@ -148,9 +148,10 @@ def main(options: Options) -> None:
             f"{kind}_{name}": value for name, tags in found.items() for kind, value in scores(tags, held_back).items()
         }
 
+    kept = vocabularies(words=code.words, characters=code.characters, tags=code.tags)
     facts = {"sentences": len(train), "held_back": len(held_back), "tags": list(code.tags.symbols), "floor": floor}
     sha256 = digest(*(f"{word}\t{tag}\n" for part in (train, held_back) for s in part for word, tag in zip(*s)))
-    folder = Run.start("tag", options, facts | {"words": len(code.words), "sha256": sha256})
+    folder = Run.start("tag", options, facts | {"words": len(code.words), "sha256": sha256} | kept)
     print(
         f"{options.train or 'generated sentences'}: {len(train):,} sentences to learn from, {len(held_back):,} held "
         f"back; {len(code.words):,} words, {len(code.tags)} tags; the commonest tag of each word: {told(floor)}; "

@@ -33,7 +33,7 @@ from seqjax.recipes.running import beside, learning
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.learning import LearningOptions
 from seqjax.recipes.running.options import BadInput, FileOrNone, bad_input, check_not_negative, check_rates, check_sizes
-from seqjax.recipes.running.run import Run, digest
+from seqjax.recipes.running.run import Run, digest, vocabularies
 from seqjax.tasks.vocabulary import PAD, SPECIALS, UNK, Vocabulary
 
 GENERATED = 12_000
@@ -142,7 +142,7 @@ def main(options: Options) -> None:
 
     facts = {"pairs": len(train), "held_back": len(held_back), "source": len(source), "target": len(target)}
     sha256 = digest(*(f"{pair.source}\t{pair.target}\n" for pair in (*train, *held_back)))
-    folder = Run.start("translate", options, facts | {"sha256": sha256})
+    folder = Run.start("translate", options, facts | {"sha256": sha256} | vocabularies(source=source, target=target))
     print(
         f"{options.data or 'numbers in English and French'}: {len(train):,} pairs to learn from, {len(held_back):,} "
         f"held back; {len(source):,} and {len(target):,} words; "

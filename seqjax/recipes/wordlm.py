@@ -41,9 +41,10 @@ from seqjax.recipes.running.options import (
     check_positive,
     check_rates,
     check_sizes,
+    told_by,
 )
 from seqjax.recipes.running.patience import Patience
-from seqjax.recipes.running.run import Run, digest
+from seqjax.recipes.running.run import Run, digest, vocabularies
 from seqjax.tasks.vocabulary import Vocabulary
 
 SENTENCES, SHOWN = 6, 3  # written at the end; shown with words swapped
@@ -128,7 +129,12 @@ def main(options: Options) -> None:
         bits = sj.bits_per_character(nats + spelling, words.characters(text.held_back))
         return {"validation_perplexity": float(np.exp(nats / count)), "validation_bits": bits}
 
-    facts = {"sha256": digest(text.text), "vocabulary": len(vocabulary), "floors": floors}
+    facts = {
+        "sha256": digest(text.text),
+        "vocabulary": len(vocabulary),
+        "floors": floors,
+        **vocabularies(words=vocabulary),
+    }
     folder = Run.start("wordlm", options, facts, free=("text", "rank", "prompt", "temperature", "characters"))
     (folder.folder / "text.txt").write_text(text.text, "utf-8")
     missing = float(np.mean(held_back == vocabulary.unk))
@@ -164,10 +170,10 @@ def main(options: Options) -> None:
     split = functools.partial(words.split, at=options.split, lower=options.lower)
     for prompt in map(split, options.prompt or commonest_pairs(text.train)):
         following = "  ".join(f"{word} {p:.3f}" for word, p in speaker.next_words(prompt, 6))
-        print(f"  {' '.join(prompt) + ' …':24}{following}")
+        print(f"  {' '.join(prompt) + ' …':24}{following}{speaker.note(prompt)}")
     print("\nsentences by their probability (ln p):")
     for sentence, score in speaker.ranked(list(map(split, options.rank))):
-        print(f"  {score:9.2f}  {words.told(sentence)}")
+        print(f"  {score:9.2f}  {words.told(sentence)}{speaker.note(sentence)}")
     duels = speaker.against_swapped(text.held_back, np.random.default_rng(options.seed))
     for duel in [] if options.rank else duels[:SHOWN]:
         print(
@@ -255,13 +261,14 @@ def commonest_pairs(sentences: Sequence[Sequence[str]]) -> list[str]:
 
 def character_row(folder: str, text: words.Words) -> tuple[float, int, float]:
     """Bits a character on the text held back, ticks and seconds of training of a charlm run on the same text."""
-    run = Run.open("charlm", folder)
+    with told_by("wordlm", "charlm"):
+        run = Run.open("charlm", folder)
     if run.config["facts"].get("sha256") != digest(text.text):
         raise BadInput(
             f"wordlm: expected --characters to be a charlm run on the text.txt of this run, got {folder}, of another "
             "text. Train one by python -m seqjax charlm --text RUN/text.txt."
         )
-    model, params, vocabulary = characters.trained(folder)
+    model, params, vocabulary = characters.trained("wordlm", folder)
     numbers = vocabulary.encode(text.text[-words.characters(text.held_back) - 1 :])
     nats, count = log_loss(scorer(model), model, params, numbers, columns=32, lead=256)
     seconds = max(record.get("seconds", 0.0) for record in run.metrics())

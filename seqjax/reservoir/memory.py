@@ -8,6 +8,7 @@ import numpy as np
 
 from seqjax import checks
 from seqjax.base import Array, Cell, PyTree
+from seqjax.normalization import norm
 from seqjax.reservoir.readout import fit, read
 from seqjax.transforms.trajectory import with_states
 from seqjax.unroll import unroll
@@ -119,7 +120,7 @@ def forgetting(
     def apart(state: PyTree, axis: int) -> Array:
         gaps = [jnp.diff(s, axis=axis).squeeze(axis) for s in jax.tree.leaves(state)]
         axes = [tuple(range(axis + len(batch), gap.ndim)) for gap in gaps]
-        return jnp.sqrt(sum((gap**2).sum(a) for gap, a in zip(gaps, axes)))
+        return norm(jnp.stack([norm(gap, a) for gap, a in zip(gaps, axes)], -1))
 
     distance = apart(states, 1) / apart(state, 0)
     ended = jnp.cumsum(distance < floor, axis=0) > 0

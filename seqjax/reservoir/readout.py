@@ -1,6 +1,7 @@
 """Ridge readouts of reservoirs, and free runs on their own output."""
 
 import functools
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -13,6 +14,9 @@ from seqjax.base import Array, Cell, PyTree
 from seqjax.buffers import owning
 from seqjax.products import dot
 from seqjax.unroll import unroll
+
+LARGEST = 1e100  # whose square, summed over any number of ticks, is a number in float64
+EXPLODED = 1e6
 
 
 class Readout(NamedTuple):
@@ -153,6 +157,12 @@ def fit_stream(
             sizes, dtype = (hs.shape[-1], xs.shape[-1]), hs.dtype
             triangle = np.zeros((0, block.shape[1]))
         rows += len(block)
+        most = float(np.abs(block).max(initial=0))
+        if most > LARGEST:
+            raise ValueError(
+                f"fit: expected states, inputs and targets whose squares are numbers, got {most:.2g} in the {len(hs)} "
+                f"ticks from tick {ticks - len(hs)} on. Scale the data, or use a reservoir whose state stays bounded."
+            )
         triangle = np.linalg.qr(np.concatenate([triangle, block]), mode="r")
     if not rows:
         raise ValueError(
@@ -208,13 +218,39 @@ def free_run(
     Returns:
       The last state and the outputs ``[length, *B, k]``. Differentiable in the readout, the state and, where the cell
       is trainable, its weights.
+
+    Warns:
+      RuntimeWarning: outside a trace, outputs that are not finite or a million times what the readout makes of a state
+        within ±1: the run has exploded, and its figures mean nothing.
     """
     checks.sizes("free_run", length=length)
     if drive is not None and jnp.shape(drive)[0] != length:
         raise ValueError(
             f"free_run: expected drive of {length} ticks, got shape {jnp.shape(drive)}. Give one input a tick."
         )
-    return _free_run(cell, length, params, readout, state, jnp.asarray(y), drive)
+    y = jnp.asarray(y)
+    state, ys = _free_run(cell, length, params, readout, state, y, drive)
+    if not isinstance(ys, jax.core.Tracer):
+        _tell_explosion(readout, y, drive, ys)
+    return state, ys
+
+
+def _tell_explosion(readout: Readout, y: Array, drive: Array | None, ys: Array) -> None:
+    w_h, w_x, b, first, outputs = (np.abs(np.asarray(part, np.float64)) for part in (*readout, y, ys))
+    driven = 0.0
+    if drive is not None:
+        driven = np.abs(np.asarray(drive, np.float64)).max(initial=0) * w_x[: jnp.shape(drive)[-1]].sum(0)
+    usual = first.max(initial=0) + (w_h.sum(0) + b + driven).max()
+    wild = ~(outputs <= EXPLODED * usual)  # NaN is wild too
+    if wild.any():
+        tick = int(wild.reshape(len(wild), -1).any(1).argmax())
+        warnings.warn(
+            f"free_run: the outputs explode, from tick {tick} on more than {EXPLODED:.0e} times what the "
+            f"readout makes of a bounded state, up to {np.max(outputs):.2g}, and no figure of them means anything. "
+            "Fit with a larger ridge or more data, lower the spectral radius, or scale the series.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -186,10 +186,36 @@ class Vocabulary:
 def words(text: str, *, lower: bool = False) -> list[str]:
     """Splits a text into words (apostrophes and hyphens inside them stay) and single marks.
 
-    Letters with their accents apart are composed first (Unicode's form NFC): é is one letter however it is written.
+    A letter keeps what Unicode hangs on it: vowel signs, accents, joiners. Letters with their accents apart are
+    composed first (Unicode's form NFC): é is one letter however it is written. Scripts that write no blanks between
+    words, such as Chinese, Japanese, Thai, Khmer, stay in one run up to the next blank or mark; a zero-width space
+    parts it.
+
+    Args:
+      text: any text.
+      lower: write all in small letters.
+
+    Returns:
+      The words and marks, in order.
 
     >>> words("It isn't a well-known cat, is it?", lower=True)
     ['it', "isn't", 'a', 'well-known', 'cat', ',', 'is', 'it', '?']
+    >>> words("हिन्दी भाषा")
+    ['हिन्दी', 'भाषा']
     """
     text = unicodedata.normalize("NFC", text.lower() if lower else text)
-    return re.findall(r"\w+(?:['’\-]\w+)*|[^\w\s]", text)
+    return [text[slice(*found.span())] for found in _TOKEN.finditer("".join(map(_seen, text)))]
+
+
+# To `re` a vowel sign is no part of a word: every character that hangs on the one before it is shown to it as _HUNG.
+_HUNG, _ZERO_WIDTH_SPACE = "\u0301", "\u200b"
+_RUN = rf"(?:\w{_HUNG}*)+"
+_TOKEN = re.compile(rf"{_RUN}(?:['’\-‐‑]{_RUN})*|[^\w\s]{_HUNG}*")
+
+
+@cache
+def _seen(character: str) -> str:
+    """A character as `_TOKEN` sees it."""
+    if character == _ZERO_WIDTH_SPACE:
+        return " "
+    return _HUNG if unicodedata.category(character) in ("Mn", "Mc", "Me", "Cf") else character

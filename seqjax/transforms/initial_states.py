@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from seqjax import scales
 from seqjax.base import Array, Cell, Params, PyTree, State, is_noise
 from seqjax.records import maker
 from seqjax.transforms.noise import example_keys, per_example
@@ -23,6 +24,9 @@ def learned_initial_state(cell: Cell[Any, State]) -> Cell[LearnedInitialStatePar
     """A cell whose initial state is a parameter.
 
         s_0 = s_cell + θ      θ starts at zero; s_cell is the cell's own initial state, zero in most cells
+
+    Where values share a scale (`seqjax.scales`), s_cell has a memory of weight one, and weights are multiplied by
+    exp(θ): an sLSTM starts from c = θ_c, n = exp(θ_n), m = θ_m.
 
     Every example starts from the same θ, and so does every segment after a reset. Only floats are learned,
     not counters or `Noise`.
@@ -52,13 +56,14 @@ def learned_initial_state(cell: Cell[Any, State]) -> Cell[LearnedInitialStatePar
     def initial_state(
         params: LearnedInitialStateParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None
     ) -> PyTree:
-        state = cell.initial_state(params.cell, batch_shape, key=key)
-        return jax.tree.map(
-            lambda s, learned: s if learned is None else s + learned.astype(s.dtype),
-            state,
-            params.state,
-            is_leaf=is_noise,
-        )
+        state = _begun(cell.initial_state(params.cell, batch_shape, key=key))
+
+        def add(s: Array, learned: Array | None, weight: bool) -> Array:
+            if learned is None:
+                return s
+            return s * jnp.exp(learned).astype(s.dtype) if weight else s + learned.astype(s.dtype)
+
+        return jax.tree.map(add, state, params.state, _weights(state), is_leaf=is_noise)
 
     def step(params: LearnedInitialStateParams, state: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
         return cell.step(params.cell, state, x)
@@ -72,7 +77,8 @@ def random_initial_state(cell: Cell[Params, State], scale: float) -> Cell[Params
 
         s_0 = s_cell + scale · ε      ε ~ N(0, 1), one draw an example and unit
 
-    Drawn by ``initial_state(..., key=key)``; without a key, and after a reset, s_0 = s_cell.
+    Drawn by ``initial_state(..., key=key)``; without a key, and after a reset, s_0 = s_cell. Where values share a
+    scale (`seqjax.scales`), s_cell has a memory of weight one, and weights are not moved.
 
     Args:
       cell: any cell.
@@ -106,10 +112,12 @@ def random_initial_state(cell: Cell[Params, State], scale: float) -> Cell[Params
             return cell.initial_state(params, batch_shape)
         inner, own = jax.random.split(key)
         keys = example_keys(own, batch_shape)
-        leaves, tree = jax.tree.flatten(cell.initial_state(params, batch_shape, key=inner), is_leaf=is_noise)
+        state = _begun(cell.initial_state(params, batch_shape, key=inner))
+        leaves, tree = jax.tree.flatten(state, is_leaf=is_noise)
+        weights = jax.tree.leaves(_weights(state))
 
         def moved(index: int, s: Array) -> Array:
-            if not _is_float(s):
+            if not _is_float(s) or weights[index]:
                 return s
             unit_shape = s.shape[len(batch_shape) :]
             return s + scale * per_example(
@@ -186,6 +194,23 @@ def first_bias(cell: Cell) -> Cell[FirstBiasParams, FirstBiasState]:
         return FirstBiasState(inner, jnp.zeros_like(state.first)), y
 
     return Cell(init, initial_state, step)
+
+
+def _begun(state: PyTree) -> PyTree:
+    """The state, where values share a scale with something kept that can be added to."""
+    begin = lambda node: scales.begun(node) if scales.is_scaled(node) else node
+    return jax.tree.map(begin, state, is_leaf=lambda node: is_noise(node) or scales.is_scaled(node))
+
+
+def _weights(state: PyTree) -> PyTree:
+    """Which leaves are weights, which stay positive."""
+
+    def of(node: PyTree) -> PyTree:
+        if not scales.is_scaled(node):
+            return False
+        return type(node)(*(name in node.weights for name in node._fields))
+
+    return jax.tree.map(of, state, is_leaf=lambda node: is_noise(node) or scales.is_scaled(node))
 
 
 def _is_float(s: PyTree) -> bool:

@@ -19,6 +19,12 @@ def example_keys(key: Array, batch_shape: tuple[int, ...]) -> Array:
     """One key an example, ``[*B]``; raw keys (`jax.random.PRNGKey`) become typed ones, without an axis of their own."""
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.wrap_key_data(key)
+    kind = str(key.dtype).removeprefix("key<").removesuffix(">")
+    if kind != "fry":
+        raise ValueError(
+            "noise: expected a threefry key, whose draws for a batch are those of its examples one by one, got "
+            f"{kind}. Make it with jax.random.key(seed, impl='threefry2x32')."
+        )
     return jax.random.split(key, batch_shape) if batch_shape else key
 
 

@@ -1,9 +1,11 @@
 """Noise in a recurrence: zoneout, variational and recurrent dropout, dropped weights."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 
-from seqjax import checks
+from seqjax import checks, scales
 from seqjax.base import Array, Cell, Noise, Params, PyTree, State, is_noise
 from seqjax.records import maker
 from seqjax.transforms.noise import drop, per_example, with_keys
@@ -163,12 +165,53 @@ def zoneout(cell: Cell[Params, State], rate: PyTree) -> Cell[Params, tuple[State
             new_leaves, tree = jax.tree.flatten(new, is_leaf=is_noise)
             old_leaves = jax.tree.leaves(old, is_leaf=is_noise)
             rates = _rates(rate, new)
-            return tree.unflatten(leaf(i, *each) for i, each in enumerate(zip(rates, old_leaves, new_leaves)))
+            zoned = tree.unflatten(leaf(i, *each) for i, each in enumerate(zip(rates, old_leaves, new_leaves)))
+            return _with_scales(zoned, old, new, rate, draws)
 
         new, y = change_state(cell.step, params, old, x, zone)
         return (new, noise), y
 
     return with_keys(cell, step)
+
+
+def _with_scales(zoned: PyTree, old: PyTree, new: PyTree, rate: PyTree, draws: Array | None) -> PyTree:
+    """Values that share a scale keep it: they are held together, or mixed as what they stand for."""
+    counted = itertools.count(1)
+
+    def node(zoned: PyTree, old: PyTree, new: PyTree, rate: PyTree) -> PyTree:
+        index = next(counted)
+        if not scales.is_scaled(new):
+            return zoned
+        for group, (m, values) in enumerate(new.scales.items()):
+            share = _one_rate(rate, (m, *values))
+            if draws is None:
+                changed = scales.mixed(share, old, new, m)
+            else:
+                hold = _held(draws, (index, group), share, getattr(new, m).shape[draws.ndim :])
+                changed = scales.chosen(hold, old, new, m)
+            zoned = zoned._replace(**changed)
+        return zoned
+
+    rates = jax.tree.broadcast(rate, new, is_leaf=is_noise)
+    return jax.tree.map(node, zoned, old, new, rates, is_leaf=lambda n: is_noise(n) or scales.is_scaled(n))
+
+
+def _held(draws: Array, place: tuple[int, int], rate: float, units: tuple[int, ...]) -> Array:
+    """Which units of a record's group keep their old value; leaves by themselves fold in one number, groups two."""
+
+    def draw(key: Array) -> Array:
+        return jax.random.bernoulli(jax.random.fold_in(jax.random.fold_in(key, place[0]), place[1]), rate, units)
+
+    return per_example(draw, draws)
+
+
+def _one_rate(rate: PyTree, names: tuple[str, ...]) -> float:
+    rates = sorted({float(getattr(rate, name)) for name in names})
+    if len(rates) > 1:
+        raise ValueError(
+            f"zoneout: expected one rate for {', '.join(names)}, which share a scale, got {rates}. Give them the same."
+        )
+    return rates[0]
 
 
 def _rates(rate: PyTree, state: PyTree) -> list[float]:

@@ -29,6 +29,10 @@ BILINEAR = (primitives.dot_general_p, primitives.conv_general_dilated_p)
 
 float0 = jax.dtypes.float0
 
+# Whether a primitive has a batching rule.
+BATCHES = {p: True for p in vars(primitives).values() if isinstance(p, core.Primitive)}
+# Foreign functions, which say themselves whether and how they are batched.
+CALLING_OUT = {"pure_callback", "io_callback", "ffi_call"}
 BRANCHING = {"cond", "while", "rng_bit_generator", "rng_uniform"}
 # Replaced by the equations inside when an equation is copied.
 TRANSPARENT = {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}
@@ -215,6 +219,12 @@ def any_equation(equation: Equation, test: Callable[[Equation], bool]) -> bool:
     return test(equation) or any(any_equation(e, test) for sub in subs for e in opened(sub).eqns)
 
 
+def names(equation: Equation) -> list[str]:
+    """The primitive of an equation; of a function with a derivative rule of its own, those inside."""
+    body = equation.params.get("call_jaxpr") if equation.primitive.name == "custom_jvp_call" else None
+    return [equation.primitive.name] if body is None else [n for e in opened(body).eqns for n in names(e)]
+
+
 def count(jaxpr: Jaxpr, name: str) -> int:
     """Equations of one primitive in a jaxpr, at any depth."""
     return sum(
@@ -226,12 +236,32 @@ def count(jaxpr: Jaxpr, name: str) -> int:
 def tickwise(equation: Equation) -> bool:
     """Whether an equation must not be batched over ticks.
 
-    Batched, both branches of a cond would run and a while loop as long as its slowest tick; and a generator other than
-    threefry would draw other numbers.
+    Batched, both branches of a cond would run and a while loop as long as its slowest tick; a generator other than
+    threefry would draw, split and fold other numbers; and some operations do not say how they are batched.
     """
-    if equation.primitive.name == "random_bits":
-        return "fry" not in str(equation.invars[0].aval.dtype)
-    return equation.primitive.name in BRANCHING
+    name = equation.primitive.name
+    if name.startswith("random_") and name not in ("random_wrap", "random_unwrap"):
+        kinds = [v.aval.dtype for v in [*equation.invars, *equation.outvars] if hasattr(v.aval, "dtype")]
+        return any("key<" in str(kind) and "fry" not in str(kind) for kind in kinds)
+    if name in CALLING_OUT and equation.params.get("vmap_method") is None:
+        return True
+    return name in BRANCHING or not _has_batching_rule(equation)
+
+
+def _has_batching_rule(equation: Equation) -> bool:
+    """Whether JAX knows how to batch an equation: its own primitives it does, any other is tried once."""
+    if equation.primitive not in BATCHES:
+        BATCHES[equation.primitive] = _can_be_batched(equation)
+    return BATCHES[equation.primitive]
+
+
+def _can_be_batched(equation: Equation) -> bool:
+    shapes = [jax.ShapeDtypeStruct((2, *v.aval.shape), v.aval.dtype) for v in equation.invars]
+    try:
+        jax.eval_shape(jax.vmap(lambda *values: equation.primitive.bind(*values, **equation.params)), *shapes)
+    except NotImplementedError:
+        return False
+    return True
 
 
 def opened(jaxpr: Any) -> Jaxpr:

@@ -13,7 +13,7 @@ read a symbol.
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives
 
-from seqjax.engines.equations import jaxprs
+from seqjax.engines.equations import jaxprs, linear_call
 from seqjax.engines.equations.jaxprs import Aval, ClosedJaxpr, Equation, Jaxpr
 
 # A table pays where every row of it is read several times: W V costs as much as the products of as many ticks as W has
@@ -148,10 +148,46 @@ def _product(e: Equation, a: Value, b: Value) -> Value:
     if a.rows is not None and not b.moves and not b.constant and _multiplies_rows(e, a.aval, b.aval):
         (_, right), batch = e.params["dimension_numbers"]
         numbers = {"dimension_numbers": (((1,), right), batch)}
-        table = e.primitive.bind(a.rows.matrix.array, b.array, **e.params | numbers)
+        multiply = functools.partial(e.primitive.bind, **e.params | numbers)
+        table = _table(multiply, a.rows.matrix.array, b.array)
         sizes = {"slice_sizes": (1, table.shape[1])}
         return Value(primitives.gather_p.bind(table, a.rows.indices.array, **a.rows.params | sizes), a.recurs, True)
     return _plain(e, [a, b])
+
+
+def _table(multiply: Callable, rows: jax.Array, weight: jax.Array) -> jax.Array:
+    """``W V``, whose gradients leave out the rows that no tick reads, as those of ``W[x] V`` do.
+
+    A row that is not read may hold anything: its cotangent is zero, but zero times NaN, or infinity, is not.
+    """
+
+    def read(cotangent: jax.Array) -> jax.Array:
+        return (cotangent != 0).any(1, keepdims=True)
+
+    def by_rows(coefficients: list, cotangents: list) -> list:
+        (back,) = jax.linear_transpose(lambda d: multiply(d, coefficients[0]), rows)(cotangents[0])
+        return [jnp.where(read(cotangents[0]), back, jnp.zeros_like(back))]
+
+    def by_weight(coefficients: list, cotangents: list) -> list:
+        (w,) = coefficients
+        w = jnp.where(read(cotangents[0]), w, jnp.zeros_like(w))
+        return list(jax.linear_transpose(lambda d: multiply(w, d), weight)(cotangents[0]))
+
+    of_rows = lambda coefficients, moving: [multiply(moving[0], coefficients[0])]
+    of_weight = lambda coefficients, moving: [multiply(coefficients[0], moving[0])]
+
+    @jax.custom_jvp
+    def product(w: jax.Array, v: jax.Array) -> jax.Array:
+        return multiply(w, v)
+
+    @product.defjvp
+    def tangent(primals: tuple, tangents: tuple) -> tuple:
+        (w, v), (d_w, d_v) = primals, tangents
+        (first,) = linear_call.call(linear_call.Linear(of_rows, by_rows, of_rows), [v], [d_w])
+        (second,) = linear_call.call(linear_call.Linear(of_weight, by_weight, of_weight), [w], [d_v])
+        return product(w, v), first + second
+
+    return product(rows, weight)
 
 
 def _sum(values: Sequence[Value]) -> Value:

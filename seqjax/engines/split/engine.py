@@ -256,4 +256,5 @@ def _narrows(equation: Equation) -> bool:
 
 def _counted(equations: Iterable[Equation]) -> dict[str, int]:
     """Primitives by count, without those that only move or reshape."""
-    return dict(Counter(e.primitive.name for e in equations if e.primitive.name not in MOVES))
+    names = (name for e in equations for name in jaxprs.names(e))
+    return dict(Counter(name for name in names if name not in MOVES))

@@ -89,7 +89,7 @@ def _run_with_derivative(
     forward = tick.function(everything, [*tick.after, *emit])
     last, stacks = runner.run(forward, once, state, xs, length=time.length, reverse=time.reverse)
     if time.recompute:
-        stacks = [checkpoint_name(stack, STATES) for stack in stacks]
+        stacks = [_named(stack) for stack in stacks]
     by_variable = dict(zip(emit, stacks))
     literal = lambda v: jaxprs.repeat(jaxprs.literal(v), time.length)
     ys = [literal(v) if jaxprs.is_literal(v) else by_variable[v] for v in tick.outputs]
@@ -162,8 +162,17 @@ def _product(loop: Loop, d: Deferred, left: jax.Array, weight: jax.Array) -> jax
     # which the compiler can shard.
     one_batch_axis = left.ndim == 3 and d.operand == 1 and jaxprs.is_matrix_product(d.equation)
     if one_batch_axis and jax.default_backend() == "cpu" and not jaxprs.is_explicit(jax.typeof(left)):
-        return one(left.reshape(-1, left.shape[-1])).reshape(*left.shape[:-1], -1)
+        ticks, batch, units = left.shape
+        flat = one(left.reshape(ticks * batch, units))
+        return flat.reshape(ticks, batch, flat.shape[-1])
     return jax.vmap(one)(left)
+
+
+def _named(states: jax.Array) -> jax.Array:
+    """Marked as states, for a checkpoint to keep; JAX keeps no complex number by its name, but its two parts."""
+    if jnp.iscomplexobj(states):
+        return lax.complex(checkpoint_name(states.real, STATES), checkpoint_name(states.imag, STATES))
+    return checkpoint_name(states, STATES)
 
 
 def _add(sums: dict, key: Hashable, term: jax.Array, aval: Aval) -> None:

@@ -12,9 +12,11 @@ from seqjax import base, checks
 from seqjax.base import Array, Cell, PyTree
 from seqjax.gradients import backward
 from seqjax.gradients.vectors import push, state_size
+from seqjax.records import maker
 from seqjax.unroll import unroll
 
 
+@maker
 def map_cell(f: Callable[[PyTree, Array], Array]) -> Cell:
     """A map as a cell without input: x_t = f(params, x_{t-1}), y = x_t.
 

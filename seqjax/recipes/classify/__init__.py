@@ -30,7 +30,7 @@ from seqjax.recipes.running import beside, learning
 from seqjax.recipes.running.cells import CELLS, CellName, convolutions
 from seqjax.recipes.running.learning import LearningOptions
 from seqjax.recipes.running.options import FileOrNone, FolderOrFile, bad_input, check_left_out, check_rates, check_sizes
-from seqjax.recipes.running.run import Run
+from seqjax.recipes.running.run import Run, vocabularies
 
 COMPARED = ("elman-relu", "pass-through", "gru", "lstm")
 CONTROL, WINDOW = "feed-forward", 8
@@ -115,9 +115,9 @@ def main(options: Options) -> None:
     def evaluate(params: dict[str, PyTree]) -> dict[str, float]:
         return {f"accuracy_{name}": accuracy(c, params[name], held_back) for name, c in classifiers.items()}
 
-    folder = Run.start(
-        "classify", options, {"classes": list(task.classes), "chance": task.chance, "sha256": task.sha256}
-    )
+    facts = {"classes": list(task.classes), "chance": task.chance, "sha256": task.sha256}
+    kept = {} if task.vocabulary is None else vocabularies(symbols=task.vocabulary)
+    folder = Run.start("classify", options, facts | kept)
     print(
         f"{options.task}: {len(task.classes)} classes, chance {task.chance:.2%}; up to {len(held_back.xs)} ticks, "
         f"{held_back.xs.shape[1]:,} sequences held back"

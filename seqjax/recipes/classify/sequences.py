@@ -30,6 +30,7 @@ class Task(NamedTuple):
       lengths: to measure at.
       beyond: all lengths that are longer than any in training, up to the last: how they are called, and the draw.
       sha256: of the data; None where they are generated.
+      vocabulary: of texts; None where the input is none.
     """
 
     draw: Callable[[np.random.Generator, int], tasks.Examples]
@@ -44,6 +45,7 @@ class Task(NamedTuple):
     lengths: tuple[int, ...] = ()
     beyond: tuple[str, Callable[[np.random.Generator], tasks.Examples]] | None = None
     sha256: str | None = None
+    vocabulary: Vocabulary | None = None
 
 
 HELD_BACK = 2000
@@ -145,7 +147,9 @@ def surnames_of(folder: str | None, seed: int) -> Task:
     symbols = Vocabulary.build([pair.source for pair in train], specials=(PAD, UNK))
     counts = np.bincount([languages.index(str(pair.target)) for pair in held_back])
     learned, measured = (coded_texts(part, symbols, languages) for part in (train, held_back))
-    return fixed(learned, measured, len(symbols), languages, counts.max() / counts.sum(), told(symbols, ""))
+    chance = counts.max() / counts.sum()
+    task = fixed(learned, measured, len(symbols), languages, chance, told(symbols, ""))
+    return task._replace(vocabulary=symbols)
 
 
 def of_texts(problem: tasks.TextProblem, symbols: Vocabulary, between: str) -> Task:
@@ -156,7 +160,7 @@ def of_texts(problem: tasks.TextProblem, symbols: Vocabulary, between: str) -> T
         return coded_texts(problem.draw(rng, count), symbols, problem.target_symbols, longest + 2)
 
     answers = tasks.Problem(draw, len(symbols), len(problem.target_symbols), problem.measure, problem.chance)
-    return generated(answers, problem.target_symbols, told(symbols, between))
+    return generated(answers, problem.target_symbols, told(symbols, between))._replace(vocabulary=symbols)
 
 
 def coded_texts(

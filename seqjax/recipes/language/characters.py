@@ -10,7 +10,7 @@ import seqjax as sj
 from seqjax.base import PyTree
 from seqjax.recipes.running import learning
 from seqjax.recipes.running.cells import CELLS, CellName
-from seqjax.recipes.running.options import BadInput, bad_input, check_rates, check_sizes
+from seqjax.recipes.running.options import BadInput, bad_input, check_rates, check_sizes, told_by
 from seqjax.recipes.running.run import Run
 from seqjax.tasks.vocabulary import Vocabulary
 
@@ -62,9 +62,13 @@ def initial(model: sj.Layer, options: CharacterOptions) -> learning.Training:
     return learning.begin(options, params, memory, noise=options.dropout > 0)
 
 
-def trained(folder: str) -> tuple[sj.Layer, PyTree, Vocabulary]:
-    """The model, parameters and vocabulary of a run."""
-    made = Run.open("charlm", folder)
+def trained(who: str, folder: str) -> tuple[sj.Layer, PyTree, Vocabulary]:
+    """The model, parameters and vocabulary of a run, for recipe ``who``."""
+    with told_by(who, "charlm"):
+        return _trained(Run.open("charlm", folder))
+
+
+def _trained(made: Run) -> tuple[sj.Layer, PyTree, Vocabulary]:
     options = made.options(CharacterOptions, part=True)
     symbols = made.config["facts"].get("vocabulary")
     if not isinstance(symbols, str):

@@ -19,7 +19,7 @@ from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import learning
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.options import check_sizes
-from seqjax.recipes.running.run import Run
+from seqjax.recipes.running.run import Run, vocabularies
 from seqjax.tasks import BOS, EOS, PAD, Padded, Pair, Vocabulary, pad
 
 
@@ -226,7 +226,7 @@ def train_pairs(
     """
     params = model.init(jax.random.key(options.seed))
     answer, asked, (whole, single) = answerer(model, pairs.target), pairs.batch(held_back), words
-    run = Run.start(who, options, facts)
+    run = Run.start(who, options, {**facts, **vocabularies(source=pairs.source, target=pairs.target)})
     print(f"{told}\nmodel: {options.cell}, {learning.parameter_count(params):,} parameters")
     outcome = learning.learn(
         run,

@@ -37,6 +37,11 @@ class Speaker(NamedTuple):
         best = models.next_symbols(self.model, self.params, jnp.asarray(read), min(count, len(self.vocabulary)))
         return [(self.vocabulary.symbols[int(w)], float(p)) for w, p in zip(best.symbols, best.probs)]
 
+    def note(self, words: Sequence[str]) -> str:
+        """Which of the words it does not know, as a remark behind them: to the model they are all the same word."""
+        unknown = ", ".join(dict.fromkeys(word for word in words if word not in self.vocabulary))
+        return f"  (unknown, read as {UNK}: {unknown})" if unknown else ""
+
     def ranked(self, sentences: Sequence[list[str]]) -> list[tuple[list[str], float]]:
         """Sentences from the likeliest to the least likely, with ln p."""
         if not sentences:

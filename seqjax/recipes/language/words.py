@@ -35,13 +35,15 @@ def split(line: str, *, at: str, lower: bool) -> list[str]:
 def read(who: str, path: str | None, *, at: str, lower: bool) -> Words:
     """Every line that is not empty is a sentence; the last tenth of the text is held back.
 
+    Lines end where `tasks.read_text` ends them; other separators of Unicode and form feeds are blanks in a sentence.
+
     Args:
       who: the recipe, for errors.
       path: a UTF-8 text; the documentation of the standard library if None.
       at: as in `split`.
       lower: as in `split`.
     """
-    lines = (documentation() if path is None else tasks.read_text(path)).splitlines()
+    lines = (documentation() if path is None else tasks.read_text(path)).split("\n")
     sentences = [words for line in lines if (words := split(line, at=at, lower=lower))]
     ends = np.cumsum([len(" ".join(sentence)) + 1 for sentence in sentences])
     cut = int(np.searchsorted(ends, 0.9 * ends[-1])) + 1 if sentences else 0

@@ -11,6 +11,8 @@ from seqjax.colours import COLOURS
 SHAPES = "osD^vP*X<>"
 RADIUS = 0.17
 FEW = 8  # states with room for large letters
+NAMED = 8  # symbols that are all named on one arrow
+MOST = 50  # states that can be told apart
 SIDES = {-1: "right", 0: "center", 1: "left"}
 
 
@@ -41,15 +43,16 @@ def draw(path: Path, dfa: DFA, points: np.ndarray, labels: np.ndarray) -> None:
     right.set_xlabel("first principal component")
     right.set_ylabel("second principal component")
     right.spines[["top", "right"]].set_visible(False)
-    right.legend(
-        title="automaton's\nstate",
-        title_fontsize="small",
-        frameon=False,
-        fontsize="small",
-        loc="center left",
-        bbox_to_anchor=(1, 0.5),
-        ncols=1 + (len(dfa.accepting) - 1) // 12,
-    )
+    if len(dfa.accepting) <= MOST:
+        right.legend(
+            title="automaton's\nstate",
+            title_fontsize="small",
+            frameon=False,
+            fontsize="small",
+            loc="center left",
+            bbox_to_anchor=(1, 0.5),
+            ncols=1 + (len(dfa.accepting) - 1) // 12,
+        )
     figure.savefig(path, dpi=200)
 
 
@@ -65,6 +68,10 @@ def graph(axes: Any, dfa: DFA) -> None:
     from matplotlib.path import Path as BezierPath
 
     count = len(dfa.accepting)
+    axes.axis("off")
+    if count > MOST:
+        axes.annotate(f"{count:,} states, too many to draw", (0.5, 0.5), xycoords="axes fraction", ha="center")
+        return
     size = max(1.0, count * RADIUS * 0.7) * (count > 1)
     angles = np.pi - 2 * np.pi * np.arange(count) / count
     places = size * np.stack([np.cos(angles), np.sin(angles)], -1)
@@ -97,7 +104,8 @@ def graph(axes: Any, dfa: DFA) -> None:
             aside = bend * np.array([along[1], -along[0]])
             label, side = places[q] + along_arrow * (along + 2 * (1 - along_arrow) * aside), 0
         gap = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-        axes.annotate(",".join(symbols), label, ha=SIDES[side], va="center", fontsize=letters, bbox=gap)
+        named = ",".join(symbols if len(symbols) <= NAMED else [*symbols[:3], "…", symbols[-1]])
+        axes.annotate(named, label, ha=SIDES[side], va="center", fontsize=letters, bbox=gap, parse_math=False)
     start = places[dfa.start]
     angle = angles[dfa.start] + 0.3 * np.pi  # beside a loop of the start state, which points outwards
     entry = start + 4.2 * RADIUS * np.array([np.cos(angle), np.sin(angle)])
@@ -106,4 +114,3 @@ def graph(axes: Any, dfa: DFA) -> None:
     axes.set_xlim(-reach, reach)
     axes.set_ylim(-reach, reach)
     axes.set_aspect("equal")
-    axes.axis("off")

@@ -117,8 +117,8 @@ def confusion(
             if share >= 0.01:
                 colour = "white" if share > 0.6 else "black"
                 axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=6, color=colour)
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize="small")
-        axes.set_yticks(range(len(names)), names, fontsize="small")
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize="small", parse_math=False)
+        axes.set_yticks(range(len(names)), names, fontsize="small", parse_math=False)
         axes.tick_params(length=0)
         axes.set_xlabel(x_label)
         axes.set_title(title, fontsize="medium")
@@ -141,8 +141,8 @@ def attention(path: Path, weights: np.ndarray, read: Sequence[str], written: Seq
     figure = Figure(figsize=(1.9 + 0.3 * len(read), 1.2 + 0.3 * len(written)), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(weights, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(read)), read, rotation=45, ha="left", rotation_mode="anchor")
-    axes.set_yticks(range(len(written)), written)
+    axes.set_xticks(range(len(read)), read, rotation=45, ha="left", rotation_mode="anchor", parse_math=False)
+    axes.set_yticks(range(len(written)), written, parse_math=False)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

@@ -10,6 +10,7 @@ import numpy as np
 from seqjax import hmm
 from seqjax.colours import COLOURS
 
+WIDEST = 60.0  # inches; a picture has at most 2¹⁶ pixels a side
 ROOMY = 4  # words beside each other that leave room for a legend of one line
 ALL, RARE = 5, 0.01  # of more tags than ALL, those that are nowhere more probable than RARE are left out
 
@@ -31,7 +32,7 @@ def draw(path: Path, model: hmm.HMM, tags: Sequence[str], words: Sequence[str], 
     few = len(tags) <= ALL
     shown: list[int] = np.flatnonzero((marginals.max(0) >= RARE) | np.isin(np.arange(len(tags)), best) | few).tolist()
     row = {tag: i for i, tag in enumerate(shown)}
-    figure = Figure(figsize=(1.4 + 1.0 * len(words), 1.1 + 0.48 * len(shown)), layout="constrained")
+    figure = Figure(figsize=(min(1.4 + 1.0 * len(words), WIDEST), 1.1 + 0.48 * len(shown)), layout="constrained")
     axes = figure.add_subplot()
     step: dict[str, Any] = {"color": "0.72", "zorder": 1, "solid_capstyle": "butt"}
     for t, pairs in enumerate(pair_marginals(model, xs)):
@@ -55,8 +56,8 @@ def draw(path: Path, model: hmm.HMM, tags: Sequence[str], words: Sequence[str], 
             zorder=4,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
         )
-    axes.set_xticks(range(len(words)), words)
-    axes.set_yticks(range(len(shown)), [tags[i] for i in shown])
+    axes.set_xticks(range(len(words)), words, parse_math=False)
+    axes.set_yticks(range(len(shown)), [tags[i] for i in shown], parse_math=False)
     axes.set_xlim(-0.35, len(words) - 0.65)
     axes.set_ylim(len(shown) - 0.6, -0.6)
     axes.tick_params(length=0)

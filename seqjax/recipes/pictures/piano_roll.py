@@ -12,7 +12,7 @@ TEMPO = 100  # frames a minute in a MIDI file
 
 
 def write_midi(path: Path, roll: np.ndarray) -> None:
-    """A roll as a MIDI file, a frame a beat: a key that goes on sounding is one long note."""
+    """A roll as a MIDI file, a frame a beat, rests at the end too: a key that goes on sounding is one long note."""
     file, track = mido.MidiFile(), mido.MidiTrack()
     file.tracks.append(track)
     track.append(mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(TEMPO)))
@@ -25,6 +25,7 @@ def write_midi(path: Path, roll: np.ndarray) -> None:
                 track.append(mido.Message(kind, note=int(key) + LOWEST, velocity=80, time=wait))
                 wait = 0
         wait += file.ticks_per_beat
+    track.append(mido.MetaMessage("end_of_track", time=wait - file.ticks_per_beat))  # no beat behind the last frame's
     file.save(path)
 
 

@@ -212,14 +212,14 @@ def learn(
     return Outcome(params, last, steps, max(record.get("seconds", 0.0) for record in records))
 
 
-def conclude(run: Run, measure: str, figures: Mapping[str, float | None], floors: Mapping[str, float]) -> None:
+def conclude(run: Run, measure: str, figures: Mapping[str, float | None], floors: Mapping[str, float | None]) -> None:
     """Writes what a run came to into its ``result.json``, with what training took, for tables over many runs.
 
     Args:
       run: that has ended.
       measure: what the figures are, with the unit.
       figures: by name, of everything that was trained; None for what never came.
-      floors: of what learns nothing: chance, counting, persistence.
+      floors: of what learns nothing: chance, counting, persistence; None as there.
     """
     records = run.metrics()
     steps, seconds = (max(record.get(name, 0) for record in records) for name in ("step", "seconds"))

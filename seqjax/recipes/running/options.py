@@ -106,6 +106,15 @@ def flag(name: str) -> str:
 
 
 @contextlib.contextmanager
+def told_by(who: str, by: str) -> Iterator[None]:
+    """Complaints of recipe ``by`` about a run that recipe ``who`` reads are told by the one that was called."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(f"{who}: {str(error).removeprefix(f'{by}: ')}") from error
+
+
+@contextlib.contextmanager
 def bad_input(who: str) -> Iterator[None]:
     """Complaints raised in this block are about what the person gave: they become `BadInput`."""
     try:

@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import math
 import os
 import platform
 import shlex
@@ -18,6 +19,7 @@ import seqjax as sj
 from seqjax.base import PyTree
 from seqjax.recipes.running import checkpoints
 from seqjax.recipes.running.options import LATER, BadInput, RunOptions, bad_input, flag
+from seqjax.tasks.vocabulary import Vocabulary
 
 Options = TypeVar("Options", bound=RunOptions)
 
@@ -66,7 +68,7 @@ class Run:
                     "Start a new run for that."
                 )
         for name, value in run.config["facts"].items():
-            if facts.get(name) != value:
+            if not alike(facts.get(name), value):
                 raise BadInput(
                     f"{recipe}: expected the data of the run to resume, got other data (its {name} differs). "
                     "Put back the data, or start a new run."
@@ -182,8 +184,8 @@ class Run:
         """Every line of a file of JSON lines, each of a step; none where there is no file."""
         path = self.folder / name
         try:
-            lines = path.read_text("utf-8").splitlines() if path.exists() else []
-            found = [json.loads(line) for line in lines]
+            lines = path.read_text("utf-8").split("\n") if path.exists() else []
+            found = [json.loads(line) for line in lines if line]
         except ValueError:
             found = [None]
         if not all(isinstance(record, dict) and isinstance(record.get("step"), int) for record in found):
@@ -239,6 +241,30 @@ class Run:
     @property
     def _checkpoints(self) -> Path:
         return self.folder / "checkpoints"
+
+
+def vocabularies(**kept: Vocabulary) -> dict[str, dict[str, list[str]]]:
+    """Facts of a run: what its numbers mean, so that it can be read without its data.
+
+    >>> vocabularies(words=Vocabulary(["<unk>", "cat"]))
+    {'vocabularies': {'words': ['<unk>', 'cat']}}
+    """
+    return {"vocabularies": {name: list(vocabulary.symbols) for name, vocabulary in kept.items()}}
+
+
+def alike(fact: Any, saved: Any) -> bool:
+    """Whether a fact is the one that was saved; floats up to rounding, which may differ between machines.
+
+    >>> alike({"loss": 0.1 + 0.2}, {"loss": 0.3}), alike({"loss": 0.3001}, {"loss": 0.3}), alike((1, 2), [1, 2])
+    (True, False, True)
+    """
+    if isinstance(saved, dict):
+        return isinstance(fact, dict) and fact.keys() == saved.keys() and all(alike(fact[n], saved[n]) for n in saved)
+    if isinstance(saved, list):
+        return isinstance(fact, list | tuple) and len(fact) == len(saved) and all(map(alike, fact, saved))
+    if isinstance(saved, float) and isinstance(fact, float):
+        return math.isclose(fact, saved, rel_tol=1e-9, abs_tol=1e-12)
+    return bool(fact == saved)
 
 
 def digest(*data: str | np.ndarray) -> str:

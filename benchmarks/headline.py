@@ -1,0 +1,315 @@
+"""The figures and tables of README.md and docs, made from the results that are kept.
+
+python -m benchmarks.headline            # writes them anew; --check only says which are stale (status 1)
+python -m benchmarks.bptt --headline     # measures the first of them anew, on a quiet machine: an hour and a half
+
+A part between two marks ``<!-- made by … -->`` and ``<!-- end -->`` belongs to this script, as does docs/bptt.png. Like
+is compared with like: JAX libraries over as many devices as ours; torch, whose threads use every core, beside ours
+on every core. Where a measurement was made several times, a figure is the median of its runs, and a band goes from
+the lowest run to the highest.
+"""
+
+import argparse
+import hashlib
+import re
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+from benchmarks import plots, recipes, record
+
+RESULTS = record.ROOT / "benchmarks" / "results"
+PAGES = ("README.md", "docs/performance.md", "docs/results.md")
+PICTURE = record.ROOT / "docs" / "bptt.png"
+NAMES = {"lstm": "LSTM", "gru": "GRU", "elman": "Elman"}
+PASSES = {"train": "training", "forward": "forward"}
+Row = dict[str, Any]
+Runs = list[float]
+
+
+def rows(name: str) -> list[Row]:
+    """What a file of results holds."""
+    return record.read(RESULTS / f"{name}.jsonl")
+
+
+def key(row: Row) -> str:
+    """A candidate's name without its devices."""
+    return row["candidate"].split(" ×")[0]
+
+
+def label(name: str, devices: int) -> str:
+    """As in the figure: torch has threads, no devices."""
+    return f"{name} (all cores)" if name == "torch" else f"{name} ×{devices}"
+
+
+def seconds(found: Iterable[Row], name: str, devices: int) -> dict[Any, float]:
+    """Of a candidate, by run."""
+    return {
+        row.get("run", 1): row["median_s"]
+        for row in found
+        if key(row) == name and (row["devices"] == devices or name == "torch") and "median_s" in row
+    }
+
+
+def speed_ups(found: Sequence[Row], devices: int, others: Sequence[str], ours: str = "seqjax auto") -> Runs:
+    """Times as fast as the fastest of the others, run by run; none where one of them was not measured so."""
+    mine, theirs = seconds(found, ours, devices), [seconds(found, name, devices) for name in others]
+    theirs = [taken for taken in theirs if taken]
+    return [min(taken[run] for taken in theirs) / mine[run] for run in mine if theirs and all(run in t for t in theirs)]
+
+
+def told(values: Runs, show: str = "{:.2f}") -> str:
+    """The median, and the lowest and highest of several."""
+    if not values:
+        return ""
+    band = f" ({show.format(min(values))} to {show.format(max(values))})" if len(values) > 1 else ""
+    return show.format(statistics.median(values)) + band
+
+
+def span(values: Iterable[float]) -> str:
+    """From the lowest to the highest."""
+    values = sorted(values)
+    return f"{values[0]:.2f} to {values[-1]:.2f}"
+
+
+def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Markdown."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *lines))
+
+
+def by(found: Iterable[Row], *names: str) -> dict[tuple, list[Row]]:
+    """Rows grouped by some of their parts."""
+    groups: dict[tuple, list[Row]] = {}
+    for row in found:
+        groups.setdefault(tuple(row.get(name) for name in names), []).append(row)
+    return groups
+
+
+def bptt() -> str:
+    """One line a cell, pass and comparison; a column a length."""
+    found = rows("bptt")
+    lengths = sorted({row["ticks"] for row in found})
+    all_devices, first = max(row["devices"] for row in found), found[0]
+    groups = by(found, "cell", "pass")
+    lines = []
+    for (cell, which), members in groups.items():
+        at = {ticks: [row for row in members if row["ticks"] == ticks] for ticks in lengths}
+        for devices, others, words in (
+            (1, ("flax", "equinox"), "one device each: times as fast as the faster of Flax and Equinox"),
+            (all_devices, ("flax", "equinox"), "all cores each: times as fast as the faster of Flax and Equinox"),
+            (all_devices, ("torch",), "all cores each: times as fast as torch"),
+        ):
+            cells = [told(speed_ups(at[ticks], devices, others)) for ticks in lengths]
+            if any(cells):
+                lines.append([f"{NAMES[cell]}, {PASSES[which]}, {words}", *cells])
+    at = by((row for row in found if (row["cell"], row["pass"], row["devices"]) == ("lstm", "train", 1)), "ticks")
+    for name, words in (("seqjax auto", "seqjax"), ("seqjax split/sqrt", '`memory="sqrt"`'), ("flax", "Flax")):
+        cells = [
+            next((megabytes(row["temporary_bytes"]) for row in at[ticks,] if key(row) == name), "") for ticks in lengths
+        ]
+        lines.append([f"LSTM, training, one device: temporaries, {words}", *cells])
+    runs = len({row.get("run", 1) for row in found})
+    about = f"{first['machine']['processor']}, {first['machine']['cores']} cores, jax {first['versions']['jax']}"
+    how = "one run" if runs == 1 else f"{runs} runs: the median, in brackets the lowest and the highest"
+    return table(["T", *(f"{ticks:,}" for ticks in lengths)], lines) + f"\n\n{about}; {how}."
+
+
+def megabytes(size: float) -> str:
+    """In MB or GB."""
+    return f"{size / 1e9:.1f} GB" if size > 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def engines() -> str:
+    """Time and temporaries by engine, and a tick against T."""
+    found = rows("engines")
+    lines = [
+        [row["what"].replace(" ", ", "), f"{row['of_scan']:.2f}", f"{row['megabytes']:.3g} MB"]
+        for row in found
+        if "of_scan" in row
+    ]
+    ticks = {row["what"]: row["microseconds_a_tick"] for row in found if "microseconds_a_tick" in row}
+    (first, least), *_, (last, most) = ticks.items()
+    tick = f"A tick takes {least:.1f} µs at {first} and {most:.1f} µs at {last} (1 × 64 units)."
+    return table(["engine, memory", "time, plain scan = 1", "the compiler's temporaries"], lines) + f"\n\n{tick}"
+
+
+def steps() -> str:
+    """Training steps, writing and inference: from the lowest to the highest ratio over all rows."""
+    lines = []
+    for (hidden,), members in by(rows("charlm"), "hidden_size").items():
+        groups = by(members, "batch", "ticks").values()
+        lines.append(
+            [
+                f"character model, a step of training (1 × {hidden} LSTM; 8, 32, 64 windows of 128 and 1,024)",
+                "`python -m benchmarks.charlm --layers 1`",
+                *both(groups, ("flax",), "Flax"),
+            ]
+        )
+    for name, cell in (("rows_lstm", "LSTM"), ("rows_gru", "GRU")):
+        groups = by(rows(name), "ticks", "batch", "hidden_size")
+        shapes = f"{len(groups)} shapes to {max(b for _, b, _ in groups)} × {max(h for *_, h in groups)} units"
+        words = f"--rows --cells {cell.lower()} --devices 1 2"
+        lines.append(
+            [
+                f"{cell} by itself, a step of training, {shapes}",
+                f"`python -m benchmarks.bptt {words}`",
+                *both(groups.values(), ("flax", "equinox"), "the faster of Flax and Equinox"),
+            ]
+        )
+    writing = [row for row in rows("decoding") if not row["width"] and row["batch"] == 1]
+    shapes = "; ".join(f"{row['vocabulary_size']:,} × {row['hidden_size']}" for row in writing)
+    loops = "; ".join(f"{row['times_the_python_loop']:.2g}" for row in writing)
+    lines.append(
+        [
+            f"writing a symbol at a time, one text (symbols × units: {shapes})",
+            "`python -m benchmarks.decoding --batch 1`",
+            f"a Python loop over the same jitted step {loops}",
+            "",
+        ]
+    )
+    for (algorithm,), members in by(rows("hmm"), "algorithm").items():
+        ratios = [
+            min(taken for name, taken in row["seconds"].items() if not name.startswith("ours")) / row["seconds"]["ours"]
+            for row in members
+        ]
+        lengths = sorted({row["length"] for row in members})
+        words = {"forward": "filter", "viterbi": "best path"}[algorithm]
+        lines.append(
+            [
+                f"hidden Markov model, {words}, 16 and 128 states, {lengths[0]:,} to {lengths[-1]:,} ticks",
+                "`python -m benchmarks.hmm`",
+                f"the faster of dynamax and hmmlearn {span(ratios)}",
+                "",
+            ]
+        )
+    return table(["what", "command", "times as fast, one device each", "all cores each"], lines)
+
+
+def both(groups: Iterable[Sequence[Row]], others: Sequence[str], words: str) -> tuple[str, str]:
+    """JAX libraries on one device each; torch on all cores, where the batch cannot be spread beside one device."""
+    groups = list(groups)
+    alone = [ratio for members in groups for ratio in speed_ups(members, 1, others)]
+    all_cores = []
+    for members in groups:
+        devices = max(row["devices"] for row in members if key(row) == "seqjax auto")
+        all_cores += speed_ups(members, devices, ("torch",))
+    return f"{words} {span(alone)}", f"torch {span(all_cores)}"
+
+
+def results() -> str:
+    """The table of `benchmarks.recipes`."""
+    chosen = recipes.parse(["--table"])
+    return "\n".join(recipes.table(chosen.protocols, rows("recipes")))
+
+
+PARTS: dict[str, Callable[[], str]] = {"bptt": bptt, "engines": engines, "steps": steps, "results": results}
+PART = re.compile(r"(<!-- made by python -m benchmarks\.headline: (\w+) -->\n\n)(.*?)(\n\n<!-- end -->)", re.DOTALL)
+
+
+def page(text: str) -> str:
+    """A page with its parts made anew."""
+    return PART.sub(lambda found: found[1] + PARTS[found[2]]() + found[4], text)
+
+
+def digest() -> str:
+    """Of the results that the picture shows, which it names."""
+    return hashlib.sha256((RESULTS / "bptt.jsonl").read_bytes()).hexdigest()
+
+
+def stale() -> list[str]:
+    """Pages and pictures that do not say what the results do."""
+    found = [name for name in PAGES if (text := (record.ROOT / name).read_text("utf-8")) != page(text)]
+    with Image.open(PICTURE) as picture:
+        told_of = picture.info.get("Description")
+    return found + ([] if told_of == digest() else [str(PICTURE.relative_to(record.ROOT))])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes, or with --check only compares."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; status 1 if anything is stale")
+    chosen = parser.parse_args(argv)
+    found = stale()
+    print("\n".join(found) or "everything says what the results do")
+    if chosen.check:
+        return int(bool(found))
+    for name in PAGES:
+        path = record.ROOT / name
+        path.write_text(page(path.read_text("utf-8")), "utf-8")
+    if str(PICTURE.relative_to(record.ROOT)) in found:
+        draw(rows("bptt")).savefig(PICTURE, dpi=160, metadata={"Description": digest()})
+    return 0
+
+
+def draw(found: Sequence[Row]) -> Figure:
+    """A panel a cell and pass, time a tick; memory and compile time of the LSTM's training step."""
+    first, groups = found[0], by(found, "cell", "pass")
+    panels: list[tuple[str, Sequence[Row], Callable[[Row], float | None], str]] = [
+        (f"{NAMES[cell]}, {PASSES[which]}", members, plots.microseconds_a_tick, "time per tick (µs)")
+        for (cell, which), members in groups.items()
+    ]
+    lstm = groups["lstm", "train"]
+    panels.append(("LSTM, training: memory", lstm, plots.megabytes, "beyond weights and inputs (MB)"))
+    panels.append(("LSTM, training: compilation", lstm, compilation, "tracing and XLA (s)"))
+    columns = 2 if len(panels) == 4 else 3
+    count = -(-len(panels) // columns)
+    figure = Figure(figsize=(3.4 * columns, 0.9 + 2.7 * count), layout="constrained")
+    names = dict.fromkeys((key(row), row["devices"]) for row in found if "median_s" in row)
+    settings = list(dict.fromkeys(name for name, _ in names if name.startswith("seqjax")))
+    handles = {}
+    for axes, (title, members, value, y_label) in zip(figure.subplots(count, columns, squeeze=False).flat, panels):
+        for name, devices in names:
+            mine = [row for row in members if (key(row), row["devices"]) == (name, devices) and "median_s" in row]
+            points = {
+                ticks: [y for row in group if (y := value(row)) is not None]
+                for (ticks,), group in sorted(by(mine, "ticks").items())
+            }
+            points = {ticks: ys for ticks, ys in points.items() if ys}
+            if not points:
+                continue
+            style = look(name, devices, settings)
+            middle = [statistics.median(ys) for ys in points.values()]
+            (handles[label(name, devices)],) = axes.plot(list(points), middle, **style)
+            low, high = ([end(ys) for ys in points.values()] for end in (min, max))
+            axes.fill_between(list(points), low, high, color=style["color"], alpha=0.15, linewidth=0)
+        axes.set(xscale="log", yscale="log", xlabel="sequence length T (ticks)", ylabel=y_label)
+        plots.plain_numbers(axes.xaxis)
+        plots.plain_numbers(axes.yaxis)
+        axes.set_title(title, fontsize="medium", loc="left")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(which="major", linewidth=0.4, color="0.88")
+    for axes in figure.axes[len(panels) :]:
+        axes.set_visible(False)
+    about = f"{first['machine']['processor']}, {first['machine']['cores']} cores, {first['dtype']}, "
+    about += f"batch {first['batch']}, {first['hidden_size']} units; ×1: one device, ×N: the batch over N host devices"
+    figure.suptitle(about, fontsize="medium")
+    figure.legend(handles.values(), handles.keys(), ncols=5, frameon=False, loc="outside lower center")
+    return figure
+
+
+def compilation(row: Row) -> float | None:
+    """Seconds, of what is compiled."""
+    return None if row["compile_s"] is None else row["trace_s"] + row["compile_s"]
+
+
+def look(name: str, devices: int, settings: Sequence[str]) -> dict[str, Any]:
+    """Ours in colours, others in greys; one device with a full mark, several with an open one."""
+    style: dict[str, Any] = {"linestyle": "-" if devices == 1 else "--", "markersize": 4.5, "linewidth": 1.4}
+    if name in settings:
+        index = settings.index(name)
+        style |= {"color": plots.OURS[index], "marker": plots.MARKERS[index]}
+    else:
+        style |= {
+            "color": plots.THEIRS[name][0],
+            "marker": {"torch": "X", "flax": "v"}.get(name, "^"),
+            "linewidth": 1.0,
+        }
+    return style | {"markerfacecolor": "white" if devices > 1 else style["color"]}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""The README's figures and tables are those of the results, and compare like with like."""
+
+import json
+
+import pytest
+
+from benchmarks import bptt, headline, options
+
+
+def row(candidate, seconds, run=1, **more):
+    """A measured row of an LSTM's training step."""
+    name, _, devices = candidate.partition(" ×")
+    shape = {"cell": "lstm", "pass": "train", "ticks": 8, "batch": 4, "hidden_size": 5, "dtype": "float32"}
+    about = {"machine": {"processor": "P", "cores": 2}, "versions": {"jax": "1"}, "library": name.split()[0]}
+    sizes = {"temporary_bytes": 2e6, "output_bytes": 0, "growth_bytes": 3e6, "trace_s": 0.1, "compile_s": 0.2}
+    line = {"candidate": candidate, "devices": int(devices or 1), "run": run, "median_s": seconds}
+    return {**shape, **about, **sizes, **line, **more}
+
+
+def test_pages_and_pictures_say_what_the_results_do():
+    assert headline.stale() == []
+
+
+def test_another_result_makes_pages_and_picture_stale(tmp_path, monkeypatch):
+    for path in headline.RESULTS.glob("*.jsonl"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    rows = headline.rows("bptt")
+    rows[0]["median_s"] *= 2
+    (tmp_path / "bptt.jsonl").write_text("".join(json.dumps(line) + "\n" for line in rows), "utf-8")
+    monkeypatch.setattr(headline, "RESULTS", tmp_path)
+    assert headline.stale() == ["README.md", "docs/bptt.png"]
+
+
+def test_one_device_stands_beside_one_and_two_beside_two():
+    found = [row("seqjax auto ×1", 2.0), row("seqjax auto ×2", 1.0), row("flax ×1", 6.0), row("equinox ×1", 5.0)]
+    assert headline.speed_ups(found, 1, ("flax", "equinox")) == [2.5]
+    assert headline.speed_ups(found, 2, ("flax", "equinox")) == []
+    found += [row("flax ×2", 3.0), row("torch", 4.0)]
+    assert headline.speed_ups(found, 2, ("flax", "equinox")) == [3.0]
+    assert headline.speed_ups(found, 2, ("torch",)) == [4.0]
+
+
+def test_a_ratio_is_taken_within_a_run_and_its_band_over_runs():
+    found = [row("seqjax auto ×1", s, run) for run, s in enumerate((1.0, 2.0, 4.0), 1)]
+    found += [row("flax ×1", s, run) for run, s in enumerate((3.0, 4.0, 4.0), 1)]
+    assert headline.speed_ups(found, 1, ("flax",)) == [3.0, 2.0, 1.0]
+    assert headline.told([3.0, 2.0, 1.0]) == "2.00 (1.00 to 3.00)"
+    assert headline.told([3.0]) == "3.00"
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_tiny_headline_is_measured_told_and_drawn(tmp_path, monkeypatch):
+    (tmp_path / "bptt.jsonl").write_text("what was measured before\n", "utf-8")
+    words = "--tiny --ticks 4 --cells lstm --passes train --ours auto/auto --peers flax --runs 2 --devices 1 2"
+    assert bptt.main([*words.split(), "--out", str(tmp_path)]) == 0
+    monkeypatch.setattr(headline, "RESULTS", tmp_path)
+    rows = headline.rows("bptt")
+    names = ["seqjax auto ×1", "seqjax auto ×2", "flax ×1", "flax ×2"]
+    assert [(line["run"], line["candidate"]) for line in rows] == [(run, name) for run in (1, 2) for name in names]
+    told = headline.bptt()
+    assert "| LSTM, training, one device each: times as fast as the faster of Flax and Equinox |" in told
+    assert "| LSTM, training, all cores each: times as fast as the faster of Flax and Equinox |" in told
+    assert "2 runs: the median" in told
+    figure = headline.draw(rows)
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles[:3] == ["LSTM, training", "LSTM, training: memory", "LSTM, training: compilation"]
+    figure.savefig(tmp_path / "a.png")
+
+
+def test_the_headline_measures_three_cells_both_passes_and_peers_over_devices():
+    chosen = options.parse(None, ["--headline"])
+    assert (chosen.cells, chosen.passes) == (["lstm", "gru", "elman"], ["forward", "train"])
+    assert (chosen.runs, chosen.spread_peers, chosen.name) == (3, True, "bptt")
+    assert chosen.peers == ["flax", "equinox", "torch"]
