@@ -168,3 +168,12 @@ def test_a_classifier_pools_in_float32(dtype):
     bit_by_bit, _ = jax.lax.scan(lambda s, x: (model.apply(params, s, x[None])[0], None), state, xs)
     for after in (at_once, bit_by_bit):
         np.testing.assert_allclose(after.pooled, (float(xs[0, 0]) + float(xs[1, 0])) / 2, rtol=1e-4)
+
+
+def test_a_conditional_random_field_keeps_its_digits_at_any_offset():
+    scores = jnp.asarray(RNG.integers(-8, 8, (5, 3)) * 8.0, jnp.float32)
+    params = sj.hmm.crf.init(jax.random.key(0), 3, dtype=jnp.float32)
+    here, there = (
+        sj.hmm.crf.loss(params, scores + jnp.float32(offset), jnp.array([0, 2, 1, 1, 0])) for offset in (0, 1e8)
+    )
+    np.testing.assert_allclose(there, here, rtol=1e-6)
