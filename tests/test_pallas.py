@@ -1,5 +1,7 @@
 """Kernels equal plain scan, for every kind of step that qualifies; what does not is told why; all lower for CUDA."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -252,6 +254,17 @@ def test_weights_that_do_not_fit_are_refused():
     state = jax.eval_shape(lambda p: cell.initial_state(p, (2,)), params)
     with pytest.raises(ValueError, match="weights take 4,194,304 bytes a head and 1,048,576 is what"):
         sj.explain(cell, params, state, jnp.zeros((T, 2, 8), jnp.float32), engine="pallas")
+
+
+def test_a_jax_without_the_backend_is_told(monkeypatch):
+    """One sentence, which names split; nothing else of the package needs it."""
+    monkeypatch.setitem(sys.modules, "seqjax.engines.pallas.engine", None)
+    monkeypatch.delattr(pallas, "engine", raising=False)
+    f, moving = problem("lstm")
+    message = r"expected a JAX with Pallas's Triton backend for engine='pallas', got .* Use engine='split'"
+    with pytest.raises(ValueError, match=message):
+        f(moving, engine="pallas")
+    f(moving, engine="split")
 
 
 def test_random_numbers_and_counters_stay_scans():

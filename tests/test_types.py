@@ -20,6 +20,7 @@ key, xs = jax.random.key(0), jnp.zeros((5, 2, 3))
 cell, other = sj.lstm(3, 4), sj.gru(3, 4)
 params, wrong = cell.init(key), other.init(key)
 state = cell.initial_state(params, (2,))
+dense, model = sj.dense(4, 4).init(key), sj.serial(sj.recurrent(cell), sj.dense(4, 4))
 """
 
 RIGHT = {
@@ -34,7 +35,11 @@ RIGHT = {
     "a transformed cell": "sj.unroll(sj.zoneout(cell, 0.1), params, sj.zoneout(cell, 0.1).initial_state(params), xs)",
     "a layer": "assert_type(sj.dense(3, 4).init(key), sj.layers.DenseParams)",
     "a chunk of a layer": "sj.dense(3, 4).apply(sj.dense(3, 4).init(key), (), xs, lengths=jnp.array([5, 2]))",
-    "a model": "sj.serial(sj.recurrent(cell, memory='sqrt'), sj.dense(4, 4)).apply(params, state, xs)",
+    "a model": "model.apply((params, dense), (state, ()), xs)",
+    "a long model": "sj.serial(*[sj.dense(4, 4)] * 7)",
+    "parameters of a model": "assert_type(model.init(key)[1], sj.layers.DenseParams)",
+    "parameters of a stack": "assert_type(sj.stack(cell, sj.gru(4, 4)).init(key), "
+    "tuple[sj.cells.LSTMParams, sj.cells.GRUParams])",
     "training": "assert_type(sj.train_state(params, optax.sgd(0.1)), sj.TrainState)",
     "a cell by hand": "sj.Cell(lambda key: 0, lambda p, batch_shape=(), *, key=None: 0, lambda p, s, x: (s, x))",
 }
@@ -51,8 +56,9 @@ WRONG = {
     "a misspelt engine": ("sj.unroll(cell, params, state, xs, engine='spilt')", "arg-type"),
     "a misspelt engine of a layer": ("sj.recurrent(cell, engine='spilt')", "arg-type"),
     "a wrong keyword of a run": ("sj.unroll(cell, params, state, xs, revers=True)", "call-arg"),
-    "a layer in place of a cell": ("sj.stack(sj.dense(3, 4), cell)", "arg-type"),
+    "a layer in place of a cell": ("sj.stack(sj.dense(3, 4), cell)", "call-overload"),
     "a state that is not there": ("state.d", "attr-defined"),
+    "parameters of another model": ("model.apply((wrong, dense), (state, ()), xs)", "arg-type"),
     "a wrong keyword of a layer": ("sj.dense(3, 4).apply(sj.dense(3, 4).init(key), (), xs, masks=None)", "call-arg"),
 }
 

@@ -1,6 +1,6 @@
 """Layers from layers."""
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import jax
 
@@ -14,6 +14,53 @@ from seqjax.transforms import compose
 Module = TypeVar("Module", bound=Cell | Layer)
 
 
+# Parameters and states of the parts, so that a type checker knows those of the whole.
+P1 = TypeVar("P1")
+S1 = TypeVar("S1")
+P2 = TypeVar("P2")
+S2 = TypeVar("S2")
+P3 = TypeVar("P3")
+S3 = TypeVar("S3")
+P4 = TypeVar("P4")
+S4 = TypeVar("S4")
+
+
+@overload
+def serial(
+    first: Layer[P1, S1],
+    /,
+) -> Layer[tuple[P1], tuple[S1]]: ...
+@overload
+def serial(
+    first: Layer[P1, S1],
+    second: Layer[P2, S2],
+    /,
+) -> Layer[tuple[P1, P2], tuple[S1, S2]]: ...
+@overload
+def serial(
+    first: Layer[P1, S1],
+    second: Layer[P2, S2],
+    third: Layer[P3, S3],
+    /,
+) -> Layer[tuple[P1, P2, P3], tuple[S1, S2, S3]]: ...
+@overload
+def serial(
+    first: Layer[P1, S1],
+    second: Layer[P2, S2],
+    third: Layer[P3, S3],
+    fourth: Layer[P4, S4],
+    /,
+) -> Layer[tuple[P1, P2, P3, P4], tuple[S1, S2, S3, S4]]: ...
+@overload
+def serial(
+    first: Layer,
+    second: Layer,
+    third: Layer,
+    fourth: Layer,
+    fifth: Layer,
+    /,
+    *more: Layer,
+) -> Layer[tuple, tuple]: ...
 @maker
 def serial(*layers: Layer) -> Layer[tuple, tuple]:
     """Layers one after the other: each reads the output of the one before.

@@ -74,7 +74,7 @@ def main(options: Options) -> None:
 
     # Models: one output a symbol, and one for the blank.
     size, outputs, cell = options.hidden_size, options.symbols + 1, CELLS[options.cell]
-    readers = {
+    readers: dict[str, sj.Layer] = {
         BOTH: sj.serial(
             sj.bidirectional(cell(options.features, size), cell(options.features, size)), sj.dense(2 * size, outputs)
         ),

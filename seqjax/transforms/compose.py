@@ -1,12 +1,60 @@
 """Stacks and residual connections."""
 
+from typing import TypeVar, overload
+
 import jax
 
 from seqjax import checks
 from seqjax.base import Array, Cell, Params, PyTree, State
 from seqjax.records import maker
 
+# Parameters and states of the parts, so that a type checker knows those of the whole.
+P1 = TypeVar("P1")
+S1 = TypeVar("S1")
+P2 = TypeVar("P2")
+S2 = TypeVar("S2")
+P3 = TypeVar("P3")
+S3 = TypeVar("S3")
+P4 = TypeVar("P4")
+S4 = TypeVar("S4")
 
+
+@overload
+def stack(
+    first: Cell[P1, S1],
+    /,
+) -> Cell[tuple[P1], tuple[S1]]: ...
+@overload
+def stack(
+    first: Cell[P1, S1],
+    second: Cell[P2, S2],
+    /,
+) -> Cell[tuple[P1, P2], tuple[S1, S2]]: ...
+@overload
+def stack(
+    first: Cell[P1, S1],
+    second: Cell[P2, S2],
+    third: Cell[P3, S3],
+    /,
+) -> Cell[tuple[P1, P2, P3], tuple[S1, S2, S3]]: ...
+@overload
+def stack(
+    first: Cell[P1, S1],
+    second: Cell[P2, S2],
+    third: Cell[P3, S3],
+    fourth: Cell[P4, S4],
+    /,
+) -> Cell[tuple[P1, P2, P3, P4], tuple[S1, S2, S3, S4]]: ...
+@overload
+def stack(
+    first: Cell,
+    second: Cell,
+    third: Cell,
+    fourth: Cell,
+    fifth: Cell,
+    /,
+    *more: Cell,
+) -> Cell[tuple, tuple]: ...
 @maker
 def stack(*cells: Cell) -> Cell[tuple, tuple]:
     """Cells on top of each other: each reads the output of the one below at the same tick.
