@@ -172,7 +172,10 @@ def wrap(step: Callable, *, masked: bool, resets: bool, reverse: bool) -> Callab
         (params, pair, fresh), (x, mask, reset) = parts, tick
         if resets and not reverse:
             state = restart(reset, fresh, state)
-        x, before = select(mask, (x, state), pair) if masked else (x, state)
+        before = state
+        if masked:
+            # `Noise` is left alone: drawn once a sequence, it must not come to depend on the tick.
+            x, before = select(mask, x, pair[0]), restart(~mask, pair[1], state)
         new, y = step(params, before, x)
         if masked:
             _check_outputs(mask, y)

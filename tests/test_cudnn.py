@@ -103,7 +103,8 @@ REASONS = {
 def test_the_reason_is_given(reason):
     other, options = REASONS[reason]()
     cell, params, state, xs = problem()
-    cell = other or cell
+    if other is not None:
+        cell, state = other, other.initial_state(params, (B,))
     for call in (sj.unroll, sj.explain):
         with pytest.raises(ValueError, match=f"got {reason}") as error:
             call(cell, params, state, xs, engine="cudnn", **options)

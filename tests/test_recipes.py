@@ -395,11 +395,11 @@ def edit(copy, change):
         (flip_a_bit, "as it was written, got a damaged one. Put back its files."),
         (cut_short, "as it was written, got a damaged one. Put back its files."),
         (lose_a_file, "as it was written, got a damaged one. Put back its files."),
-        (no_entry, "charlm: expected a checkpoint in"),
+        (no_entry, "sample: expected a checkpoint in"),
         (bad_entry, "as it was written, got a damaged one. Put back its files."),
         (no_arrays, "as it was written, got a damaged one. Put back its files."),
-        (another_name, "charlm: expected a checkpoint in"),
-        (no_checkpoint, "charlm: expected a checkpoint in"),
+        (another_name, "sample: expected a checkpoint in"),
+        (no_checkpoint, "sample: expected a checkpoint in"),
         (no_json, "got a config.json that is not JSON. Name a folder that `python -m seqjax charlm` made."),
         (lambda copy: edit(copy, lambda c: c.update(recipe="other")), "got a run of other."),
         (lambda copy: edit(copy, lambda c: c.pop("options")), "got another kind of config.json."),
@@ -413,7 +413,7 @@ def edit(copy, change):
         ),
         (
             lambda copy: edit(copy, lambda c: c["options"].update(cell="rnn")),
-            "charlm: expected cell in",
+            "sample: expected cell in",
         ),
         (
             lambda copy: edit(copy, lambda c: c["options"].update(dropout=2)),
@@ -426,7 +426,7 @@ def edit(copy, change):
         ),
         (
             lambda copy: edit(copy, lambda c: c["facts"].update(vocabulary="aab")),
-            "charlm: Vocabulary: expected distinct symbols, got 'a' twice.",
+            "sample: Vocabulary: expected distinct symbols, got 'a' twice.",
         ),
         (
             lambda copy: edit(copy, lambda c: c["facts"].update(vocabulary="abcd")),

@@ -13,6 +13,7 @@ References:
 """
 
 import dataclasses
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,8 @@ def main(options: Options) -> None:
                 ridge=options.ridge,
             )
         start = xs[options.train]
-        _, ys = reservoir.free_run(cell, params, fitted.readout, fitted.state, start, options.free)
+        with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # told below, with its step
+            _, ys = reservoir.free_run(cell, params, fitted.readout, fitted.state, start, options.free)
         runs.append(np.asarray(ys[:, 0], np.float64))
         left = departure(runs[-1], series)
         errors.append(np.inf if left else float(np.mean((runs[-1] - truth) ** 2)))
