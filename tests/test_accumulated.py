@@ -142,6 +142,7 @@ def test_averaging_keeps_its_digits(dtype, decay):
     np.testing.assert_allclose(sj.averaged(state), mean / weights, rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_accumulated_batches_over_devices():
     """The axis of the batch is shared, not that of time, whether the model has a state or none."""
     layer, params, _, parts = ragged_parts()

@@ -272,6 +272,7 @@ class TestPlots:
         assert plots.megabytes(line("torch", 1.0, ticks=1000, temporary_bytes=None)) == 2.0
 
 
+@pytest.mark.slow
 class TestWholeRuns:
     @pytest.mark.filterwarnings("default")
     def test_bptt(self, tmp_path, capsys):

@@ -34,6 +34,7 @@ def test_chunks_equal_the_whole(size):
     assert_close(slope_in_chunks(size), slope_in_chunks(None), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_chunks_redraw_as_the_whole_does():
     """The state's noise is drawn before the first chunk: whole and chunks see the same."""
     model = ZONEOUT

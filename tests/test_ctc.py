@@ -78,6 +78,7 @@ def test_any_symbol_may_be_the_blank(blank):
     np.testing.assert_allclose(total.sum, np.sum(by_hand), rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["too_few_ticks", "ruled_out", "nothing_allowed", "no_ticks"])
 def test_what_cannot_be_said_has_no_gradient(kind):
     """Infinite, or left out of sum and count; the other sequence is as if alone."""
@@ -112,6 +113,7 @@ def test_ctc_equals_optax_where_that_is_right():
     np.testing.assert_allclose(losses.ctc_losses(logits, labels), theirs, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradients_of_gradients():
     """Of the sum of two sequences, one with a symbol ruled out."""
     logits, labels = jnp.asarray(RULED_OUT[:, :1]), columns([(1, 1)])

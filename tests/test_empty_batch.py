@@ -50,6 +50,7 @@ LAYERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padding", PADDING)
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_and_models(name, padding):
@@ -146,6 +147,7 @@ HIDDEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask", [None, jnp.ones((40, 0), bool)], ids=["plain", "mask"])
 @pytest.mark.parametrize("engine", ["scan", "associative"])
 @pytest.mark.parametrize("name", HIDDEN)

@@ -177,6 +177,7 @@ def test_a_remedy_is_tried_on_the_loss_and_gradients_of_a_loop():
     np.testing.assert_allclose(clipped.loss[0] - clipped.loss[1], 1e-4 * 1e-3 * norm, rtol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [True, False])
 def test_recall_reads_each_sequence_to_its_end_and_learns_by_the_step_it_is_told(classes):
     cell, rng = sj.elman(2, 3), np.random.default_rng(0)

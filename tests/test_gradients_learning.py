@@ -138,6 +138,7 @@ def explicit():
     return np.asarray(matrix(flat))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "memory"),
     [("scan", "all"), ("scan", "sqrt"), ("split", "all"), ("split", "carries"), ("split", "log"), ("split", 4)],

@@ -48,6 +48,7 @@ def test_a_ratio_is_taken_within_a_run_and_its_band_over_runs():
     assert headline.told([3.0]) == "3.00"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_a_tiny_headline_is_measured_told_and_drawn(tmp_path, monkeypatch):
     (tmp_path / "bptt.jsonl").write_text("what was measured before\n", "utf-8")

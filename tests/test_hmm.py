@@ -153,6 +153,7 @@ def everything(model, engine):
     )
 
 
+@pytest.mark.slow
 def test_parallel_equals_sequential(model):
     results = [everything(model, engine) for engine in ENGINES]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TIGHT), *results)

@@ -78,6 +78,7 @@ def test_one_step_over_vectors():
         np.testing.assert_allclose(np.exp(2 * found.log_scale[n, d]), (w * (x - mean) ** 2).sum() / w.sum(), rtol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["symbols", "vectors"])
 def test_every_step_raises_the_likelihood(kind):
     """Ragged data, from several random starts, in float32."""

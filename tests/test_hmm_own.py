@@ -173,6 +173,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", MODELS)
 def test_models_of_ones_own_by_enumeration(name, engine):
@@ -301,6 +302,7 @@ def of_kind(kind):
 KINDS = ("one a step", "one a step and sequence", "a function of the input")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("kind", KINDS)
@@ -347,6 +349,7 @@ def test_transitions_that_change_by_enumeration(kind, engine, masked):
         np.testing.assert_allclose(gradient, counts.transition, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_long_chains_with_constant_steps_equal_plain_ones(engine):
     """100 ticks, more than a block."""

@@ -100,6 +100,7 @@ def test_hmmlearn_learns_the_same(kind):
         np.testing.assert_allclose(np.exp(2 * model.log_scale), variances, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", quick(SEEDS, 0))
 @pytest.mark.parametrize("kind", quick(KINDS, "symbols"))
 def test_dynamax_infers_the_same(kind, seed):

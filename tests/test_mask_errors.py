@@ -63,6 +63,7 @@ def same(found, wanted):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), found, wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MASKED)
 def test_masks_are_taken_as_lists(name):
     same(MASKED[name](MASK.tolist()), MASKED[name](jnp.asarray(MASK)))

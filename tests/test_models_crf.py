@@ -37,6 +37,7 @@ def taggings(params, words):
     return paths, totals + transition[paths[:, :-1], paths[:, 1:]].sum(1)
 
 
+@pytest.mark.slow
 def test_equals_enumeration(params):
     """-ln p(tags | words) of the batch, and the best taggings, sentence by sentence without padding."""
     state = MODEL.initial_state(params, (B,))

@@ -180,6 +180,7 @@ def types(tree):
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), abstract)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", quick(MODELS, "language_model", "classifier", "crf_tagger", "encoder_decoder"))
 def test_no_model_is_compiled_after_its_first_epoch(name):
     """Ragged examples in buckets: as many programs as shapes in the first epoch, none in the next two.

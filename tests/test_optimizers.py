@@ -94,6 +94,7 @@ def test_an_optimizer_over_devices_is_that_of_one(name):
     assert_close(one.params, two.params, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lbfgs", "polyak_sgd", "prodigy", "reduce_on_plateau", "mechanize", "sophia"])
 def test_what_is_told_equals_a_plain_optax_loop(name):
     optimizer, params = OPTIMIZERS[name](), PARAMS

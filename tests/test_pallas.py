@@ -93,6 +93,7 @@ QUALIFIED = [
 REVERSED = ("gru_before", "layer_norm", "masked", "diagonal", "zoneout")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", quick(QUALIFIED, "masked", "layer_norm", "heads", "zoneout"))
 def test_equals_scan(name):
     """Values, last state and gradients of everything; in reverse for every other step."""

@@ -130,6 +130,7 @@ def interrupt_at(monkeypatch, step):
     monkeypatch.setattr(Run, "log", log_and_interrupt)
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_equals_never_stopped(folder, monkeypatch, capsys):
     whole = ["--dropout", "0.3", "--cell", "gru", "--steps", "50"]
     assert main(charlm_command(*whole, run="whole")) == 0

@@ -204,6 +204,7 @@ def test_the_strings_tried_are_bounded_before_they_are_made():
         automaton.longest_tried(2, 8193)
 
 
+@pytest.mark.slow
 def test_an_automaton_of_many_letters_is_tried_in_batches(tmp_path, capsys, monkeypatch):
     """Four states, nine letters: a letter of a string takes 9 + 2 (4 · 9 + 1) numbers."""
     for name, value in {"LONGEST": 4, "LONG": 40, "HELD": 4 * 83 * 1000}.items():
@@ -226,6 +227,7 @@ def test_an_automaton_of_many_letters_is_tried_in_batches(tmp_path, capsys, monk
 # Consoles
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 def test_a_console_without_the_letters_loses_no_run(tmp_path, monkeypatch, encoding):
     """The text that is written at the end, before the result, and the sign × in what is told."""
@@ -244,6 +246,7 @@ def test_a_console_without_the_letters_loses_no_run(tmp_path, monkeypatch, encod
     assert main(["sample", str(folder), "--prompt", "日本", "--length", "3"]) == 0
 
 
+@pytest.mark.slow
 def test_a_process_with_an_ascii_console_and_locale(tmp_path):
     """Neither what is printed nor what is written depends on them: a text of the person's own, learned and told."""
     (tmp_path / "text.txt").write_text("Σ हिन्दी 日本 é .\nने 日本 हिन्दी Σ .\n" * 30, "utf-8")
@@ -288,6 +291,7 @@ def test_dollars_in_a_picture_are_no_formula(tmp_path):
 # The shortest contexts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "told"),
     [

@@ -90,6 +90,7 @@ def runs(tmp_path_factory):
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", quick(COMMANDS, "ngramlm", "wordlm"))
 def test_a_run_leaves_its_files_and_says_what_it_learned(name, runs):
     _, said, files = COMMANDS[name]

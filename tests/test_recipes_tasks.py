@@ -110,6 +110,7 @@ def runs(tmp_path_factory):
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", quick(STARTED, "addition", "forecast", "memory"))
 def test_every_recipe_starts_and_leaves_its_files(name, runs):
     _, picture, said, field = STARTED[name]

@@ -25,6 +25,7 @@ def _settings():
         yield
 
 
+@pytest.mark.slow
 def test_a_watched_run_records_the_gradient_and_draws_it(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text(TEXT)

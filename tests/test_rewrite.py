@@ -65,6 +65,7 @@ def test_otherwise_the_product_stays_where_it_is(cell):
     assert products_before(cell)[0] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", ["all", "carries", 7])
 @pytest.mark.parametrize("look_up", [plain, strict])
 def test_values_and_gradients_are_those_of_scan(look_up, memory):

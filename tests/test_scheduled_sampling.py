@@ -43,6 +43,7 @@ def test_scheduled_sampling_trains():
     assert plain(train.params, state, sj.Batch(symbols[:-1], symbols[1:]))[1].mean < 0.3 * exact[1].mean
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("context", ["every_tick", "attention"])
 def test_scheduled_sampling_of_a_conditional(context):
     """A writer whose parameters hold one context a sequence."""

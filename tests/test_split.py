@@ -87,6 +87,7 @@ def test_equals_scan(name):
         close(value_and_gradient(f, engine="split", memory=memory)(moving), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", [4, "carries"])
 @pytest.mark.parametrize("name", quick(STEPS, "masked", "delay", "zoneout"))
 def test_equals_scan_in_reverse(name, memory):
@@ -105,6 +106,7 @@ def of_lengths(engine, memory):
     return [both([params, state, normal(6, length, B, D)]) for length in LENGTHS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "memory"),
     [

@@ -168,6 +168,7 @@ def test_with_states():
     np.testing.assert_array_equal(last.c, states.c[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_perturbation_gradient_is_that_of_the_state(name):
     """dL/dε_t equals dL/ds_t by running on from s_t; the output of tick t is a function of s_t too."""
