@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from seqjax import checks
 from seqjax.base import Array, PyTree, is_noise
 
-__all__ = ["first_valid", "from_lengths", "restart", "select", "wrap", "zero"]
+__all__ = ["first_pair", "first_valid", "from_lengths", "given", "restart", "select", "wrap", "zero"]
 
 
 def from_lengths(lengths: Array, length: int) -> Array:
@@ -162,8 +162,8 @@ def wrap(step: Callable, *, masked: bool, resets: bool, reverse: bool) -> Callab
     """A step that obeys masks and resets: ``((params, pair, fresh), state, (x, mask, reset)) -> (state, y)``.
 
     At a masked tick the state is held and the output is zero; the step is run on the pair of `first_pair`, and what it
-    returns is thrown away. A reset marks the first tick of a segment, masked or
-    not: forwards the state restarts before it, in reverse after it.
+    returns is thrown away. A reset marks the first tick of a segment, masked or not: forwards the state restarts before
+    it, in reverse after it.
     """
     if not masked and not resets:
         return lambda parts, state, tick: step(parts[0], state, tick[0])

@@ -13,7 +13,7 @@ from laws import assert_close
 from small_training import KEY, MODEL, OBJECTIVE, PARAMS, start
 
 import seqjax as sj
-from seqjax import buffers, devices
+from seqjax import buffers, devices, hmm
 
 SHAPE = (600, 64)  # an update that takes longer than to write the next batch
 
@@ -39,14 +39,14 @@ def test_a_buffer_filled_anew_is_another_batch(spread):
 
 
 def test_what_runs_later_is_copied_now():
-    """Objectives, windows, decoding: the caller's arrays may change as soon as a call has returned."""
-    buffer = np.zeros((600, 64), int)
+    """Objectives, windows, decoding, inference: the caller's arrays may change as soon as a call has returned."""
+    buffer, scores = np.zeros((600, 64), int), np.zeros((600, 64, 4))
 
     def changed(call):
-        buffer[:] = 1
+        buffer[:], scores[:, :, 0] = 1, 1
         expected = jax.tree.map(np.array, call())
         found = call()
-        buffer[:] = 0
+        buffer[:], scores[:] = 0, 0
         assert_close(found, expected, rtol=0, atol=0)
 
     state, batch = start(batch=64), sj.Batch(buffer[:-1], buffer[1:])
@@ -61,6 +61,15 @@ def test_what_runs_later_is_copied_now():
     changed(lambda: sj.sample(MODEL, PARAMS, start(), 0, length=8, prefix=buffer[:6, :3]).symbols)
     changed(lambda: sj.beam_search(MODEL, PARAMS, start(), 0, length=8, width=2, prefix=buffer[:6, :3]).symbols)
     changed(lambda: sj.models.log_probability(MODEL, PARAMS, buffer, first=0))
+    changed(lambda: MODEL.apply(PARAMS, state, batch.xs)[1])
+    chain, potentials = hmm.random(KEY, 8, 2), hmm.crf.init(KEY, 4)
+    changed(lambda: hmm.forward(chain, buffer))
+    changed(lambda: hmm.viterbi(chain, buffer, mask=buffer > 0))
+    changed(lambda: hmm.sample_paths(chain, KEY, buffer))
+    for inference in (hmm.crf.log_partition, hmm.crf.marginals, hmm.crf.decode):
+        changed(lambda inference=inference: inference(potentials, scores))
+    changed(lambda: hmm.crf.loss(potentials, scores, buffer))
+    changed(lambda: hmm.backtrack(scores, chain.log_transition[:4, :4]))
     cell = sj.lstm(1, 8)
     params = cell.init(KEY)
     changed(

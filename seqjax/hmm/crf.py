@@ -26,6 +26,7 @@ import jax.numpy as jnp
 
 from seqjax import checks
 from seqjax.base import Array
+from seqjax.buffers import owned, owning
 from seqjax.hmm.inference import forward, posterior
 from seqjax.hmm.messages import preceded
 from seqjax.hmm.models import Chain
@@ -70,6 +71,7 @@ def log_score(params: CRFParams, scores: Array, tags: Array, *, mask: Array | No
     return log_joint(chain, tags, scores, mask=mask)
 
 
+@owning
 def loss(params: CRFParams, scores: Array, tags: Array, *, mask: Array | None = None, engine: Engine = "scan") -> Array:
     """-ln p(z | x) ``[*B]``, in nats a sequence; infinite, with a gradient of zero, where a score of -inf forbids z."""
     scores = scores - finite(
@@ -97,6 +99,7 @@ def top_taggings(params: CRFParams, scores: Array, k: int, *, mask: Array | None
 
 def _chain(params: CRFParams, scores: Array, mask: Array | None) -> tuple[Chain, Array]:
     """The chain and its evidence; the score of the end joins that of the last real tick."""
+    params, scores, mask = owned((params, scores, mask))
     tags = params.start.shape[0]
     checks.inputs("crf", scores, jnp.shape(scores)[:-1], tags)
     mask = checks.ticks("crf", "mask", mask, scores[..., 0])

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from seqjax import checks, masks
 from seqjax.base import Array, PyTree
+from seqjax.buffers import owned
 from seqjax.hmm.rows import check_shapes
 from seqjax.products import accumulator
 
@@ -55,6 +56,7 @@ class Prepared(NamedTuple):
 def inferred(who: str, program: Callable, model: Model, xs: PyTree, mask: Array | None, *options: Any) -> Any:
     """``program(model, xs, mask, *options)``; observations whose values are known are checked while it runs."""
     check_shapes(model)
+    model, xs, mask, options = owned((model, xs, mask, options))
     mask = None if mask is None else jnp.asarray(mask)
     if not isinstance(xs, jax.Array):  # to pass an array through asarray costs as much as to filter a hundred ticks
         xs = jnp.asarray(xs) if isinstance(xs, list) else jax.tree.map(jnp.asarray, xs)

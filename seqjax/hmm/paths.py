@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from seqjax import checks, masks
 from seqjax.base import Array, PyTree
+from seqjax.buffers import owning
 from seqjax.hmm.inference import filtered, incoming
 from seqjax.hmm.messages import BLOCK, before, divided, in_blocks, maximum, out_of_blocks, preceded
 from seqjax.hmm.observations import Engine, Model, Prepared, inferred, prepare
@@ -152,6 +153,7 @@ def sample(model: Model, key: Array, length: int, batch_shape: tuple[int, ...] =
     return states, model.emit(emit_key, states)
 
 
+@owning
 def backtrack(scores: Array, log_transition: Array, *, mask: Array | None = None, engine: Engine = "scan") -> Array:
     """Follows scores back from the end: z_T = argmax s_T, z_t = argmax_i s_t(i) + ln P(z_{t+1} | i).
 

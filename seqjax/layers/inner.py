@@ -10,6 +10,7 @@ import jax
 
 from seqjax import checks, masks
 from seqjax.base import Array, Layer, Params, PyTree, State
+from seqjax.buffers import owned
 
 
 def run(
@@ -53,6 +54,7 @@ def run(
       [[1.0, 0.0], [1.0, 0.0], [0.0, 0.0]]
     """
     checks.mask_or_lengths(layer.name, mask, lengths)
+    params, state, xs, mask, lengths, reset = owned((params, state, xs, mask, lengths, reset))
     if lengths is None:
         return layer.apply(params, state, xs, mask=mask, reset=reset, key=key)
     apply: Callable = layer.apply

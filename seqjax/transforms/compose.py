@@ -1,22 +1,12 @@
 """Stacks and residual connections."""
 
-from typing import TypeVar, overload
+from typing import overload
 
 import jax
 
 from seqjax import checks
-from seqjax.base import Array, Cell, Params, PyTree, State
+from seqjax.base import P1, P2, P3, P4, S1, S2, S3, S4, Array, Cell, Params, PyTree, State
 from seqjax.records import maker
-
-# Parameters and states of the parts, so that a type checker knows those of the whole.
-P1 = TypeVar("P1")
-S1 = TypeVar("S1")
-P2 = TypeVar("P2")
-S2 = TypeVar("S2")
-P3 = TypeVar("P3")
-S3 = TypeVar("S3")
-P4 = TypeVar("P4")
-S4 = TypeVar("S4")
 
 
 @overload
