@@ -16,10 +16,14 @@ State = TypeVar("State")
 Drawn = TypeVar("Drawn", covariant=True)
 Given = TypeVar("Given", contravariant=True)
 # Parameters and states of the parts of a whole.
-P1, S1 = TypeVar("P1"), TypeVar("S1")
-P2, S2 = TypeVar("P2"), TypeVar("S2")
-P3, S3 = TypeVar("P3"), TypeVar("S3")
-P4, S4 = TypeVar("P4"), TypeVar("S4")
+P1 = TypeVar("P1")
+S1 = TypeVar("S1")
+P2 = TypeVar("P2")
+S2 = TypeVar("S2")
+P3 = TypeVar("P3")
+S3 = TypeVar("S3")
+P4 = TypeVar("P4")
+S4 = TypeVar("S4")
 
 
 class Init(Protocol[Drawn]):

@@ -98,6 +98,11 @@ def first_valid(mask: Array, xs: PyTree) -> PyTree:
     The input of a sequence's first real tick; where a sequence has none, that of the first sequence that has one;
     where nothing at all is real, distinct numbers between 0 and 1 (integers: 0). Zeros would not do: a step that
     divides by the norm of its input has no finite derivative there, and zero times infinity is not zero.
+
+    Example:
+      >>> mask = jnp.array([[False, True], [True, True]])
+      >>> first_valid(mask, jnp.array([[1.0, 2.0], [3.0, 4.0]])).tolist()
+      [3.0, 2.0]
     """
     return _first_inputs(mask, jnp.argmax(mask, axis=0), xs)
 
@@ -117,6 +122,11 @@ def first_pair(
       reset: ``[T, *B]``, or None.
       fresh: the state that a reset makes.
       reverse: whether time runs backwards, so that the last real tick comes first.
+
+    Example:
+      >>> x, state = first_pair(jnp.array([False, True]), jnp.array([1.0, 3.0]), jnp.array(5.0))
+      >>> float(x), float(state)
+      (3.0, 5.0)
     """
     length = mask.shape[0]
     tick = jnp.argmax(mask[::-1] if reverse else mask, axis=0)
@@ -164,6 +174,13 @@ def wrap(step: Callable, *, masked: bool, resets: bool, reverse: bool) -> Callab
     At a masked tick the state is held and the output is zero; the step is run on the pair of `first_pair`, and what it
     returns is thrown away. A reset marks the first tick of a segment, masked or not: forwards the state restarts before
     it, in reverse after it.
+
+    Example:
+      >>> add = wrap(lambda params, h, x: (h + params * x, h), masked=True, resets=False, reverse=False)
+      >>> pair = (jnp.array(3.0), jnp.array(5.0))
+      >>> state, y = add((jnp.array(2.0), pair, None), jnp.array(5.0), (jnp.array(1.0), jnp.array(False), None))
+      >>> float(state), float(y)
+      (5.0, 0.0)
     """
     if not masked and not resets:
         return lambda parts, state, tick: step(parts[0], state, tick[0])

@@ -22,7 +22,7 @@ ROOMS = {
 }  # fmt: skip
 
 # The number may only fall: a new function comes with an example, and whoever writes a missing one lowers it.
-FUNCTIONS_WITHOUT_EXAMPLE = 148
+FUNCTIONS_WITHOUT_EXAMPLE = 146
 
 ONCE_AT_THE_TOP = [
     "AttendParams", "AttendState", "BidirectionalParams", "BidirectionalState", "CarouselParams", "ConvParams",

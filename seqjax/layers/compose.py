@@ -13,6 +13,7 @@ from seqjax.transforms import compose
 
 Module = TypeVar("Module", bound=Cell | Layer)
 
+
 @overload
 def serial(
     first: Layer[P1, S1],
