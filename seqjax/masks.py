@@ -20,7 +20,7 @@ def from_lengths(lengths: Array, length: int) -> Array:
     [[1, 0], [1, 0], [0, 0]]
     """
     ticks = jnp.arange(length, dtype=jnp.int32).reshape((length,) + (1,) * jnp.ndim(lengths))
-    return ticks < jnp.asarray(lengths).astype(jnp.int32)
+    return ticks < jnp.asarray(lengths).astype(jnp.int32)[None]
 
 
 def given(who: str, mask: Array | None, lengths: Array | None, xs: PyTree) -> Array | None:
@@ -134,7 +134,7 @@ def first_pair(
     if reset is not None:
         ticks = jnp.arange(length).reshape((length,) + (1,) * tick.ndim)
         # Forwards a reset restarts before its tick is run, in reverse after it.
-        begun = reset & (ticks > tick if reverse else ticks <= tick)
+        begun = reset & (ticks > tick[None] if reverse else ticks <= tick[None])
         state = restart(begun.any(0), fresh, state)
     lent = jax.tree.map(lambda s: _lent(mask.any(0), s), state)
     return _first_inputs(mask, tick, xs), jax.lax.stop_gradient(lent)

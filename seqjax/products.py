@@ -9,6 +9,7 @@ from seqjax.base import Array
 __all__ = [
     "accumulator",
     "add_bias",
+    "along",
     "bias_blocks",
     "dot",
     "head_dot",
@@ -88,9 +89,21 @@ def add_bias(a: Array, b: Bias) -> Array:
     if b is None:
         return a
     if not isinstance(b, tuple):
-        return a + b.astype(a.dtype)
+        return a + along(b, a)
     blocks = jnp.split(a, len(b), axis=-1)
     return jnp.concatenate([add_bias(block, own) for block, own in zip(blocks, b)], axis=-1)
+
+
+def along(b: Array, a: Array) -> Array:
+    """``b [k, ...]`` in the dtype of ``a [*B, k, ...]``, with axes of one for its batch.
+
+    Written out, so that equations hold under ``jax.numpy_rank_promotion("raise")`` too.
+
+    Example:
+      >>> along(jnp.arange(3), jnp.ones((2, 3))).tolist()
+      [[0.0, 1.0, 2.0]]
+    """
+    return jax.lax.expand_dims(b, range(a.ndim - b.ndim)).astype(a.dtype)
 
 
 def bias_blocks(b: Bias, gates: int) -> tuple[Array | None, ...]:

@@ -57,6 +57,13 @@ def patch(tmp_path_factory):
         jax.config.update(name, value)
 
 
+@pytest.fixture
+def equal_ranks():
+    """For modules that write their own axes out: JAX's switch that refuses arrays of unequal ranks."""
+    with jax.numpy_rank_promotion("raise"):
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data():
     """The folder of public data files that SEQJAX_DATA names; tests that need it skip without."""

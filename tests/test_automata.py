@@ -101,6 +101,7 @@ def test_every_tick_of_every_automaton_of_four_states():
     assert int(wrong(tables).sum()) == 0
 
 
+@pytest.mark.slow
 def test_random_automata_on_long_strings():
     """Twelve automata of 30 states over 5 letters, strings of 10,000, every prefix; starts other than 0."""
     rng = np.random.default_rng(0)

@@ -24,6 +24,8 @@ from small_language import (
 
 import seqjax as sj
 
+pytestmark = pytest.mark.usefixtures("equal_ranks")
+
 SYMBOLS = (EOS, 2, 3, 5)
 OTHERS = tuple(w for w in range(30) if w not in SYMBOLS)
 
@@ -147,6 +149,7 @@ def test_a_beam_of_one_is_greedy():
     np.testing.assert_allclose(found.log_probs[0], decoded.log_probs, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_any_state_is_reordered():
     """A state with keys, two batch axes, a context in the parameters: each row as if it were alone."""
     cell = sj.stack(sj.zoneout(sj.gru(4, H), 0.4), sj.lstm(H, V))

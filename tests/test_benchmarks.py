@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from marks import quick
+from marks import all_but, quick
 
 pytest.importorskip("rich")
 pytest.importorskip("matplotlib")
@@ -113,7 +113,7 @@ def truths():
 
 
 @pytest.mark.parametrize("cell", quick(["elman", "lstm", "gru"], "gru"))
-@pytest.mark.parametrize("library", peers.LIBRARIES)
+@pytest.mark.parametrize("library", all_but(peers.LIBRARIES, "keras"))
 @pytest.mark.filterwarnings("default")
 def test_peers_compute_the_same(library, cell, truths):
     """Copied weights; the loss and every gradient, of inputs too, against the equations."""

@@ -81,8 +81,10 @@ GRU_CHOICES = [
 @pytest.mark.parametrize("bias", [{}, pytest.param({"b_init": None}, marks=pytest.mark.slow)], ids=["bias", "bare"])
 @pytest.mark.parametrize(
     ("make", "step", "choices"),
-    [(sj.cells.gated_lstm, reference.gated_lstm, LSTM_CHOICES), (sj.cells.gated_gru, reference.gated_gru, GRU_CHOICES)],
-    ids=["lstm", "gru"],
+    [
+        pytest.param(sj.cells.gated_lstm, reference.gated_lstm, LSTM_CHOICES, id="lstm", marks=pytest.mark.slow),
+        pytest.param(sj.cells.gated_gru, reference.gated_gru, GRU_CHOICES, id="gru"),
+    ],
 )
 def test_choices_combine(make, step, choices, bias):
     """Every combination of the choices that gated cells are made of, in values; gradients are the engines' laws."""

@@ -43,6 +43,7 @@ def test_readme_shows_the_table():
     assert registry.table() in README
 
 
+@pytest.mark.slow
 def test_commands_make_cells_of_two_sizes():
     today = "elman elman-relu irnn pass-through gru lstm peephole-lstm layer-norm-lstm multiplicative-lstm"
     assert set(today.split()) <= set(COMMANDS)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from laws import assert_close
+from marks import quick
 from small_training import BATCH, FULL, KEY, PARAMS, language_model, start
 
 import seqjax as sj
@@ -28,7 +29,7 @@ def slope_in_chunks(size):
     return jax.jit(jax.value_and_grad(f, (0, 1), has_aux=True))(PARAMS, moving)
 
 
-@pytest.mark.parametrize("size", [3, 20])
+@pytest.mark.parametrize("size", quick([3, 20], 20))
 def test_chunks_equal_the_whole(size):
     """Value, count, state and gradients of parameters and state; noise, masks, resets, odd T."""
     assert_close(slope_in_chunks(size), slope_in_chunks(None), rtol=1e-12, atol=1e-12)

@@ -11,6 +11,8 @@ import pytest
 import seqjax as sj
 from seqjax import losses
 
+pytestmark = pytest.mark.usefixtures("equal_ranks")
+
 
 def collapsed(path, blank):
     """Repetitions merged, then blanks dropped."""

@@ -27,6 +27,8 @@ from small_language import (
 
 import seqjax as sj
 
+pytestmark = pytest.mark.usefixtures("equal_ranks")
+
 
 @pytest.mark.parametrize("eos", [None, EOS])
 def test_greedy_equals_a_python_loop(eos):

@@ -12,6 +12,8 @@ from marks import quick
 
 from seqjax import hmm
 
+pytestmark = pytest.mark.usefixtures("equal_ranks")
+
 
 @pytest.fixture(scope="module", params=[False, True], ids=["dense", "zeros"])
 def model(request):

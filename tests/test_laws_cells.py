@@ -27,12 +27,24 @@ from laws import (
     state_of,
     valued,
 )
+from marks import all_but
 from zoo import CELLS, perturbed
 
 import seqjax as sj
 from seqjax.base import is_noise
 from seqjax.engines import pallas
 from seqjax.engines.plan import ENGINES
+
+pytestmark = pytest.mark.usefixtures("equal_ranks")
+
+# Under the law of a Python loop every time, under those of one kind with another cell (`kinds`) with `pytest -m slow`.
+ALIKE = (
+    *("elman_relu", "irnn", "layer_norm_elman", "gru_before", "headwise_elman", "headwise_gru", "bias_in_blocks"),
+    *("carousel", "peephole_lstm", "peephole_full", "coupled_lstm", "projected_lstm", "layer_norm_lstm"),
+    *("five_equation_lstm", "reset_lstm", "gated_lstm_reset", "multiplicative_rnn", "sparse_echo_state", "residual"),
+    *("zoneout", "learned_scaled", "recurrent_dropout", "learned_initial_state", "belief_plain", "hand_set"),
+)
+kinds = pytest.mark.parametrize("case", all_but(CELLS, *ALIKE), indirect=True, scope="module")
 
 
 @pytest.fixture(params=CELLS, scope="module")
@@ -85,8 +97,8 @@ def loop(cell, params, state, xs, mask, reset, reverse):
     return stack(states, 0), stack(outs, 1)
 
 
-# Engines that take long without their device: run with `pytest -m slow`.
-SLOW = {"pallas"}
+# What takes long: engines without their device, and in reverse what every engine is compared with elsewhere.
+SLOW = {("pallas", False), ("pallas", True), ("scan", True)}
 # What an engine refuses, and in which words; "*" stands for every cell. Whatever is not listed must run.
 REFUSED = {
     "cudnn": {"*": "one batch axis, lengths at most and a CUDA device for engine='cudnn', got"},
@@ -114,9 +126,13 @@ def by_hand(case, cell, compiled, params, xs):
     return state, results
 
 
-@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 @pytest.mark.parametrize(
-    "engine", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in ENGINES]
+    ("engine", "reverse"),
+    [
+        pytest.param(name, reverse, id=f"{name}-{direction}", marks=[pytest.mark.slow] * ((name, reverse) in SLOW))
+        for name in ENGINES
+        for direction, reverse in {"forward": False, "reverse": True}.items()
+    ],
 )
 def test_every_engine_equals_a_python_loop(request, cell, by_hand, params, xs, engine, reverse):
     """Values, last state and gradients, with masks, resets, noise and NaN in the padding; or a refusal in words.
@@ -146,11 +162,12 @@ def test_every_engine_equals_a_python_loop(request, cell, by_hand, params, xs, e
 
 def test_the_list_of_refusals_names_engines_and_cells():
     assert REFUSED.keys() <= ENGINES.keys()
-    assert ENGINES.keys() >= SLOW
+    assert ENGINES.keys() >= {name for name, _ in SLOW}
     for cells in REFUSED.values():
         assert cells.keys() - {"*"} <= CELLS.keys()
 
 
+@kinds
 def test_padded_length_changes_nothing(cell, params, xs):
     state = state_of(cell, params)
     pad = jax.tree.map(
@@ -170,6 +187,7 @@ def test_padded_length_changes_nothing(cell, params, xs):
     assert_close(*both(params, xs, pad))
 
 
+@kinds
 def test_chunks_compose(cell, params, xs):
     state = state_of(cell, params, key=jax.random.key(5))
 
@@ -187,6 +205,7 @@ def test_chunks_compose(cell, params, xs):
     assert_close(*both(state))
 
 
+@kinds
 def test_batch_equals_vmap(cell, params, xs):
     """One key an example makes a batch of noise equal its examples; two batch axes equal one."""
 
@@ -223,6 +242,7 @@ def test_second_eager_call_traces_and_compiles_nothing(cell, params, xs):
         sj.unroll(counted, params, state, xs)
 
 
+@kinds
 def test_gradients_by_finite_differences(cell, params, xs):
     state = state_of(cell, params)
     moving = floats(state)
@@ -248,6 +268,7 @@ def test_causal(cell, params, xs):
     assert any(np.abs(a[s:] - b[s:]).max() > 0 for a, b in zip(floats(ys), floats(zs)))
 
 
+@kinds
 def test_gradients_stay_finite_over_long_sequences(cell, case):
     """T = 10,000 from the initial parameters, in float32 numbers as users run it."""
     params = jax.tree.map(lambda p: p.astype(jnp.float32), cell.init(jax.random.key(0)))
@@ -259,6 +280,7 @@ def test_gradients_stay_finite_over_long_sequences(cell, case):
     chex.assert_tree_all_finite(found)
 
 
+@kinds
 def test_per_example_gradients_and_ensembles(cell, params, xs):
     state = state_of(cell, params)
 

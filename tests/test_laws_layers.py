@@ -29,6 +29,8 @@ from zoo import LAYERS, perturbed
 import seqjax as sj
 from seqjax.base import is_noise
 
+pytestmark = pytest.mark.usefixtures("equal_ranks")
+
 
 @pytest.fixture(params=LAYERS, scope="module")
 def case(request):

@@ -10,6 +10,8 @@ from laws import MASKS, B, T, assert_close
 
 import seqjax as sj
 
+pytestmark = pytest.mark.usefixtures("equal_ranks")
+
 V = 5
 MASK = MASKS["holes"]
 RNG = np.random.default_rng(0)

@@ -15,6 +15,8 @@ import seqjax as sj
 from seqjax import models
 from seqjax.models.language_model import FEW
 
+pytestmark = pytest.mark.usefixtures("equal_ranks")
+
 V, EOS, BOS = 5, 1, 0
 MODEL = models.language_model(V, 6, embedding_size=3, cell=sj.gru, layers=2)
 
@@ -336,6 +338,7 @@ def test_errors(call, error, match):
         call()
 
 
+@pytest.mark.slow
 def test_symbols_may_be_bytes():
     """A vocabulary of 256 in uint8, where a comparison with its size would wrap round: in and out, value by value."""
     model = models.language_model(256, 6, cell=sj.gru)

@@ -11,6 +11,8 @@ from reference import cells as reference
 import seqjax as sj
 from seqjax import models
 
+pytestmark = pytest.mark.usefixtures("equal_ranks")
+
 T, B, D, H = 7, 3, 3, 4
 XS = np.random.default_rng(0).normal(size=(T, B, D))
 FRAMES = models.forecaster(D, H)

@@ -11,6 +11,8 @@ from marks import quick
 import seqjax as sj
 from seqjax import models, tasks
 
+pytestmark = pytest.mark.usefixtures("equal_ranks")
+
 PUBLISHED = {
     # units, window, scale, dropout, clip, epochs, and the learning rate in some epochs (counted from 0)
     "small": (200, 20, 0.1, 0.0, 5.0, 13, {0: 1, 3: 1, 4: 1 / 2, 5: 1 / 4, 12: 2**-9}),

@@ -17,7 +17,7 @@ from seqjax.recipes.language import words
 from seqjax.recipes.pictures import curves, piano_roll
 from seqjax.recipes.running import learning
 from seqjax.recipes.running.options import BadInput
-from seqjax.recipes.running.run import alike
+from seqjax.recipes.running.run import Run, alike
 
 
 @pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\f", "\v", "\x1c"])
@@ -181,6 +181,22 @@ def test_a_run_of_another_processor_goes_on(tmp_path, capsys, monkeypatch):
     config.write_text(json.dumps(saved), "utf-8")
     assert main(["charlm", "--resume", str(tmp_path / "run"), "--steps", "2"]) == 2
     assert "got other data (its bigram_loss differs)" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_with_other_devices(tmp_path, capsys):
+    """Two updates on one device, then on two: the losses are those of four on one."""
+    path = tmp_path / "text.txt"
+    path.write_text("the cat sat on the mat. " * 40, "utf-8")
+    words = ["--text", str(path), "--batch-size=2", "--window=8", "--hidden-size=4", "--length=3", "--devices=1"]
+    assert run(tmp_path / "one", "charlm", *words, "--schedule=constant", "--steps=4") == 0
+    assert run(tmp_path / "two", "charlm", *words, "--schedule=constant", "--steps=2") == 0
+    assert main(["charlm", "--resume", str(tmp_path / "two" / "run"), "--steps=4", "--devices=2"]) == 0
+    one, two = (Run.open("charlm", tmp_path / name / "run") for name in ("one", "two"))
+    assert (one.config["options"]["devices"], two.config["options"]["devices"]) == (1, 2)
+    losses = [[record["loss"] for record in made.metrics() if "loss" in record] for made in (one, two)]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+    assert main(["charlm", "--resume", str(tmp_path / "two" / "run"), "--steps=5", "--devices=3"]) == 2
+    assert "expected --devices to divide the batch size 2" in capsys.readouterr().err
 
 
 # All strings of an automaton

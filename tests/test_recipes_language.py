@@ -124,7 +124,8 @@ def numbers(run):
     return [{k: v for k, v in r.items() if k == "step" or k.startswith(kept)} for r in Run.open(*run).metrics()]
 
 
-@pytest.mark.parametrize("name", quick(["tag", "ngramlm"], "ngramlm"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tag", "ngramlm"])
 def test_stopped_and_resumed_equals_never_stopped(name, runs, folder, monkeypatch, capsys):
     arguments, log = COMMANDS[name][0], Run.log
 
@@ -266,6 +267,7 @@ def test_documentation_is_english(tmp_path):
     assert len(set(lines)) == len(lines)
 
 
+@pytest.mark.slow
 def test_words_beside_characters(runs, folder, capsys):
     """As the run says itself: characters on the text that it leaves, then both in one table."""
     made, out = runs("wordlm")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from seqjax import checks, initializers
 from seqjax.automata.dfa import DFA
 from seqjax.base import Array, Cell
-from seqjax.products import accumulator, dot
+from seqjax.products import accumulator, add_bias, dot
 from seqjax.records import maker
 
 
@@ -79,8 +79,8 @@ def network(
 
     def step(params: NetworkParams, h: Array, x: Array) -> tuple[Array, Array]:
         checks.inputs("network", x, h.shape[:-1], input_size)
-        h = hidden(dot(x, params.w_x) + dot(h, params.w_h) + params.b.astype(h.dtype))
-        return h, output(dot(h, params.w_y) + params.b_y.astype(h.dtype))
+        h = hidden(add_bias(dot(x, params.w_x) + dot(h, params.w_h), params.b))
+        return h, output(add_bias(dot(h, params.w_y), params.b_y))
 
     return Cell(init, initial_state, step)
 

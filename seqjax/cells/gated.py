@@ -11,7 +11,7 @@ from seqjax.cells.factory import WeightOptions, checked, drawing, from_gates, we
 from seqjax.cells.states import LSTMState, zeros
 from seqjax.cells.sums import normalize, through_reset
 from seqjax.initializers import Initializer, gate_weights
-from seqjax.products import Bias, add_bias, dot, preactivation
+from seqjax.products import Bias, add_bias, along, dot, preactivation
 from seqjax.records import maker
 
 
@@ -153,7 +153,7 @@ def gated_lstm(
 
         def look(c: Array, *names: str) -> None:
             for k in names if peepholes else ():
-                s[k] += c * p[k].astype(c.dtype) if peepholes == "diagonal" else dot(c, p[k], compute_dtype)
+                s[k] += c * along(p[k], c) if peepholes == "diagonal" else dot(c, p[k], compute_dtype)
 
         look(c, *memory)
         if coupled:

@@ -11,7 +11,7 @@ from seqjax import checks, fixing, initializers
 from seqjax.base import Array, Cell
 from seqjax.cells.factory import DtypeOptions, checked, weighted
 from seqjax.cells.states import zeros
-from seqjax.products import dot, preactivation, recurrent_input
+from seqjax.products import add_bias, along, dot, preactivation, recurrent_input
 from seqjax.records import maker
 
 
@@ -161,8 +161,8 @@ def sparse_echo_state(
 
     def drive(params: SparseEchoStateParams, h: Array, x: Array) -> Array:
         h = recurrent_input(h)
-        reads = sum(jnp.roll(h, distance, -1) * row for distance, row in zip(distances, params.w_h.astype(h.dtype)))
-        return dot(x, params.w_x) + reads + params.b.astype(h.dtype)
+        reads = sum(jnp.roll(h, distance, -1) * along(row, h) for distance, row in zip(distances, params.w_h))
+        return add_bias(dot(x, params.w_x) + reads, params.b)
 
     return _leaky("sparse_echo_state", init, drive, input_size, hidden_size, leak, trainable)
 

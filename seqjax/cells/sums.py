@@ -7,13 +7,13 @@ import jax.numpy as jnp
 
 from seqjax.base import Array
 from seqjax.normalization import standardize
-from seqjax.products import add_bias, bias_blocks, dot, recurrent_input
+from seqjax.products import add_bias, along, bias_blocks, dot, recurrent_input
 
 
 def normalize(a: Array, gates: int, gain: Array, epsilon: float) -> Array:
     """Each gate's block of ``a [*B, gates · h]`` standardised over its own units, times each unit's gain."""
     blocks = a.reshape(*a.shape[:-1], gates, -1)
-    return standardize(blocks, epsilon).reshape(a.shape) * gain.astype(a.dtype)
+    return standardize(blocks, epsilon).reshape(a.shape) * along(gain, a)
 
 
 def through_reset(

@@ -13,6 +13,7 @@ from seqjax.buffers import owning
 from seqjax.decoding.problem import Given, Options, Reader, as_symbols, forced, options, prepare, read, start
 from seqjax.decoding.ranking import largest
 from seqjax.decoding.rules import Rule
+from seqjax.products import along
 
 
 class Hypotheses(NamedTuple):
@@ -163,7 +164,8 @@ def _search(
         narrowed = logits.narrowed
         if len(problem.prefix):
             forced_symbol, is_forced = forced(problem, loop.tick)
-            only = forced_symbol[..., None] == jnp.arange(problem.vocabulary_size, dtype=jnp.int32)
+            forced_symbol = forced_symbol[..., None]
+            only = along(jnp.arange(problem.vocabulary_size), forced_symbol) == forced_symbol
             narrowed = jnp.where(is_forced[..., None], jnp.where(only, logits.values, -jnp.inf), narrowed)
         finished = loop.finished
         if eos is not None:
@@ -190,7 +192,7 @@ def _search(
     nothing = jnp.full((width, *batch), -jnp.inf, dtype)
     zero = jnp.zeros((), jnp.int32)
     blank = jnp.zeros((length, width, *batch), jnp.int32)
-    alive = jnp.where(only_one & problem.mask, jnp.zeros((), dtype), nothing)
+    alive = jnp.where(only_one & problem.mask[None], jnp.zeros((), dtype), nothing)
     begin = _Loop(
         zero,
         copies,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from seqjax.base import Array
 from seqjax.decoding.ranking import highest, largest
+from seqjax.products import along
 
 FEW = 512
 """Up to so many symbols they are drawn in one step, beyond in two."""
@@ -47,14 +48,14 @@ def choose(log_probs: Array, noise: Array | None, temperature: Array, top_k: int
     if noise is None:
         return highest(log_probs)
     temperature = jnp.maximum(jnp.asarray(temperature, log_probs.dtype), jnp.finfo(log_probs.dtype).tiny)
-    log_probs = (log_probs - log_probs.max(-1, keepdims=True)) / temperature[..., None]
+    log_probs = (log_probs - log_probs.max(-1, keepdims=True)) / along(temperature[..., None], log_probs)
     if top_k is None and top_p is None:
         return draw(log_probs, noise)
     ranked, symbols = largest(log_probs, top_k or log_probs.shape[-1])
     if top_p is not None:
         probs = jax.nn.softmax(ranked)
         before = jnp.cumsum(probs, -1) - probs
-        most = jnp.asarray(top_p, probs.dtype)[..., None]
+        most = along(jnp.asarray(top_p, probs.dtype)[..., None], probs)
         ranked = jnp.where((before < most) | (most >= 1), ranked, -jnp.inf)  # the sum rounds to 1 before its last terms
     return _at(symbols, draw(ranked, noise))
 

@@ -38,5 +38,5 @@ def highest(x: Array) -> Array:
     On one core, among 10,000: 6 µs instead of 45, since a reduction that carries places along is not vectorised.
     """
     n = x.shape[-1]
-    places = jnp.where(x == x.max(-1, keepdims=True), jnp.arange(n, dtype=jnp.int32), n)
+    places = jnp.where(x == x.max(-1, keepdims=True), jax.lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1), n)
     return jnp.minimum(places.min(-1), n - 1)

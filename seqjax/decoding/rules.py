@@ -12,6 +12,7 @@ import numpy as np
 
 from seqjax import checks
 from seqjax.base import Array, Cell, PyTree
+from seqjax.products import along
 from seqjax.records import maker
 
 
@@ -136,13 +137,13 @@ def _history(vocabulary_size: int, n: int, size: int) -> Cell[tuple, History]:
         return History(jnp.full((*batch_shape, size), -1, jnp.int32), jnp.zeros(batch_shape, jnp.int32))
 
     def step(params: tuple, state: History, symbol: Array) -> tuple[History, Array]:
-        here = jnp.arange(size, dtype=jnp.int32) == state.length[..., None]
+        length = state.length[..., None]
+        here = along(jnp.arange(size), length) == length
         symbols = jnp.where(here, symbol[..., None].astype(jnp.int32), state.symbols)
         read = state.length + 1
         if n > size:
             return History(symbols, read), jnp.ones((*symbol.shape, vocabulary_size), bool)
-        starts = jnp.arange(size - n + 1, dtype=jnp.int32)
-        seen = starts + n <= read[..., None]
+        seen = along(jnp.arange(n, size + 1), length) <= read[..., None]
         for i in range(n - 1):
             tail = jnp.take_along_axis(symbols, jnp.maximum(read - (n - 1) + i, 0)[..., None], -1)
             seen &= symbols[..., i : i + size - n + 1] == tail

@@ -12,6 +12,7 @@ from seqjax.hmm import messages, varying
 from seqjax.hmm.messages import divided
 from seqjax.hmm.observations import Engine, Model, Prepared, inferred, prepare
 from seqjax.logarithms import finite, logsumexp
+from seqjax.products import along
 
 
 class Forward(NamedTuple):
@@ -240,7 +241,7 @@ def _pair_counts(left: Array, right: Array, log_a: Array, engine: Engine) -> Arr
 
     def step(counts: Array, tick: tuple[Array, Array]) -> tuple[Array, None]:
         f, g = tick
-        each = jnp.exp(f[..., :, None] + log_a + g[..., None, :])
+        each = jnp.exp(f[..., :, None] + along(log_a, f[..., None]) + g[..., None, :])
         return counts + each.sum(tuple(range(each.ndim - 2))), None
 
     n = log_a.shape[0]

@@ -17,6 +17,7 @@ import numpy as np
 from seqjax import masks
 from seqjax.base import Array
 from seqjax.logarithms import finite, logsumexp
+from seqjax.products import along
 
 BLOCK = 32  # ticks that the associative engine runs one after the other
 SMALL = 1024  # weights times rows up to which a product is written as sums
@@ -34,12 +35,12 @@ def divided(a: Array, total: Callable = logsumexp) -> Array:
 
 def sum_product(f: Array, log_a: Array) -> Array:
     """ln(softmax(f) A) for rows ``f [..., r, i]`` and ``log_a [..., i, j]``, exact at any spread of f."""
-    return logsumexp(divided(f)[..., :, :, None] + log_a[..., None, :, :], -2)
+    return logsumexp(divided(f)[..., :, :, None] + along(log_a[..., None, :, :], f[..., None]), -2)
 
 
 def max_product(f: Array, log_a: Array) -> Array:
     """max_i (f_i + ln A_ij) - max f for rows ``f [..., r, i]``."""
-    return (divided(f, maximum)[..., :, :, None] + log_a[..., None, :, :]).max(-2)
+    return (divided(f, maximum)[..., :, :, None] + along(log_a[..., None, :, :], f[..., None])).max(-2)
 
 
 def run(
@@ -67,7 +68,7 @@ def run(
     else:
         p = _associative(start, log_a, evidence, mask, best)
     if engine == "associative" and not best:  # a block's first message came without its total
-        moved = logsumexp(divided(divided(p) + evidence) + logsumexp(log_a))
+        moved = logsumexp(divided(divided(p) + evidence) + along(logsumexp(log_a), p))
         totals = jnp.where(preceded(moved.shape, mask), before(moved, mask), logsumexp(start))
         p = divided(p) + totals[..., None]
     return p[::-1] if reverse else p
@@ -96,7 +97,7 @@ def maxima(start: Array, log_a: Array, evidence: Array, mask: Array | None) -> A
     def step(state: tuple[Array, Array], tick: tuple) -> tuple[tuple[Array, Array], Array]:
         (p, top), (e, real) = state, tick
         f = p - finite(top) + e  # divided by the last tick's largest, which costs no pass of its own
-        new = (f[..., :, None] + log_a).max(-2), f.max(-1, keepdims=True)
+        new = (f[..., :, None] + along(log_a, f[..., None])).max(-2), f.max(-1, keepdims=True)
         return new if real is None else masks.select(real, new, state), p
 
     state = start, jnp.zeros_like(start[..., :1])
@@ -163,7 +164,7 @@ def _linear_sums(start: Array, log_a: Array, evidence: Array, mask: Array | None
 def _product(h: Array, a: Array) -> Array:
     """h A. Written as sums, a small product costs a loop over ticks no call of its own."""
     if h.ndim == 2 and len(h) * a.size <= SMALL:
-        return (h[..., :, None] * a).sum(-2)
+        return (h[..., :, None] * along(a, h[..., None])).sum(-2)
     return jnp.matmul(h, a, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -191,7 +192,7 @@ def _associative(start: Array, log_a: Array, evidence: Array, mask: Array | None
         whole = log_a, evidence[:, :-1], None if mask is None else mask[:, :-1]
         matrix, gain = _log_prefixes(*whole, best=True) if best else sum_prefixes(*whole)
         product = max_product if best else sum_product
-        reached = product((start + gain)[:, :, None, :], matrix)[:, :, 0, :]
+        reached = product((along(start, gain) + gain)[:, :, None, :], matrix)[:, :, 0, :]
         starts = jnp.concatenate([starts, reached])
     return out_of_blocks((maxima if best else sums)(starts, log_a, evidence, mask), length)
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from seqjax import checks
 from seqjax.base import Array
 from seqjax.hmm.rows import check, log_dirichlet, log_frequencies
+from seqjax.products import along
 
 MISSING = -1  # the symbol of an observation that is missing or unknown: the tick passes, without evidence
 
@@ -148,8 +149,9 @@ class GaussianHMM(NamedTuple):
         """ln p(x | z), ``[*B, N]`` for ``x [*B, d]``."""
         checks.inputs("GaussianHMM", xs, jnp.shape(xs)[:-1], self.mean.shape[1])
         xs = xs[..., None, :].astype(self.mean.dtype)
-        z = (jnp.where(jnp.isfinite(xs), xs, self.mean) - self.mean) * jnp.exp(-self.log_scale)
-        density = -0.5 * z**2 - self.log_scale - 0.5 * math.log(2 * math.pi)
+        mean, log_scale = along(self.mean, xs), along(self.log_scale, xs)
+        z = (jnp.where(jnp.isfinite(xs), xs, mean) - mean) * jnp.exp(-log_scale)
+        density = -0.5 * z**2 - log_scale - 0.5 * math.log(2 * math.pi)
         return jnp.where(jnp.isnan(xs), 0, jnp.where(jnp.isinf(xs), -jnp.inf, density)).sum(-1)
 
     def check_observations(self, who: str, xs: Array, mask: Array | None) -> None:
@@ -183,19 +185,20 @@ class GaussianHMM(NamedTuple):
         axes = tuple(range(xs.ndim - 1))
         present = known.astype(weights.dtype) * weights.sum(-1, keepdims=True)
         centre = (present * xs).sum(axes) / jnp.maximum(present.sum(axes), 1)
-        spread = (present * (xs - centre) ** 2).sum(axes) / jnp.maximum(present.sum(axes), 1)
+        spread = (present * (xs - along(centre, xs)) ** 2).sum(axes) / jnp.maximum(present.sum(axes), 1)
         total = jnp.einsum("...n,...d->nd", weights, known.astype(weights.dtype))
         used = total > 0
         divisor = jnp.where(used, total, 1)
-        offset = jnp.where(known, xs - centre, 0)
+        offset = jnp.where(known, xs - along(centre, xs), 0)
         mean = jnp.einsum("...n,...d->nd", weights, offset) / divisor
-        square = jnp.where(known[..., None, :], (offset[..., None, :] - mean) ** 2, 0)
+        offset = offset[..., None, :]
+        square = jnp.where(known[..., None, :], (offset - along(mean, offset)) ** 2, 0)
         variance = (weights[..., None] * square).sum(axes) / divisor
-        log_scale = 0.5 * jnp.log(jnp.maximum(variance, jnp.maximum(1e-6 * spread, jnp.finfo(xs.dtype).tiny)))
+        log_scale = 0.5 * jnp.log(jnp.maximum(variance, jnp.maximum(1e-6 * spread, jnp.finfo(xs.dtype).tiny)[None]))
         return GaussianHMM(
             log_initial,
             log_transition,
-            jnp.where(used, mean + centre, self.mean),
+            jnp.where(used, mean + centre[None], self.mean),
             jnp.where(used, log_scale, self.log_scale),
         )
 

@@ -13,6 +13,7 @@ from seqjax.hmm.inference import filtered, incoming
 from seqjax.hmm.messages import BLOCK, before, divided, in_blocks, maximum, out_of_blocks, preceded
 from seqjax.hmm.observations import Engine, Model, Prepared, inferred, prepare
 from seqjax.hmm.varying import entering
+from seqjax.products import along
 
 
 class Path(NamedTuple):
@@ -256,7 +257,7 @@ def _top_paths(model: Model, xs: PyTree, mask: Array | None, k: int) -> Path:
 
     def step(state: tuple[Array, Array], tick: tuple[Array, Array, Array | None]) -> tuple[tuple, Array]:
         (scores, started), (e, real, a) = state, tick  # scores [*B, N, k], -inf where there is no such path
-        joint = scores[..., :, :, None] + (log_a if a is None else a)[..., :, None, :]
+        joint = scores[..., :, :, None] + along((log_a if a is None else a)[..., :, None, :], scores[..., None])
         best, way = jax.lax.top_k(jnp.moveaxis(joint.reshape(*joint.shape[:-3], n * k, n), -1, -2), k)
         first = jnp.concatenate([log_initial[:, None], jnp.full((n, k - 1), -jnp.inf, evidence.dtype)], 1)
         arrived = jnp.where(started[..., None, None], best, first) + e[..., None]

@@ -12,7 +12,7 @@ from seqjax.base import Array, Layer
 from seqjax.initializers import Initializer
 from seqjax.layers.compose import residual, serial
 from seqjax.layers.ticks import mapped
-from seqjax.products import dot
+from seqjax.products import add_bias, dot
 from seqjax.records import maker
 
 
@@ -70,9 +70,7 @@ def dense(
 
     def function(params: DenseParams, xs: Array, key: Array | None) -> Array:
         checks.features("dense", xs, input_size)
-        a = dot(xs, params.w, compute_dtype)
-        if params.b is not None:
-            a = a + params.b.astype(a.dtype)
+        a = add_bias(dot(xs, params.w, compute_dtype), params.b)
         return a if activation is None else activation(a)
 
     return mapped("dense", function, init)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from seqjax import checks, initializers, masks
 from seqjax.base import Array, Cell, PyTree
-from seqjax.products import dot
+from seqjax.products import along, dot
 from seqjax.records import maker
 
 
@@ -112,8 +112,9 @@ def attend(
         if mask is not None:
             values = masks.zero(mask, values)
         query, keys = dot(h, params.w_q), dot(values, params.w_m)
+        query = query[None]
         if params.v is not None:
-            scores = (jnp.tanh(query + keys) * params.v).sum(-1)
+            scores = (jnp.tanh(query + keys) * along(params.v, keys)).sum(-1)
         else:
             scores = (query * keys).sum(-1) / jnp.sqrt(size).astype(keys.dtype)
         weights = _softmax(scores, mask)
@@ -137,7 +138,7 @@ def _softmax(scores: Array, mask: Array | None) -> Array:
     """Weights over the first axis; all zero where no place is left."""
     if mask is None:
         return jax.nn.softmax(scores, axis=0)
-    scores = jnp.where(mask, scores, -jnp.inf)
-    top = jax.lax.stop_gradient(jnp.where(mask.any(0), scores.max(0), 0))
+    scores, some = jnp.where(mask, scores, -jnp.inf), mask.any(0, keepdims=True)
+    top = jax.lax.stop_gradient(jnp.where(some, scores.max(0, keepdims=True), 0))
     powers = jnp.where(mask, jnp.exp(jnp.where(mask, scores - top, 0)), 0)
-    return powers / jnp.where(mask.any(0), powers.sum(0), 1)
+    return powers / jnp.where(some, powers.sum(0, keepdims=True), 1)

@@ -9,7 +9,7 @@ from jax.nn.initializers import he_normal, zeros
 from seqjax import checks, masks
 from seqjax.base import Array, Layer
 from seqjax.initializers import Initializer
-from seqjax.products import dot
+from seqjax.products import add_bias, dot
 from seqjax.records import maker
 
 tap_weights = he_normal(in_axis=(0, 1), out_axis=2)
@@ -96,7 +96,7 @@ def causal_conv(
     def product(params: ConvParams, taps: list[Array]) -> Array:
         parts = [dot(x, w, compute_dtype) for x, w in zip(taps, params.w)]
         y = sum(parts[1:], parts[0])
-        return y if params.b is None else y + params.b.astype(y.dtype)
+        return add_bias(y, params.b)
 
     def one_tick(params: ConvParams, state: ConvState, x: Array) -> tuple[ConvState, Array]:
         """``x [N, d]``: reads n places of the ring and writes one."""
@@ -118,27 +118,27 @@ def causal_conv(
             real = mask.sum(0, dtype=jnp.int32)
             order = jnp.argsort(~mask, axis=0, stable=True)
             segments = jnp.take_along_axis(segments, order, 0)
-            present = jnp.arange(length, dtype=jnp.int32)[:, None] < real
+            present = jnp.arange(length, dtype=jnp.int32)[:, None] < real[None]
             xs = masks.zero(present, jnp.take_along_axis(xs, order[..., None], 0))
-            own = present & (segments == last_segment)
+            own = present & (segments == last_segment[None])
         slots = jnp.arange(span, dtype=jnp.int32)[:, None]
-        before = jnp.take_along_axis(state.ring.swapaxes(0, 1), ((state.place + slots) % span)[..., None], 0)
+        before = jnp.take_along_axis(state.ring.swapaxes(0, 1), ((state.place[None] + slots) % span)[..., None], 0)
         line = jnp.concatenate([before, xs])
         taps = [line[span - lag : span - lag + length] for lag in lags]
         if reset is not None:
             owners = jnp.concatenate([jnp.zeros((span, count), jnp.int32), segments])
             taps = [masks.zero(owners[span - lag : span - lag + length] == segments, x) for x, lag in zip(taps, lags)]
         ys = product(params, taps)
-        kept = jnp.take_along_axis(line, (real + slots)[..., None], 0)
+        kept = jnp.take_along_axis(line, (real[None] + slots)[..., None], 0)
         place = (state.place + real) % span
         if reset is not None:
-            kept = masks.zero(jnp.take_along_axis(owners, real + slots, 0) == last_segment, kept)
-            own = segments == last_segment if mask is None else own
+            kept = masks.zero(jnp.take_along_axis(owners, real[None] + slots, 0) == last_segment[None], kept)
+            own = segments == last_segment[None] if mask is None else own
             place = jnp.where(last_segment > 0, own.sum(0, dtype=jnp.int32) % span, place)
         if mask is not None:
             rank = jnp.cumsum(mask, 0, jnp.int32) - 1
             ys = masks.zero(mask, jnp.take_along_axis(ys, jnp.maximum(rank, 0)[..., None], 0))
-        ring = jnp.take_along_axis(kept, ((slots - place) % span)[..., None], 0)
+        ring = jnp.take_along_axis(kept, ((slots - place[None]) % span)[..., None], 0)
         return ConvState(ring.swapaxes(0, 1), place), ys
 
     def apply(

@@ -9,6 +9,7 @@ from seqjax.base import Array, Layer, PyTree
 from seqjax.layers import inner
 from seqjax.layers.ticks import mapped
 from seqjax.normalization import norm, standardize, unit
+from seqjax.products import add_bias, along
 from seqjax.records import maker
 
 
@@ -53,7 +54,7 @@ def layer_norm(size: int, *, epsilon: float = 1e-5, dtype: jnp.dtype | None = No
 
     def function(params: LayerNormParams, xs: Array, key: Array | None) -> Array:
         checks.features("layer_norm", xs, size)
-        return standardize(xs, epsilon) * params.gain.astype(xs.dtype) + params.b.astype(xs.dtype)
+        return add_bias(standardize(xs, epsilon) * along(params.gain, xs), params.b)
 
     return mapped("layer_norm", function, init)
 
@@ -125,7 +126,7 @@ def weight_norm(layer: Layer) -> Layer[WeightNormParams, PyTree]:
     ) -> tuple[PyTree, Array]:
         v = params.layer.w
         directions = unit(v, _inputs(v))
-        plain = params.layer._replace(w=(directions * params.gain.astype(directions.dtype)).astype(v.dtype))
+        plain = params.layer._replace(w=(directions * along(params.gain, directions)).astype(v.dtype))
         return inner.run(layer, plain, state, xs, mask=mask, lengths=lengths, reset=reset, key=key)
 
     return Layer(init, initial_state, apply)

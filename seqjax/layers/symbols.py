@@ -11,7 +11,7 @@ from seqjax.base import Array, Layer, PyTree
 from seqjax.initializers import Initializer
 from seqjax.layers import inner
 from seqjax.layers.ticks import mapped
-from seqjax.products import dot
+from seqjax.products import add_bias, dot
 from seqjax.records import maker
 
 standard_normal = normal(1.0)
@@ -131,8 +131,7 @@ def tied_embedding(
 
     def project(params: TiedParams, hs: Array, key: Array | None) -> Array:
         checks.features("tied_embedding", hs, size)
-        logits = dot(hs, params.w.T, compute_dtype)
-        return logits if params.b is None else logits + params.b.astype(logits.dtype)
+        return add_bias(dot(hs, params.w.T, compute_dtype), params.b)
 
     read = mapped("tied_embedding", lambda params, xs, key: look_up("tied_embedding", params.w, xs))
     write = mapped("tied_embedding", project)

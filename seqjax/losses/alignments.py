@@ -9,6 +9,7 @@ from seqjax import checks, masks
 from seqjax.base import Array
 from seqjax.logarithms import log_softmax, logsumexp
 from seqjax.losses.totals import Tally, real_ticks, wide
+from seqjax.products import along
 
 
 class Labels(NamedTuple):
@@ -131,7 +132,8 @@ def ctc_losses(logits: Array, labels: Labels, mask: Array | None = None, *, blan
     begin = jnp.broadcast_to(start, path.shape), jnp.zeros(batch, emitted.dtype)
     (alpha, log_p), _ = jax.lax.scan(step, begin, (emitted, mask))
     end = 2 * said.sum(0, dtype=jnp.int32)[..., None]
-    log_p = log_p + logsumexp(jnp.where((places == end) | (places == end - 1), alpha, -jnp.inf))
+    left = end - along(places, end)
+    log_p = log_p + logsumexp(jnp.where((left == 0) | (left == 1), alpha, -jnp.inf))
     losses = jnp.where(log_p == -jnp.inf, jnp.inf, -log_p)
     return jnp.where((known | ~said).all(0), losses, jnp.nan)
 

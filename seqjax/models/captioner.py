@@ -16,6 +16,7 @@ from seqjax.layers.inner import split
 from seqjax.models.body import MakeCell
 from seqjax.models.conditional import Conditional
 from seqjax.models.encoder_decoder import DecoderParams, hand_over, writer
+from seqjax.products import add_bias
 from seqjax.records import maker
 
 
@@ -115,7 +116,7 @@ def captioner(
         a = condition.reshape(math.prod(batch), height, width, 1).astype(params.columns.w.dtype)
         for kernel in params.kernels:
             a = jax.lax.conv_general_dilated(a, kernel.w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-            a = jax.nn.relu(a + kernel.b)
+            a = jax.nn.relu(add_bias(a, kernel.b))
             a = jax.lax.reduce_window(a, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "SAME")
         a = jnp.moveaxis(a, 2, 0).reshape(a.shape[2], *batch, rows * last)
         _, values = columns.apply(params.columns, (), a)

@@ -105,7 +105,7 @@ def classifier(
         pooled, count = state.pooled, state.ticks
         if reset is not None:
             segments = jnp.cumsum(reset, 0, jnp.int32)
-            live = live & (segments == segments[-1])
+            live = live & (segments == segments[-1:])
             pooled = masks.zero(~reset.any(0), pooled)
             count = masks.zero(~reset.any(0), count)
         fresh = live.sum(0, dtype=jnp.int32)

@@ -13,7 +13,7 @@ from seqjax.base import Array, PyTree
 from seqjax.layers.affine import DenseParams, dense
 from seqjax.logarithms import logsumexp
 from seqjax.losses import Tally, cross_entropy, tally
-from seqjax.products import accumulator, dot
+from seqjax.products import accumulator, add_bias, along, dot
 from seqjax.records import maker
 
 
@@ -198,8 +198,8 @@ def sampled_softmax(size: int, vocabulary_size: int, samples: int) -> Softmax:
         assert b is not None  # dense makes one unless told not to
         wide = inclusion.dtype
         own = (hs.astype(wide) * jnp.moveaxis(w, 0, 1)[target].astype(wide)).sum(-1) + b[target].astype(wide)
-        others = dot(hs, w[:, drawn]) + b[drawn].astype(wide) - jnp.log(inclusion)
-        others = jnp.where(drawn == target[..., None].astype(drawn.dtype), -jnp.inf, others) - own[..., None]
+        others = add_bias(dot(hs, w[:, drawn]).astype(wide), b[drawn].astype(wide) - jnp.log(inclusion))
+        others = jnp.where(along(drawn, target[..., None]) == target[..., None], -jnp.inf, others) - own[..., None]
         losses = logsumexp(jnp.concatenate([jnp.zeros_like(own)[..., None], others], axis=-1))
         return tally(jnp.where(known, losses, jnp.nan), mask)
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from seqjax import scales
 from seqjax.base import Array, Cell, Params, PyTree, State, is_noise
+from seqjax.products import along
 from seqjax.records import maker
 from seqjax.transforms.noise import example_keys, per_example
 
@@ -61,7 +62,7 @@ def learned_initial_state(cell: Cell[Any, State]) -> Cell[LearnedInitialStatePar
         def add(s: Array, learned: Array | None, weight: bool) -> Array:
             if learned is None:
                 return s
-            return s * jnp.exp(learned).astype(s.dtype) if weight else s + learned.astype(s.dtype)
+            return s * along(jnp.exp(learned), s) if weight else s + along(learned, s)
 
         return jax.tree.map(add, state, params.state, _weights(state), is_leaf=is_noise)
 

@@ -19,6 +19,8 @@ FolderOrFile = Annotated[str | None, tyro.conf.arg(metavar="FOLDER|FILE")]
 
 # Options younger than some stored runs: one without them was made as by their defaults.
 LATER = frozenset({"optimizer", "schedule"})
+# Options that any start of a run may change: they do not say what is computed.
+FREE = frozenset({"steps", "devices"})
 
 
 class BadInput(ValueError):
@@ -39,7 +41,7 @@ class RunOptions:
     """Devices that share each batch; 0 for all cores of a CPU, but one where recurrent weights exceed 2 MB, and one
     accelerator elsewhere."""
     resume: FolderOrNone = None
-    """Go on with the run in this folder, with its own options."""
+    """Go on with the run in this folder, with its own options; more steps, and other devices, may be given."""
 
     def check(self, who: str) -> None:
         """Raises ValueError at the first option that cannot be used; a recipe adds checks of its own."""

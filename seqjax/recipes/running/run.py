@@ -18,7 +18,7 @@ import numpy as np
 import seqjax as sj
 from seqjax.base import PyTree
 from seqjax.recipes.running import checkpoints
-from seqjax.recipes.running.options import LATER, BadInput, RunOptions, bad_input, flag
+from seqjax.recipes.running.options import FREE, LATER, BadInput, RunOptions, bad_input, flag
 from seqjax.tasks.vocabulary import Vocabulary
 
 Options = TypeVar("Options", bound=RunOptions)
@@ -52,7 +52,7 @@ class Run:
           recipe: its name.
           options: of this start.
           facts: about the data, by which a run knows its own again.
-          free: options besides the steps that may change from start to start.
+          free: options besides the steps and the devices that may change from start to start.
 
         Raises:
           BadInput: a folder in use, or a run of other options or data.
@@ -62,7 +62,7 @@ class Run:
         run = cls.open(recipe, options.resume)
         made, now = run.options(type(options)), dataclasses.asdict(options)
         for name, value in dataclasses.asdict(made).items():
-            if name not in ("steps", "resume", *free) and now[name] != value:
+            if name not in {"resume", *FREE, *free} and now[name] != value:
                 raise BadInput(
                     f"{recipe}: expected {flag(name)} {value} as in the run to resume, got {now[name]}. "
                     "Start a new run for that."
@@ -83,7 +83,7 @@ class Run:
         if done:
             with bad_input(recipe):
                 checkpoints.check(run._checkpoints, done)
-        run.config["options"].update({name: now[name] for name in ("steps", *free)})
+        run.config["options"].update({name: now[name] for name in (*FREE, *free)})
         run._write_config()
         return run
 
