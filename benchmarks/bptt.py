@@ -11,6 +11,7 @@ scan written from the equations before anything is timed; who differs is not tim
 
 import argparse
 import itertools
+import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -88,6 +89,7 @@ def measure(
         runners,
         rounds=chosen.rounds,
         seconds=chosen.seconds,
+        patience=60 if chosen.runs > 1 else math.inf,
         after_round=lambda done: say(f"{title}: round {done} of at most {chosen.rounds}"),
     )
     for line in lines:

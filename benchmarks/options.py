@@ -38,7 +38,7 @@ def parse(description: str | None, argv: Sequence[str] | None) -> argparse.Names
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     which = parser.add_argument_group("what is measured")
     which.add_argument("--quick", action="store_true", help="fewer lengths, settings and rounds")
-    which.add_argument("--headline", action="store_true", help="what benchmarks.headline tells: an hour and a half")
+    which.add_argument("--headline", action="store_true", help="what benchmarks.headline tells: an hour")
     which.add_argument("--tiny", action="store_true", help="the same of two short lengths, to try it: a minute")
     which.add_argument("--rows", action="store_true", help="eight shapes instead of a sweep over T")
     which.add_argument("--shapes", nargs="+", type=shape, metavar="T,B,h", help="these shapes instead")

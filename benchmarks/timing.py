@@ -1,6 +1,7 @@
 """Interleaved timing: A B C A B C …, so that whatever slows the machine down slows all alike."""
 
 import gc
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -38,6 +39,7 @@ def interleave(
     rounds: int,
     seconds: float,
     least: int = 5,
+    patience: float = math.inf,
     settle: float = 0.01,
     after_round: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Timing]:
@@ -50,7 +52,8 @@ def interleave(
       calls: each runs once and returns when its result is there; its first call has been made before.
       rounds: how often each is timed.
       seconds: no further round starts after so many, once there are ``least``.
-      least: rounds that are run in any case.
+      least: rounds that are run in any case, but for patience.
+      patience: seconds after which two rounds are enough: calls of many seconds average by themselves.
       settle: seconds of rest before each call: OpenMP threads spin for some milliseconds after their last
         work, on a core that the next call needs.
       after_round: is told how many rounds are done.
@@ -68,7 +71,8 @@ def interleave(
     gc.disable()
     try:
         for done in range(rounds):
-            if done >= least and time.perf_counter() - begin > seconds:
+            passed = time.perf_counter() - begin
+            if passed > seconds and (done >= least or (passed > patience and done >= 2)):
                 break
             for name, call in calls.items():
                 time.sleep(settle)

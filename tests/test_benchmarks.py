@@ -65,6 +65,12 @@ class TestTiming:
         assert done == [1, 2, 3, 4]
         assert len(times["a"].seconds) == 4
 
+    def test_two_rounds_are_enough_when_patience_is_at_an_end(self):
+        done = []
+        options = {"rounds": 20, "seconds": 0, "least": 4, "settle": 0}
+        timing.interleave({"a": lambda: None}, patience=0, after_round=done.append, **options)
+        assert done == [1, 2]
+
     def test_quartiles_are_those_of_the_rounds(self):
         taken = timing.Timing((5.0, 1.0, 2.0, 4.0, 3.0))
         assert (taken.median, taken.quartiles, taken.least) == (3.0, (2.0, 4.0), 1.0)

@@ -146,6 +146,7 @@ def test_outputs_sum_in_float32_and_keep_digits_at_an_offset(softmax, dtype):
         np.testing.assert_allclose(*pair, rtol=1e-2 if dtype != "float32" else 1e-4)
 
 
+@pytest.mark.slow
 def test_many_samples_are_distinct():
     """8,192 of 9,000 in float32, where neighbouring draws may round to one place."""
     probs = jnp.asarray(_inclusion(np.log1p(1 / np.arange(1, 9_001)), 8192), jnp.float32)

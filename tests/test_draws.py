@@ -26,6 +26,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", quick(OPTIONS, "forbidden", "top_k"))
 def test_samples_among_many_symbols_follow_the_distribution(name):
     """More symbols than are drawn in one step, and no square number of them, so that groups are unequal."""

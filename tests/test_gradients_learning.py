@@ -151,6 +151,7 @@ def test_the_gauss_newton_product_is_that_of_the_explicit_matrix(explicit, engin
     np.testing.assert_allclose(jax.flatten_util.ravel_pytree(found)[0], explicit @ v, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_hessian_free_step_solves_the_damped_equations():
     params, outputs = small("scan")
     flat, restore = jax.flatten_util.ravel_pytree(params)

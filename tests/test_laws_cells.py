@@ -97,8 +97,8 @@ def loop(cell, params, state, xs, mask, reset, reverse):
     return stack(states, 0), stack(outs, 1)
 
 
-# What takes long: engines without their device, and in reverse what every engine is compared with elsewhere.
-SLOW = {("pallas", False), ("pallas", True), ("scan", True)}
+# Engines that take long without their device: run with `pytest -m slow`.
+SLOW = ("pallas",)
 # What an engine refuses, and in which words; "*" stands for every cell. Whatever is not listed must run.
 REFUSED = {
     "cudnn": {"*": "one batch axis, lengths at most and a CUDA device for engine='cudnn', got"},
@@ -126,20 +126,24 @@ def by_hand(case, cell, compiled, params, xs):
     return state, results
 
 
-@pytest.mark.parametrize(
-    ("engine", "reverse"),
-    [
-        pytest.param(name, reverse, id=f"{name}-{direction}", marks=[pytest.mark.slow] * ((name, reverse) in SLOW))
-        for name in ENGINES
-        for direction, reverse in {"forward": False, "reverse": True}.items()
-    ],
-)
-def test_every_engine_equals_a_python_loop(request, cell, by_hand, params, xs, engine, reverse):
+@pytest.mark.parametrize("engine", all_but(ENGINES, *SLOW))
+def test_every_engine_equals_a_python_loop(request, cell, by_hand, params, xs, engine):
     """Values, last state and gradients, with masks, resets, noise and NaN in the padding; or a refusal in words.
 
-    Chunks of 3 leave a remainder of 1; in reverse the states are recomputed in one batch. Kernels run by the
-    interpreter.
+    Chunks of 3 leave a remainder of 1. Kernels run by the interpreter.
     """
+    equals_a_python_loop(request, cell, by_hand, params, xs, engine, reverse=False)
+
+
+@kinds
+@pytest.mark.parametrize("engine", all_but(ENGINES, *SLOW, "scan"))  # scan: what the others are compared with elsewhere
+def test_every_engine_equals_a_python_loop_in_reverse(request, cell, by_hand, params, xs, engine):
+    """The same from the last tick to the first, the states recomputed in one batch."""
+    equals_a_python_loop(request, cell, by_hand, params, xs, engine, reverse=True)
+
+
+def equals_a_python_loop(request, cell, by_hand, params, xs, engine, reverse):
+    """Both directions of the law."""
     state, results = by_hand
     options = {"engine": engine, "memory": "carries" if reverse else 3, "reverse": reverse}
 
@@ -162,7 +166,7 @@ def test_every_engine_equals_a_python_loop(request, cell, by_hand, params, xs, e
 
 def test_the_list_of_refusals_names_engines_and_cells():
     assert REFUSED.keys() <= ENGINES.keys()
-    assert ENGINES.keys() >= {name for name, _ in SLOW}
+    assert ENGINES.keys() >= set(SLOW)
     for cells in REFUSED.values():
         assert cells.keys() - {"*"} <= CELLS.keys()
 

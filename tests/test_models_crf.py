@@ -58,6 +58,7 @@ def test_equals_enumeration(params):
     np.testing.assert_allclose(alone.mean, (np.logaddexp.reduce(totals) - own) / T, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_gradients_reach_network_and_field_and_no_padding(params):
     state = MODEL.initial_state(params, (B,))
     padded = sj.Batch(jnp.where(MASK, WORDS, 8), jnp.where(MASK, TARGETS, -7), MASK)

@@ -221,6 +221,7 @@ def test_no_model_is_compiled_after_its_first_epoch(name):
         assert (types(after), types(new)) == (types(train), types(state))
 
 
+@pytest.mark.slow
 def test_pairs_in_buckets_train_an_encoder_decoder():
     """Every target symbol once an epoch, the loss falls, and nothing is compiled after the first epoch."""
     problem = tasks.addition(3)

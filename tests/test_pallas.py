@@ -110,6 +110,7 @@ def test_what_does_not_qualify_is_told_why(name):
         jax.grad(lambda moving: loss(f(moving, engine="pallas")))(moving)
 
 
+@pytest.mark.slow
 def test_transformations():
     """Forward mode, Hessian-vector products both ways, vmap inside and outside of grad."""
     f, moving = problem("swapped")

@@ -52,7 +52,7 @@ def conllu(*sentences):
 SENTENCES = ["the/D cat/N ran/V", "a/D dog/N ate/V", "cat/N ate/V", "the/D hen/N ran/V"]
 
 
-@pytest.mark.parametrize("name", quick(["classify", "translate", "tag"], "classify"))
+@pytest.mark.parametrize("name", quick(["classify", "translate", "tag"], "tag"))
 def test_a_run_knows_its_data_again(folder, capsys, name):
     """One name, word or translation that is another: as many lines, as many classes, refused all the same."""
     (folder / "names").mkdir()

@@ -115,6 +115,7 @@ def test_rests_at_the_end_are_kept_in_a_midi_file(tmp_path):
 # Words that a model does not know
 
 
+@pytest.mark.slow
 def test_unknown_words_are_told_beside_what_is_ranked(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(learning, "EVALUATIONS", 1)
     path = tmp_path / "text.txt"

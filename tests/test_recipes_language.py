@@ -167,6 +167,7 @@ def test_help_lists_the_recipes(capsys):
 # What the recipes share
 
 
+@pytest.mark.slow
 def test_side_by_side_is_each_alone():
     """Two models of different sizes, one of them with large gradients that are clipped."""
     rng = np.random.default_rng(0)
@@ -310,6 +311,7 @@ def test_long_words_keep_their_beginning_and_their_end():
     assert other[0, 1] == code.words.unk
 
 
+@pytest.mark.slow
 def test_tags_found_are_those_of_each_sentence_by_itself():
     small = dict.fromkeys(("hidden_size", "embedding_size", "character_size", "character_hidden_size"), 3)
     options = tag.Options(**small, cell="elman", dropout=0)

@@ -128,6 +128,7 @@ def test_every_recipe_starts_and_leaves_its_files(name, runs):
     assert run.config["options"]["hidden_size"] == 4
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_equals_never_stopped(runs, tmp_path, monkeypatch, capsys):
     """Stopped in the first pass over the sums, and on beyond it."""
     whole, two = runs("addition")[0], tmp_path / "two"
@@ -149,6 +150,7 @@ def test_stopped_and_resumed_equals_never_stopped(runs, tmp_path, monkeypatch, c
     assert "expected --digits 2 as in the run to resume, got 3" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", quick(sorted(set(memory.TASKS) - {"adding"}), "copy", "reber"))
 def test_every_memory_task_starts(task, tmp_path, capsys):
     cell = "chrono-gru" if task == "latch" else "elman"
@@ -257,6 +259,7 @@ def test_no_sum_held_back_is_learned():
     assert all(sum(map(int, pair.source.split("+"))) == int(pair.target) for pair in sums)
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_a_greedy_loop_and_compared_as_texts():
     examples = [tasks.Pair("12", "3"), tasks.Pair("1", "12"), tasks.Pair("21", "13"), tasks.Pair("2", "")]
     pairs = Pairs.of("12", "123", examples)

@@ -53,6 +53,7 @@ def test_columns_without_lead_start_from_the_initial_state(model, params):
     np.testing.assert_allclose(nats, -sum(halves), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_writing_at_temperature_0_takes_the_likeliest_character(model, params):
     written = text.write(model, params, NUMBERS[:6], length=12, temperature=0.0, seed=0)
     read = NUMBERS[:6].tolist()

@@ -68,6 +68,7 @@ def test_records_behind_the_checkpoint_are_written_again(tmp_path):
     assert [json.loads(line)["step"] for line in lines] == [1, 4]
 
 
+@pytest.mark.slow
 def test_watching_is_off_without_the_option(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text(TEXT)

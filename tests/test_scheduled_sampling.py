@@ -16,6 +16,7 @@ def start(module):
     return jax.jit(module.init)(jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_scheduled_sampling_trains():
     """Rate after rate in one compiled step; with a key and rate 0, and without a key, it is teacher forcing."""
     model = models.language_model(6, 16, cell=sj.gru)

@@ -258,6 +258,7 @@ def test_float32_over_ten_thousand_ticks():
             assert np.abs(a - b).max() <= 1e-5 * max(np.abs(b).max(), 1e-3)
 
 
+@pytest.mark.slow
 def test_bfloat16_weights_lose_no_more_than_in_a_plain_scan():
     """The cast is repeated in each chunk, so that gradients of a chunk are summed in float32."""
     single = lambda tree: jax.tree.map(lambda x: x.astype(jnp.float32), tree)
@@ -355,6 +356,7 @@ def test_a_loop_reads_its_gates_one_by_one(make):
     assert [v.aval.shape[-1] for v in forward.invars if v.aval.ndim == 3] == [H] * 4
 
 
+@pytest.mark.slow
 def test_summands_of_unequal_shape_keep_their_gradients():
     """A bias [1, 2h] and a column [B, 1] enter pieces of a product: their tangents are sums over what they span."""
 

@@ -20,6 +20,7 @@ def one_by_one():
     return sum(loss(PARAMS, MODEL.initial_state(PARAMS), sj.Batch(text[:-1], text[1:]))[1] for text in TEXTS)
 
 
+@pytest.mark.slow
 def test_next_step_trains_on_what_comes_next():
     batch = tasks.next_step(*tasks.pad(TEXTS))
     assert batch.mask is None

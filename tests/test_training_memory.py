@@ -38,6 +38,7 @@ def test_a_buffer_filled_anew_is_another_batch(spread):
     assert np.array_equal(losses(True, spread), losses(False, spread))
 
 
+@pytest.mark.slow
 def test_what_runs_later_is_copied_now():
     """Objectives, windows, decoding, inference: the caller's arrays may change as soon as a call has returned."""
     buffer, scores = np.zeros((600, 64), int), np.zeros((600, 64, 4))

@@ -70,7 +70,7 @@ def ctc(
     said = jnp.ones(labels.symbols.shape, bool) if labels.mask is None else jnp.asarray(labels.mask)
     if impossible == "omitted":
         possible = losses != jnp.inf
-        losses, said = jnp.where(possible, losses, 0), said & possible
+        losses, said = jnp.where(possible, losses, 0), said & possible[None]
     return Tally(losses.sum(), said.sum())
 
 
