@@ -1,9 +1,9 @@
 """Hidden Markov models: inference, decoding, learning and sampling, all in the log domain.
 
-Any record with ``log_initial [N]``, ``log_transition [N, N]`` (row i, column j: from i to j) and
-``evidence(xs) -> [T, *B, N]`` is a model here: `HMM`, `GaussianHMM`, and `Chain`, whose observations are the evidence
-itself (the scores of a network, say). Inference does not ask that rows sum to 1: over any potentials, p(xs) below
-reads as their partition function; `crf` is built on that.
+Any record with ``log_initial [N]``, ``log_transition`` (``[N, N]``, row i, column j: from i to j; ``[T-1, N, N]`` or a
+function of the inputs where it changes from step to step) and ``evidence(xs) -> [T, *B, N]`` is a model here: `HMM`,
+`GaussianHMM`, and `Chain`, whose observations are the evidence itself (the scores of a network, say). Inference does not
+ask that rows sum to 1: over any potentials, p(xs) below reads as their partition function; `crf` is built on that.
 
     >>> import jax
     >>> from seqjax import hmm
@@ -14,11 +14,11 @@ reads as their partition function; `crf` is built on that.
 
 In order of reading:
 
-- `HMM`, `GaussianHMM`, `Chain`, and how they are made: `random`, `from_probabilities`, `normalise`. (models; what is
-  asked of them in observations)
+- `HMM`, `GaussianHMM`, `Chain`, and how they are made: `random`, `from_probabilities`, `normalise`. (models, on rows;
+  what is asked of a model in observations, transitions that change in varying)
 - `forward`, `backward`, `posterior`, `expected_counts`: sums over paths. (inference, on messages)
 - `viterbi`, `top_paths`, `sample_paths`, `sample`, `log_joint`: paths. (paths)
-- `fit`: expectation maximisation. (learning)
+- `fit`: expectation maximisation, with pseudo-counts from a `Prior`. (learning)
 - `cell`, `viterbi_cell`, `belief_cell`: the same as recurrences, a tick at a time. (cells)
 - `crf`: linear-chain conditional random fields.
 """
