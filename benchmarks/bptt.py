@@ -31,12 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     records = record.Records(chosen.out / f"{chosen.name}.jsonl")
     candidates = options.candidates(chosen, console)
     rows = options.problems(chosen)
-    if chosen.headline:  # it tells one measurement: that of before leaves
+    if chosen.headline and chosen.from_run == 1:  # it tells one measurement: that of before leaves
         records.path.unlink(missing_ok=True)
     past: dict[tuple, tuple[float, float]] = {}
     wrong = False
-    with report.progress(console, chosen.runs * len(rows) * len(chosen.passes)) as bar:
-        for run, row, which in itertools.product(range(1, chosen.runs + 1), rows, chosen.passes):
+    with report.progress(console, (chosen.runs - chosen.from_run + 1) * len(rows) * len(chosen.passes)) as bar:
+        for run, row, which in itertools.product(range(chosen.from_run, chosen.runs + 1), rows, chosen.passes):
             lines = measure(row, which, candidates, chosen, past, bar.say)
             for line in lines:
                 records.write(line | {"run": run})

@@ -1,7 +1,7 @@
 """The figures and tables of README.md and docs, made from the results that are kept.
 
 python -m benchmarks.headline            # writes them anew; --check only says which are stale (status 1)
-python -m benchmarks.bptt --headline     # measures the first of them anew, on a quiet machine: an hour
+python -m benchmarks.bptt --headline     # measures the first of them anew, on a quiet machine: 75 minutes
 
 A part between two marks ``<!-- made by … -->`` and ``<!-- end -->`` belongs to this script, as does docs/bptt.png. Like
 is compared with like: JAX libraries over as many devices as ours; torch, whose threads use every core, beside ours
@@ -95,7 +95,7 @@ def bptt() -> str:
     lengths = sorted({row["ticks"] for row in found})
     all_devices, first = max(row["devices"] for row in found), found[0]
     groups = by(found, "cell", "pass")
-    lines = []
+    lines, medians = [], {which: [] for which in PASSES}
     for (cell, which), members in groups.items():
         at = {ticks: [row for row in members if row["ticks"] == ticks] for ticks in lengths}
         for devices, others, words in (
@@ -104,6 +104,9 @@ def bptt() -> str:
             (all_devices, ("torch",), "all cores each: times as fast as torch"),
         ):
             cells = [told(speed_ups(at[ticks], devices, others)) for ticks in lengths]
+            if "flax" in others:
+                ratios = [speed_ups(at[ticks], devices, others) for ticks in lengths]
+                medians[which] += [statistics.median(values) for values in ratios if values]
             if any(cells):
                 lines.append([f"{NAMES[cell]}, {PASSES[which]}, {words}", *cells])
     at = by((row for row in found if (row["cell"], row["pass"], row["devices"]) == ("lstm", "train", 1)), "ticks")
@@ -112,10 +115,14 @@ def bptt() -> str:
             next((megabytes(row["temporary_bytes"]) for row in at[ticks,] if key(row) == name), "") for ticks in lengths
         ]
         lines.append([f"LSTM, training, one device: temporaries, {words}", *cells])
-    runs = len({row.get("run", 1) for row in found})
+    counts = {ticks: len({row.get("run", 1) for row in members}) for (ticks,), members in by(found, "ticks").items()}
+    runs, fewer = max(counts.values()), [f"{ticks:,}" for ticks, n in counts.items() if n < max(counts.values())]
     about = f"{first['machine']['processor']}, {first['machine']['cores']} cores, jax {first['versions']['jax']}"
     how = "one run" if runs == 1 else f"{runs} runs: the median, in brackets the lowest and the highest"
-    return table(["T", *(f"{ticks:,}" for ticks in lengths)], lines) + f"\n\n{about}; {how}."
+    how += f"; of T = {' and '.join(fewer)} fewer" * bool(fewer)
+    ours = [f"a {PASSES[which]} pass {span(values)} times" for which, values in medians.items() if values]
+    short = f"Over all rows {' and '.join(ours)} as fast as the faster of Flax and Equinox."
+    return f"{short}\n\n{table(['T', *(f'{ticks:,}' for ticks in lengths)], lines)}\n\n{about}; {how}."
 
 
 def megabytes(size: float) -> str:

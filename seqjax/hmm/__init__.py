@@ -2,8 +2,8 @@
 
 Any record with ``log_initial [N]``, ``log_transition`` (``[N, N]``, row i, column j: from i to j; ``[T-1, N, N]`` or a
 function of the inputs where it changes from step to step) and ``evidence(xs) -> [T, *B, N]`` is a model here: `HMM`,
-`GaussianHMM`, and `Chain`, whose observations are the evidence itself (the scores of a network, say). Inference does not
-ask that rows sum to 1: over any potentials, p(xs) below reads as their partition function; `crf` is built on that.
+`GaussianHMM`, and `Chain`, whose observations are the evidence itself (the scores of a network, say). Inference does
+not ask that rows sum to 1: over any potentials, p(xs) below reads as their partition function; `crf` is built on that.
 
     >>> import jax
     >>> from seqjax import hmm
