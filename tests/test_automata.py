@@ -202,6 +202,7 @@ def test_extraction_of_a_compiled_automaton():
         assert automata.equivalent(found.dfa, dfa)
 
 
+@pytest.mark.slow
 def test_extraction_from_a_network_trained_on_parity():
     """A GRU trained on strings of length 8 is the automaton of two states, which then decides strings of any length."""
     gru = sj.gru(2, 4)

@@ -33,6 +33,7 @@ def test_truth_is_that_of_inference(algorithm):
     np.testing.assert_allclose(given.answer, expected, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("algorithm", quick(["forward", "viterbi"], "viterbi"))
 def test_measures_all_that_are_installed(algorithm):

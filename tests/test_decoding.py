@@ -220,6 +220,7 @@ def test_where_nothing_is_allowed_a_sequence_ends():
     assert not found.lengths.any()
 
 
+@pytest.mark.slow
 def test_ensembles():
     other = jax.tree.map(lambda p: -0.7 * p, PARAMS)
     pair, state = (PARAMS, other), (states(), states())

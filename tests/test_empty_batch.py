@@ -116,6 +116,7 @@ def test_decoding(options, mask):
         assert (found.symbols.shape, found.scores.shape) == ((9, 4, 0), (9, 0))
 
 
+@pytest.mark.slow
 def test_what_models_are_used_for():
     assert sj.free_run(sj.dense(D, D), sj.dense(D, D).init(jax.random.key(0)), (), XS[0], length=3)[1].shape == (
         3,

@@ -144,6 +144,7 @@ def test_norms_beyond_are_those_of_a_loop_and_the_penalty_is_descended():
     np.testing.assert_allclose(found.loss, nats(readout_by_hand(hs, moved[1]), later[1:]), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_remedy_is_tried_on_the_loss_and_gradients_of_a_loop():
     cell = sj.elman(2, 4)
     rng = np.random.default_rng(0)

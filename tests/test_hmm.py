@@ -197,6 +197,7 @@ def exact(model):
     return hmm.messages._linear_sums(start, model.log_transition, evidence, mask)[1], *prefixes
 
 
+@pytest.mark.slow
 def test_potentials_need_not_sum_to_one():
     """Over any potentials the likelihood is their partition function, in both engines, through masked blocks too."""
     chain = hmm.Chain(jnp.array(RNG.normal(size=3)), jnp.array(RNG.normal(size=(3, 3)) * 3))

@@ -140,6 +140,7 @@ EVERYTHING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", quick(ENGINES, "scan"))
 def test_nothing_impossible_is_nan(engine):
     """Neither a value nor a gradient of any function, whether its infinite values matter or not; in float32."""

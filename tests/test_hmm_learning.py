@@ -33,6 +33,7 @@ LENGTHS = np.array([5, 3, 4])
 MASK = np.asarray(masks.from_lengths(jnp.array(LENGTHS), 5))
 
 
+@pytest.mark.slow
 def test_one_step_over_ragged_symbols():
     """Three sequences of different lengths, one symbol missing, against Baum and Welch's formulas."""
     model = hmm.random(jax.random.key(0), 3, 4)
@@ -133,6 +134,7 @@ def log_likelihood_by_cell(cell, model, xs):
     return jax.nn.logsumexp(predicted + model.evidence(xs), -1).sum(0)
 
 
+@pytest.mark.slow
 def test_backpropagation_through_the_cell_approaches_em():
     """From the same random weights, 80 steps of Adam gain 99 % of what EM gains in 60."""
     truth = hmm.from_probabilities([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], [[0.7, 0.2, 0.1, 0], [0, 0.1, 0.3, 0.6]])

@@ -106,6 +106,11 @@ REFUSED = {
 }
 
 
+def masks(reverse):
+    """Forwards padding is under a law of its own."""
+    return MASKS if reverse else ["holes"]
+
+
 def refusal(engine, name):
     listed = REFUSED.get(engine, {})
     return listed.get(name, listed.get("*"))
@@ -121,7 +126,7 @@ def by_hand(case, cell, compiled, params, xs):
         slow = lambda mask: functools.partial(
             loop, compiled, mask=np.asarray(mask), reset=np.asarray(RESET), reverse=reverse
         )
-        return [valued(slow(mask), (0, 1, 2))(params, state, xs) for mask in MASKS.values()]
+        return [valued(slow(MASKS[name]), (0, 1, 2))(params, state, xs) for name in masks(reverse)]
 
     return state, results
 
@@ -158,8 +163,8 @@ def equals_a_python_loop(request, cell, by_hand, params, xs, engine, reverse):
             with pytest.raises(ValueError, match=f"{reason}.*Use engine="):
                 run(params, xs, MASKS["holes"])
             return
-        for mask, (expected, expected_gradient) in zip(MASKS.values(), results(reverse)):
-            found, gradient = run(params, xs, mask)
+        for name, (expected, expected_gradient) in zip(masks(reverse), results(reverse)):
+            found, gradient = run(params, xs, MASKS[name])
             assert_close(found, expected)
             assert_close(floats(gradient), floats(expected_gradient))
 

@@ -115,6 +115,7 @@ def test_devices_share_lengths_as_they_share_the_state():
         )
 
 
+@pytest.mark.slow
 def test_lengths_reach_the_kernels_as_lengths(monkeypatch):
     """However deep a recurrence lies in layers, in both directions, `unroll` decides what to do with them."""
     seen = []

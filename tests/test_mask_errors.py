@@ -79,6 +79,7 @@ def test_layers_take_masks_lengths_and_resets_as_lists(name):
         same(call(reset=reset.tolist()), call(reset=jnp.asarray(reset)))
 
 
+@pytest.mark.slow
 def test_other_masks_as_lists():
     labels = sj.Labels(jnp.ones((2, B), int), [[True, True], [True, False]])
     same(sj.ctc(XS, labels), sj.ctc(XS, labels._replace(mask=jnp.asarray(labels.mask))))

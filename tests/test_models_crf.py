@@ -69,6 +69,7 @@ def test_gradients_reach_network_and_field_and_no_padding(params):
     assert all(np.any(leaf) for leaf in jax.tree.leaves(given.crf))
 
 
+@pytest.mark.slow
 def test_learns_what_no_single_tick_shows():
     """Words say nothing; tags alternate from a random first one: every tick alone is at chance, all together not."""
     first = jax.random.randint(jax.random.key(5), (32,), 0, 2)
@@ -99,6 +100,7 @@ def test_forbidden_transitions_are_never_chosen(params):
     assert not {(0, 1), (2, 2)} & pairs[1]
 
 
+@pytest.mark.slow
 def test_a_target_that_is_no_tag_is_not_counted_as_another(params):
     state = MODEL.initial_state(params, (B,))
     for wrong in (-1, TAGS):

@@ -147,6 +147,7 @@ def test_log_probability_perplexity_and_ranking():
     np.testing.assert_allclose(decoded.log_probs, again, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_pear_in_the_salad():
     """C4: what sounds alike is told apart by the words around it, and no probability leaks to what never follows."""
     apart = ["the apple and pear salad", "a pair of shoes", "the pair of socks", "an apple and pear salad"]
@@ -287,6 +288,7 @@ def test_samples_are_distinct_and_as_frequent_as_stated():
         np.testing.assert_allclose(frequency, probs, atol=0.04)
 
 
+@pytest.mark.slow
 def test_outputs_train_and_decode():
     body = sj.serial(sj.embedding(N, D), sj.recurrent(sj.gru(D, D)))
     for softmax in (models.adaptive_softmax(D, N, (10,)), models.sampled_softmax(D, N, 5)):

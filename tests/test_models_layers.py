@@ -93,6 +93,7 @@ def test_receptive_field_is_exactly_what_is_stated():
         np.testing.assert_array_equal(xs_seen, np.arange(field + 4) >= 4)
 
 
+@pytest.mark.slow
 def test_a_streamed_network_equals_the_whole():
     """C13: three blocks with weight norm, tick by tick, in uneven chunks and at once; then as a writer of symbols."""
     model = sj.serial(sj.embedding(5, 2), sj.models.temporal_convolution(2, [3, 3, 4], width=2), sj.dense(4, 5))

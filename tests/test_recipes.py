@@ -187,6 +187,7 @@ def test_a_second_ctrl_c_does_not_wait(folder, monkeypatch, capsys):
     assert signal.getsignal(signal.SIGINT) is usual
 
 
+@pytest.mark.slow
 def test_patience_ends_training_with_the_best_parameters(folder, monkeypatch, capsys):
     """What is held back contradicts what is learned: its loss falls while letters are learned, then rises."""
     monkeypatch.setattr(learning, "EVALUATIONS", 20)

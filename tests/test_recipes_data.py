@@ -52,7 +52,7 @@ def conllu(*sentences):
 SENTENCES = ["the/D cat/N ran/V", "a/D dog/N ate/V", "cat/N ate/V", "the/D hen/N ran/V"]
 
 
-@pytest.mark.parametrize("name", quick(["classify", "translate", "tag"], "tag"))
+@pytest.mark.parametrize("name", quick(["classify", "translate", "tag"], "classify"))
 def test_a_run_knows_its_data_again(folder, capsys, name):
     """One name, word or translation that is another: as many lines, as many classes, refused all the same."""
     (folder / "names").mkdir()
@@ -132,6 +132,7 @@ def test_a_washout_without_end_is_refused_before_anything_is_written(folder, cap
     assert refused(capsys, ["reservoir", "--run-dir", "run"]).endswith("with files in it. Choose another folder.")
 
 
+@pytest.mark.slow
 def test_a_forecast_of_one_tick(folder, monkeypatch):
     (folder / "series.txt").write_text("\n".join(f"{v:.6f}" for v in np.sin(np.arange(400) / 5)))
     command = ["forecast", *TINY, "--data", "series.txt", "--horizon", "1", "--warm-up", "20", "--run-dir", "run"]

@@ -134,6 +134,7 @@ def test_unknown_words_are_told_beside_what_is_ranked(tmp_path, capsys, monkeypa
     assert kept == ["<unk>", "<eos>", ".", "the", "ate", "cat", "dog", "old", "ran", "small"]
 
 
+@pytest.mark.slow
 def test_unknown_words_are_told_by_the_tagger(tmp_path, capsys):
     rows = [["the", "DET"], ["dog", "NOUN"], ["runs", "VERB"]]
     rows += [[word, "NOUN"] for word in ("thing", "ring")] + [["the", "DET"], ["dog", "NOUN"], ["runs", "VERB"]]
@@ -168,6 +169,7 @@ def test_facts_are_alike_up_to_rounding():
     assert not alike(None, saved)
 
 
+@pytest.mark.slow
 def test_a_run_of_another_processor_goes_on(tmp_path, capsys, monkeypatch):
     path = tmp_path / "text.txt"
     path.write_text("the cat sat on the mat. " * 40, "utf-8")
@@ -298,6 +300,7 @@ def test_complaints_name_the_command_that_was_called(who, tmp_path, capsys):
     assert capsys.readouterr().err.startswith(f"{who}: expected the options of this version in ")
 
 
+@pytest.mark.slow
 def test_dollars_in_a_picture_are_no_formula(tmp_path):
     assert run(tmp_path, "hmm-tag", "--sentence", "John $x_{ hit$") == 0
     curves.attention(tmp_path / "a.png", np.ones((1, 2)), ["$x_{$", "$"], ["$\\frac$"])

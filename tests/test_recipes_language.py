@@ -351,6 +351,7 @@ def test_no_source_is_on_both_sides(folder):
     }
 
 
+@pytest.mark.slow
 def test_where_the_translator_looks():
     vocabulary = Vocabulary([*tasks.SPECIALS, "a", "b", "c"])
     options = translate.Options(hidden_size=4, embedding_size=3, beam=1, length_penalty=0.0)

@@ -46,6 +46,7 @@ def test_hmm_tag_prints_the_textbook_figures(tmp_path, capsys):
     assert (tmp_path / "run" / "lattice.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_hmm_tag_learns_from_a_treebank(tmp_path, capsys):
     path = tmp_path / "a.conllu"
     path.write_text(conllu(TREEBANK))

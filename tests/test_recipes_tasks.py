@@ -220,6 +220,7 @@ def test_convolutions_see_all_of_a_sequence(ticks):
     assert (np.abs(jax.jit(jax.grad(last))(xs)) > 0).all()
 
 
+@pytest.mark.slow
 def test_when_a_task_was_solved(tmp_path, monkeypatch, capsys):
     """The first evaluation below the mark, in sequences."""
     found = iter([0.2, 5e-4, 0.3, 1e-4])

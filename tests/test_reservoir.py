@@ -257,6 +257,7 @@ def test_memory_capacity_of_known_memories():
     assert 6.9 < capacity.sum() < 8.2
 
 
+@pytest.mark.slow
 def test_forgetting():
     """A cell that halves its state forgets ln 2 a tick; a reservoir with a bound on its norm at least that fast."""
     cell, params = linear_cell(np.ones((1, 3)), 0.5 * np.eye(3))

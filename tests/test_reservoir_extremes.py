@@ -44,6 +44,7 @@ def test_a_series_whose_squares_are_no_numbers_is_told(where):
         reservoir.fit(cell, params, xs, targets)
 
 
+@pytest.mark.slow
 def test_distances_of_any_size():
     """A cell that adds up keeps its distance, which float32 cannot square."""
     cell = sj.Cell(

@@ -90,6 +90,7 @@ def test_a_run_writes_and_scores(runs, capsys):
     assert f"{loss:.4f} nats a character" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_of_characters_stands_beside_one_of_words(runs, capsys):
     assert main(["wordlm", "--resume", "wordlm", "--characters", "charlm"]) == 0
     assert "a character" in capsys.readouterr().out

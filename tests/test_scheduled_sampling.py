@@ -65,6 +65,7 @@ def test_scheduled_sampling_of_a_conditional(context):
     assert abs(run(1.0, jax.random.key(0))[1].sum - exact[1].sum) > 1e-4
 
 
+@pytest.mark.slow
 def test_scheduled_sampling_starts_anew_at_resets():
     """Rate 0 is `objective` with its resets; behind a reset the true symbol is read, whatever the rate."""
     model = models.language_model(6, 4, cell=sj.gru)
@@ -98,6 +99,7 @@ def test_scheduled_sampling_starts_anew_at_resets():
         pair.encode(start(pair), symbols)
 
 
+@pytest.mark.slow
 def test_reader_and_writer_drop_apart():
     """Of one key each has a part of its own: with the same one, the same features would be dropped of both."""
     model = models.encoder_decoder(6, 6, 16, dropout=0.5)

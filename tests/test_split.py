@@ -123,6 +123,7 @@ def test_every_length_and_memory(engine, memory):
     close(of_lengths(engine, memory), of_lengths("scan", "all"))
 
 
+@pytest.mark.slow
 def test_chunks_of_a_nested_schedule_are_short_enough_to_nest():
     """memory="log" over 5,000 ticks really nests (the other tests are too short for it)."""
     step, params, state, _ = STEPS["lstm"]
@@ -190,6 +191,7 @@ def mesh(explicit):
     return jax.make_mesh((2,), ("batch",), axis_types=(kind,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", quick(["all", "carries", 4], 4))
 @pytest.mark.parametrize("name", quick(["lstm", "gru_after", "stacked", "loss_in_step"], "stacked"))
 def test_shard_map_and_explicit_sharding(name, memory):

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow  # the checker takes a quarter of a minute
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 BEGINNING = """\
