@@ -1,7 +1,7 @@
 """The figures and tables of README.md and docs, made from the results that are kept.
 
 python -m benchmarks.headline            # writes them anew; --check only says which are stale (status 1)
-python -m benchmarks.bptt --headline     # measures the first of them anew, on a quiet machine: 75 minutes
+python -m benchmarks.bptt --headline     # measures the first of them anew, on a quiet machine: 40 minutes
 
 A part between two marks ``<!-- made by … -->`` and ``<!-- end -->`` belongs to this script, as does docs/bptt.png. Like
 is compared with like: JAX libraries over as many devices as ours; torch, whose threads use every core, beside ours

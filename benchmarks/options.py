@@ -28,6 +28,7 @@ ROWS = (
 )
 SETTINGS = ("auto/auto", "split/all", "split/carries", "split/sqrt", "split/log", "scan/all")
 QUICK_SETTINGS = ("auto/auto", "split/sqrt")
+HEADLINE_TICKS = (256, 1024, 4096, 16384)
 HEADLINE_SETTINGS, HEADLINE_PEERS = ("auto/auto", "split/sqrt"), ("flax", "equinox", "torch")
 PASSES = ("forward", "train")
 RESULTS = record.ROOT / "benchmarks" / "results"
@@ -38,7 +39,7 @@ def parse(description: str | None, argv: Sequence[str] | None) -> argparse.Names
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     which = parser.add_argument_group("what is measured")
     which.add_argument("--quick", action="store_true", help="fewer lengths, settings and rounds")
-    which.add_argument("--headline", action="store_true", help="what benchmarks.headline tells: 75 minutes")
+    which.add_argument("--headline", action="store_true", help="what benchmarks.headline tells: 40 minutes")
     which.add_argument("--tiny", action="store_true", help="the same of two short lengths, to try it: a minute")
     which.add_argument("--rows", action="store_true", help="eight shapes instead of a sweep over T")
     which.add_argument("--shapes", nargs="+", type=shape, metavar="T,B,h", help="these shapes instead")
@@ -81,6 +82,7 @@ def parse(description: str | None, argv: Sequence[str] | None) -> argparse.Names
         chosen.rounds, chosen.seconds = chosen.rounds or 2, chosen.seconds or 1e-3
     if chosen.headline:
         chosen.cells = chosen.cells or ["lstm", "gru", "elman"]
+        chosen.ticks = chosen.ticks or HEADLINE_TICKS
         chosen.ours = HEADLINE_SETTINGS if chosen.ours is None else chosen.ours
         chosen.peers = [name for name in HEADLINE_PEERS if name in chosen.peers]
         chosen.runs, chosen.seconds = chosen.runs or 3, chosen.seconds or 6
