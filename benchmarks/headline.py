@@ -230,8 +230,10 @@ def digest() -> str:
 def stale() -> list[str]:
     """Pages and pictures that do not say what the results do."""
     found = [name for name in PAGES if (text := (record.ROOT / name).read_text("utf-8")) != page(text)]
-    with Image.open(PICTURE) as picture:
-        told_of = picture.info.get("Description")
+    told_of = None
+    if PICTURE.exists():
+        with Image.open(PICTURE) as picture:
+            told_of = picture.info.get("Description")
     return found + ([] if told_of == digest() else [str(PICTURE.relative_to(record.ROOT))])
 
 
@@ -247,8 +249,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in PAGES:
         path = record.ROOT / name
         path.write_text(page(path.read_text("utf-8")), "utf-8")
-    if str(PICTURE.relative_to(record.ROOT)) in found:
-        draw(rows("bptt")).savefig(PICTURE, dpi=160, metadata={"Description": digest()})
+    draw(rows("bptt")).savefig(PICTURE, dpi=160, metadata={"Description": digest()})
     return 0
 
 
@@ -267,7 +268,7 @@ def draw(found: Sequence[Row]) -> Figure:
     figure = Figure(figsize=(3.4 * columns, 0.9 + 2.7 * count), layout="constrained")
     names = dict.fromkeys((key(row), row["devices"]) for row in found if "median_s" in row)
     settings = list(dict.fromkeys(name for name, _ in names if name.startswith("seqjax")))
-    handles = {}
+    handles, lengths = {}, sorted({row["ticks"] for row in found})
     for axes, (title, members, value, y_label) in zip(figure.subplots(count, columns, squeeze=False).flat, panels):
         for name, devices in names:
             mine = [row for row in members if (key(row), row["devices"]) == (name, devices) and "median_s" in row]
@@ -284,7 +285,8 @@ def draw(found: Sequence[Row]) -> Figure:
             low, high = ([end(ys) for ys in points.values()] for end in (min, max))
             axes.fill_between(list(points), low, high, color=style["color"], alpha=0.15, linewidth=0)
         axes.set(xscale="log", yscale="log", xlabel="sequence length T (ticks)", ylabel=y_label)
-        plots.plain_numbers(axes.xaxis)
+        axes.set_xticks(lengths, [f"{ticks:,}" for ticks in lengths])
+        axes.set_xticks([], minor=True)
         plots.plain_numbers(axes.yaxis)
         axes.set_title(title, fontsize="medium", loc="left")
         axes.spines[["top", "right"]].set_visible(False)
