@@ -103,9 +103,9 @@ def bptt() -> str:
             (all_devices, ("flax", "equinox"), "all cores each: times as fast as the faster of Flax and Equinox"),
             (all_devices, ("torch",), "all cores each: times as fast as torch"),
         ):
-            cells = [told(speed_ups(at[ticks], devices, others)) for ticks in lengths]
+            ratios = [speed_ups(at[ticks], devices, others) for ticks in lengths]
+            cells = [told(values) for values in ratios]
             if "flax" in others:
-                ratios = [speed_ups(at[ticks], devices, others) for ticks in lengths]
                 medians[which] += [statistics.median(values) for values in ratios if values]
             if any(cells):
                 lines.append([f"{NAMES[cell]}, {PASSES[which]}, {words}", *cells])
