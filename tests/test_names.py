@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 ROOMS = {
     "automata", "cells", "curvature", "decoding", "gradients", "gradients.figures", "gradients.lessons", "hmm",
-    "hmm.crf", "initializers", "layers", "losses", "masks", "models", "products", "reservoir", "tasks",
+    "hmm.crf", "initializers", "interop", "layers", "losses", "masks", "models", "products", "reservoir", "tasks",
     "tasks.applications", "tasks.frames", "training", "transforms",
 }  # fmt: skip
 
@@ -98,7 +98,10 @@ listed = lambda room: getattr(room, "__all__", [])
 before = {{(room.__name__, name): id(getattr(room, name)) for room in rooms for name in listed(room)}}
 for file in pkgutil.walk_packages(sj.__path__, "seqjax."):
     if not file.name.endswith("__main__"):
-        importlib.import_module(file.name)
+        try:
+            importlib.import_module(file.name)
+        except ModuleNotFoundError as missing:
+            assert file.name.startswith("seqjax.interop.") and "pip install" in str(missing), missing
 print(*(f"{{room.__name__}}.{{name}}" for room in rooms for name in listed(room)
         if id(getattr(room, name)) != before[room.__name__, name]))
 """
