@@ -39,7 +39,16 @@ pytestmark = pytest.mark.usefixtures("equal_ranks")
 
 # Under the law of a Python loop every time, under those of one kind with another cell (`kinds`) with `pytest -m slow`.
 ALIKE = (
-    *("elman_relu", "irnn", "layer_norm_elman", "gru_before", "headwise_elman", "headwise_gru", "bias_in_blocks"),
+    *(
+        "elman_relu",
+        "irnn",
+        "layer_norm_elman",
+        "gru_before",
+        "headwise_elman",
+        "headwise_gru",
+        "bias_in_blocks",
+        "two_biases",
+    ),
     *("carousel", "peephole_lstm", "peephole_full", "coupled_lstm", "projected_lstm", "layer_norm_lstm"),
     *("five_equation_lstm", "reset_lstm", "gated_lstm_reset", "multiplicative_rnn", "sparse_echo_state", "residual"),
     *("zoneout", "learned_scaled", "recurrent_dropout", "learned_initial_state", "belief_plain", "hand_set"),

@@ -48,6 +48,15 @@ CELLS |= {
         lambda: sj.cells.gated_lstm(D, H, forget=False, peepholes="full", reset=True, squash=False, normalise="layer")
     ),
     "bias_in_blocks": CellCase(lambda: sj.gru(D, H, b_init=sj.initializers.only("z"), inner_bias=False)),
+    "two_biases": CellCase(
+        lambda: sj.gru(
+            D,
+            H,
+            b_init=sj.initializers.two_biases(gates=("r", "z")),
+            activation=jax.nn.soft_sign,
+            gate_activation=lambda a: (1 + jnp.tanh(a)) / 2,
+        )
+    ),
     "stack": CellCase(lambda: sj.stack(sj.lstm(D, H), sj.gru(H, 2))),
     "memoryless": CellCase(lambda: sj.memoryless(lambda w, x: jnp.tanh(x @ w), lambda key: jnp.ones((D, H)))),
     "symbols": CellCase(
