@@ -208,13 +208,8 @@ def two_biases(init: BiasInitializer = zero_bias, *, gates: tuple[str, ...] | No
 
         x W + b  +  h U + c
 
-    Args:
-      init: draws b; c starts at zero.
-      gates: those that have both, by name; all if None. A GRU's candidate has its c inside the reset, so for
-        `seqjax.gru` they are r and z.
-
-    Raises:
-      ValueError: when drawing, if the cell has no gate of a name.
+    b is drawn by ``init``, c starts at zero. ``gates`` names those that have both, all if None; an unknown one raises a
+    ValueError. A GRU's candidate has its c inside the reset, so for `seqjax.gru` they are r and z.
 
     >>> two_biases(forget_bias(1.0))(jax.random.key(0), ("i", "f"), 1, jnp.float32)
     Biases(input=Array([0., 1.], dtype=float32), recurrent=Array([0., 0.], dtype=float32))
@@ -227,9 +222,8 @@ def two_biases(init: BiasInitializer = zero_bias, *, gates: tuple[str, ...] | No
         for name in gates:
             checks.choice("two_biases", "the gate with two biases", name, names)
         blocks = bias_blocks(b, len(names))
-        return tuple(
-            Biases(block, jnp.zeros_like(block)) if name in gates else block for name, block in zip(names, blocks)
-        )
+        both = lambda block: Biases(block, jnp.zeros_like(block))
+        return tuple(both(block) if name in gates else block for name, block in zip(names, blocks))
 
     return draw
 

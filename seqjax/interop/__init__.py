@@ -3,20 +3,28 @@
 A framework is loaded when one of its functions is asked for, so that ``import seqjax`` loads none of them; one that is
 missing is named with the extra that brings it:
 
-    >>> from seqjax.interop.extras import needed
-    >>> needed("numpy", extra="none").__name__
-    'numpy'
+    >>> import numpy as np, seqjax as sj
+    >>> weights = {"weight_ih_l0": np.ones((8, 3)), "weight_hh_l0": np.ones((8, 2))}
+    >>> layer, params = sj.interop.torch.from_state_dict("lstm", weights)
+    >>> sorted(sj.interop.torch.to_state_dict(layer, params))
+    ['weight_hh_l0', 'weight_ih_l0']
 
 In order of reading:
 
-- `needed`: a framework that may be missing. (extras)
+- `torch`, `keras`, `flax`, `haiku`, `equinox`, `onnx`: weight passports, the same verbs in each. ``from_state_dict``
+  and ``from_module`` make a layer and its parameters, to the bit, and verify them if asked; ``to_state_dict`` and
+  ``to_module`` go back; ``state_from`` and ``state_to`` do so for states. (rows, states, arrays, verified: what they
+  share; layouts: how each keeps its weights)
+- extras: frameworks that may be missing.
 """
 
 import importlib
 from typing import Any
 
 # What this room offers, and the module that holds it; a module by its own name is the module itself.
-_WHERE: dict[str, str] = {}
+_WHERE: dict[str, str] = {
+    **{name: name for name in ("torch", "keras", "flax", "haiku", "equinox", "onnx")},
+}
 
 __all__ = list(_WHERE)
 
