@@ -10,13 +10,26 @@ missing is named with the extra that brings it:
 In order of reading:
 
 - `needed`: a framework that may be missing. (extras)
+- `named`, `unnamed`: parameters by name, and back (by_name); `save_params`, `load_params`: in a ``safetensors`` file.
+  (files)
+- `to_config`, `from_config`: a module as a record that JSON can hold. (config)
+- `save_pretrained`, `from_pretrained`: both in a folder, or from the Hugging Face hub. (pretrained)
 """
 
 import importlib
 from typing import Any
 
 # What this room offers, and the module that holds it; a module by its own name is the module itself.
-_WHERE: dict[str, str] = {}
+_WHERE: dict[str, str] = {
+    "from_config": "config",
+    "from_pretrained": "pretrained",
+    "load_params": "files",
+    "named": "by_name",
+    "save_params": "files",
+    "save_pretrained": "pretrained",
+    "to_config": "config",
+    "unnamed": "by_name",
+}
 
 __all__ = list(_WHERE)
 
