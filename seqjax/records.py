@@ -55,7 +55,18 @@ def maker(make: Callable[Options, Made]) -> Callable[Options, Made]:
         kind: Any = type(record)
         return kind(*(f if isinstance(f, tuple) else Bound(f, call, part) for part, f in zip(kind._fields, record)))
 
+    made.is_maker = True  # type: ignore[attr-defined]
     return made
+
+
+def is_maker(value: Any) -> bool:
+    """Whether a function is one that `maker` has decorated."""
+    return getattr(value, "is_maker", False) is True
+
+
+def parameters(make: Callable) -> list[inspect.Parameter]:
+    """The options that a maker takes."""
+    return list(_signature(make).parameters.values())
 
 
 class Call:

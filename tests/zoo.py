@@ -54,7 +54,6 @@ CELLS |= {
             H,
             b_init=sj.initializers.two_biases(gates=("r", "z")),
             activation=jax.nn.soft_sign,
-            gate_activation=lambda a: (1 + jnp.tanh(a)) / 2,
         )
     ),
     "stack": CellCase(lambda: sj.stack(sj.lstm(D, H), sj.gru(H, 2))),

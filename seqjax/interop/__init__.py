@@ -15,6 +15,10 @@ In order of reading:
   and ``from_module`` make a layer and its parameters, to the bit, and verify them if asked; ``to_state_dict`` and
   ``to_module`` go back; ``state_from`` and ``state_to`` do so for states. (rows, states, arrays, verified: what they
   share; layouts: how each keeps its weights)
+- `named`, `unnamed`: parameters by name, and back (by_name); `save_params`, `load_params`: in a ``safetensors`` file.
+  (files)
+- `to_config`, `from_config`: a module as a record that JSON can hold. (config)
+- `save_pretrained`, `from_pretrained`: both in a folder, or from the Hugging Face hub. (pretrained)
 - extras: frameworks that may be missing.
 """
 
@@ -24,6 +28,14 @@ from typing import Any
 # What this room offers, and the module that holds it; a module by its own name is the module itself.
 _WHERE: dict[str, str] = {
     **{name: name for name in ("torch", "keras", "flax", "haiku", "equinox", "onnx")},
+    "named": "by_name",
+    "unnamed": "by_name",
+    "save_params": "files",
+    "load_params": "files",
+    "to_config": "config",
+    "from_config": "config",
+    "save_pretrained": "pretrained",
+    "from_pretrained": "pretrained",
 }
 
 __all__ = list(_WHERE)

@@ -4,6 +4,7 @@ In order of reading:
 
 - `options`: the options of every recipe, their checks, and `BadInput`, the one sentence a person gets;
 - `run`: the folder of a run, by which it knows its options and its data again; `checkpoints`: the states in it;
+- `trackers`: where a run's numbers go, JSON lines and a dashboard;
 - `loop`: updates with a bar, records, checkpoints and Ctrl-C; `learning`: a model, a loss and
   an optimizer for that loop, by the names of `optimizers`;
 - `devices`: the cores that share a batch; `patience`: ending early, with the best parameters;

@@ -14,7 +14,7 @@ import seqjax as sj
 from seqjax import tasks
 from seqjax.base import Array, PyTree
 from seqjax.objectives import Objective
-from seqjax.recipes.running import devices, loop, optimizers
+from seqjax.recipes.running import devices, loop, optimizers, trackers
 from seqjax.recipes.running.options import RunOptions, check_not_negative, check_positive, check_sizes
 from seqjax.recipes.running.patience import Patience
 from seqjax.recipes.running.run import Run
@@ -205,7 +205,8 @@ def learn(
     last = next((record for record in reversed(records) if "loss" not in record), {})
     if last.get("step") != steps:  # stopped at its last update, before the evaluation
         last = look(final)
-        run.log(step=steps, **last)
+        with trackers.following(run) as tracker:
+            tracker.log(steps, last)
     if patience is not None:
         params, last = run.restore_best(params), patience.lowest()
         print(f"lowest {patience.measure} at step {last['step']} of {steps}, whose parameters are taken")

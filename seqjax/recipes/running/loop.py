@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seqjax.base import Array, PyTree
+from seqjax.recipes.running import trackers
 from seqjax.recipes.running.options import BadInput
 from seqjax.recipes.running.run import Run
 
@@ -72,14 +73,14 @@ def train(
         run.forget_after(first)
     seconds = max((record.get("seconds", 0.0) for record in run.metrics()), default=0.0)
     saved, pending, mark = first, [], time.perf_counter()
-    with _bar() as progress, _ctrl_c() as asked_to_stop:
+    with trackers.following(run) as tracker, _bar() as progress, _ctrl_c() as asked_to_stop:
         latest = "compiling"
         task = progress.add_task("", total=steps, completed=first, show=latest)
 
         def record(step: int, **numbers: float) -> None:
             if not np.isfinite(list(numbers.values())).all():
                 raise BadInput(_diverged(run, step, saved))
-            run.log(step=step, **numbers)
+            tracker.log(step, numbers)
 
         def keep(step: int) -> None:
             nonlocal saved

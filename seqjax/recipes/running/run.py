@@ -17,7 +17,7 @@ import numpy as np
 
 import seqjax as sj
 from seqjax.base import PyTree
-from seqjax.recipes.running import checkpoints
+from seqjax.recipes.running import checkpoints, trackers
 from seqjax.recipes.running.options import FREE, LATER, BadInput, RunOptions, bad_input, flag
 from seqjax.tasks.vocabulary import Vocabulary
 
@@ -59,6 +59,7 @@ class Run:
         """
         if options.resume is None:
             return cls.create(recipe, options, facts)
+        trackers.check(recipe, options.track)
         run = cls.open(recipe, options.resume)
         made, now = run.options(type(options)), dataclasses.asdict(options)
         for name, value in dataclasses.asdict(made).items():
@@ -93,6 +94,7 @@ class Run:
 
         The options are any dataclass with a ``run_dir``: what is not trained has no steps and is not resumed.
         """
+        trackers.check(recipe, getattr(options, "track", None))
         folder = Path(options.run_dir or f"runs/{recipe}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -171,14 +173,18 @@ class Run:
             options.check(self.config["recipe"])
         return options
 
-    def log(self, **record: float) -> None:
+    @property
+    def lines(self) -> Path:
+        """The file of its numbers."""
+        return self.folder / "metrics.jsonl"
+
+    def log(self, step: int, **numbers: float) -> None:
         """Appends a line to ``metrics.jsonl``."""
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(record, allow_nan=False) + "\n")
+        trackers.JsonLines(self.lines).log(step, numbers)
 
     def metrics(self) -> list[dict[str, float]]:
         """Every record so far."""
-        return self.records("metrics.jsonl")
+        return self.records(self.lines.name)
 
     def records(self, name: str) -> list[dict[str, Any]]:
         """Every line of a file of JSON lines, each of a step; none where there is no file."""
@@ -198,7 +204,7 @@ class Run:
     def forget_after(self, step: int) -> None:
         """Drops the records of later steps, which a run that goes on from ``step`` writes again."""
         kept = [record for record in self.metrics() if record["step"] <= step]
-        _replace(self.folder / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in kept))
+        _replace(self.lines, "".join(json.dumps(r) + "\n" for r in kept))
 
     def save(self, step: int, state: PyTree) -> None:
         """Writes a checkpoint; the one before is kept until this one is whole."""
