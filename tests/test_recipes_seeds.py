@@ -67,11 +67,12 @@ def same(name, together, alone, **tolerance):
     assert (keep(one), one["facts"]) == (keep(other), other["facts"])
     files = lambda folder: {path.name for path in Path(folder).iterdir()}
     assert files(together) == files(alone)
-    results = [json.loads((Path(folder) / "result.json").read_text()) for folder in (together, alone)]
-    assert results[0]["figures"] == pytest.approx(results[1]["figures"], **tolerance)
+    results = [json.loads((Path(folder) / "result.json").read_text())["figures"] for folder in (together, alone)]
+    found, expected = ({k: -1 if v is None else v for k, v in figures.items()} for figures in results)
+    assert found == pytest.approx(expected, **tolerance)
 
 
-@pytest.mark.parametrize("name", quick(NAMES, "charlm", "tag"))
+@pytest.mark.parametrize("name", quick(NAMES, "charlm"))
 def test_every_seed_is_the_run_of_its_own(name, capsys):
     """Of every command that trains: batches, draws, records and figures of a seed alone, updates made together."""
     recipe = importlib.import_module(COMMANDS[name])
@@ -80,7 +81,8 @@ def test_every_seed_is_the_run_of_its_own(name, capsys):
     options = dataclasses.replace(stored, resume=None, steps=4, **more)
     seeds.main(name, recipe.main.course, dataclasses.replace(options, seeds=(3, 5), run_dir="both"), curves.over_seeds)
     said = capsys.readouterr().out
-    assert "updates are made together" in said
+    how = "runs whose programs differ" if name == "translate" else "updates are made together"  # other vocabularies
+    assert how in said
     assert "seed-5 │ " in said
     for seed in (3, 5):
         recipe.main(dataclasses.replace(options, seed=seed, run_dir=f"alone-{seed}"))
@@ -98,6 +100,7 @@ def test_every_seed_is_the_run_of_its_own(name, capsys):
     assert Path("both/seeds.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.slow
 def test_seeds_differ_and_their_updates_are_one_program(capsys, monkeypatch):
     """Two updates at a step, one call; without memory for both each by itself, with the same numbers."""
     calls = []
@@ -127,9 +130,13 @@ def test_seeds_differ_and_their_updates_are_one_program(capsys, monkeypatch):
     assert len(set(losses)) == 3
     assert main(["sample", "together/seed-1", "--length", "3"]) == 0
     assert main(["sample", "together"]) == 2
-    assert "sample: expected together to be the folder of a charlm run, got that of several seeds." in capsys.readouterr().err
+    assert (
+        "sample: expected together to be the folder of a charlm run, got that of several seeds."
+        in capsys.readouterr().err
+    )
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed(capsys, monkeypatch):
     """Ctrl-C ends all runs with a checkpoint each; all go on together, as if never stopped."""
     log = Run.log
@@ -210,12 +217,15 @@ def test_programs_with_other_constants_are_not_made_together():
     def update(scale, n=0):
         objective = lambda w, state, x, key: (state, sj.Tally(scale * (w * x).sum(), jnp.ones(())))
         train = sj.train_state(jnp.ones(2), optax.sgd(0.1))
-        return courses.Update(sj.train_step(objective, optax.sgd(0.1)), (train, (), jnp.ones(2) + n), 1, 1)
+        return courses.Update(sj.train_step(objective, optax.sgd(0.1)), (train, (), jnp.ones(2) + n), 1)
 
     told = []
     makers = courses.Makers(told.append)
     answers = makers.make([update(1.0), update(2.0), update(1.0, 3)])
-    assert len(told) == 1
+    assert [line.partition(":")[0] for line in told] == [
+        "runs whose programs differ, as their vocabularies may, have updates of their own",
+        "updates are made together",
+    ]
     assert [key[1] for key in makers.joint] == [2]
     np.testing.assert_allclose([a[0].params[0] for a in answers], [0.9, 0.8, 0.6])
     assert [a[0].step.item() for a in answers] == [1, 1, 1]

@@ -193,7 +193,7 @@ def learn(
         batch, state = batch_of(step), Training(state.train, state.memory if carried else empty)
         if watch is not None:
             watch(state, batch, step + 1)
-        train, memory, metrics = yield Update(update, (state.train, state.memory, batch), step + 1, options.steps)
+        train, memory, metrics = yield Update(update, (state.train, state.memory, batch), step + 1)
         kept = empty if goes_on is None else memory
         more = {} if extra is None else extra(metrics.loss)
         numbers = {"gradient_norm": metrics.gradient_norm, "clip_rate": metrics.clipped}

@@ -70,7 +70,7 @@ def train(
     first = 0
     if run.last_step() is not None:
         first, state = run.restore(state)
-        run.forget_after(first)
+    run.forget_after(first)
     seconds = max((record.get("seconds", 0.0) for record in run.metrics()), default=0.0)
     saved, pending, mark = first, [], time.perf_counter()
     with bar() as progress, _ctrl_c as asked_to_stop:
