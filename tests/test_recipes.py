@@ -505,7 +505,8 @@ def test_help_shows_every_option_with_its_default(name, recipe, capsys, monkeypa
     shown = {entry.split()[0]: " ".join(entry.split()) for entry in re.split(r"\n(?=--|FOLDER )", text)}
     for field in dataclasses.fields(recipe.Options):
         flag = "FOLDER" if field.name == "run" else "--" + field.name.replace("_", "-")
-        default = "(required)" if field.default is dataclasses.MISSING else f"(default: {field.default})"
+        default = f"(default: {field.default if field.default != () else ''})"
+        default = "(required)" if field.default is dataclasses.MISSING else default
         assert default in shown[flag]
 
 

@@ -84,9 +84,8 @@ def test_every_seed_is_the_run_of_its_own(name, capsys):
     how = "runs whose programs differ" if name == "translate" else "updates are made together"  # other vocabularies
     assert how in said
     assert "seed-5 │ " in said
-    for seed in (3, 5):
-        recipe.main(dataclasses.replace(options, seed=seed, run_dir=f"alone-{seed}"))
-        same(name, f"both/seed-{seed}", f"alone-{seed}", rel=1e-6, abs=1e-9)
+    recipe.main(dataclasses.replace(options, seed=5, run_dir="alone"))
+    same(name, "both/seed-5", "alone", rel=1e-6, abs=1e-9)
     summary = json.loads(Path("both/seeds.json").read_text())
     assert summary["runs"] == ["seed-3", "seed-5"]
     for figure, found in summary["figures"].items():
@@ -167,6 +166,7 @@ def test_stopped_and_resumed(capsys, monkeypatch):
     assert json.loads(Path("two/seeds.json").read_text())["steps"] == {"seed-0": 8, "seed-1": 8}
 
 
+@pytest.mark.slow
 def test_one_run_that_fails_leaves_the_others(capsys, monkeypatch):
     log = Run.log
 

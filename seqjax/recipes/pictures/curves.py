@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -89,7 +90,7 @@ def draw(
         found = values_of(run, field)
         series[label] = [step * x_scale for step in found], list(found.values())
     path = run.folder / name
-    told = {"x_label": x_label, "y_label": y_label, "y_scale": y_scale}
+    told: dict[str, Any] = {"x_label": x_label, "y_label": y_label, "y_scale": y_scale}
     curves(path, series, levels=levels, **told)
     described = {"lines": lines, "levels": levels, "x_scale": x_scale, **told}
     (run.folder / "curve.json").write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n", "utf-8")
@@ -98,13 +99,13 @@ def draw(
 
 def values_of(run: Run, field: str) -> dict[int, float]:
     """A number of the run's records by step."""
-    return {record["step"]: record[field] for record in run.metrics() if field in record}
+    return {int(record["step"]): record[field] for record in run.metrics() if field in record}
 
 
 def over_seeds(path: Path, runs: Sequence[Run]) -> Path:
     """Draws the learning curve that each of several runs has drawn: its median, and from the lowest to the highest.
 
-    Beside it is every run's last value. Shown are the steps that all runs have come to.
+    Beside it, on a scale of its own, is every run's last value. Shown are the steps that all runs have come to.
 
     Args:
       path: of the picture; its ending decides the format.
@@ -118,8 +119,8 @@ def over_seeds(path: Path, runs: Sequence[Run]) -> Path:
 
     told = [json.loads((run.folder / "curve.json").read_text("utf-8")) for run in runs]
     figure = Figure(figsize=(5.6, 3.4), layout="constrained")
-    lines = list(told[0]["lines"].items())
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(5, 0.5 + 0.35 * len(lines)))
+    lines, ends = list(told[0]["lines"].items()), list[float]()
+    left, right = figure.subplots(1, 2, width_ratios=(5, 0.8 + 0.35 * len(lines)))
     for place, ((label, field), colour, marker) in enumerate(zip(lines, COLOURS, MARKERS)):
         found = [values_of(run, field) for run in runs]
         steps = sorted(set.intersection(*map(set, found)))
@@ -128,23 +129,24 @@ def over_seeds(path: Path, runs: Sequence[Run]) -> Path:
         left.fill_between(x, y.min(0), y.max(0), color=colour, alpha=0.25, linewidth=0)
         left.plot(x, np.median(y, 0), color=colour, marker=marker, markersize=3.5, linewidth=1.3, label=label)
         last = y[:, -1]
+        ends.extend(last)
         beside = place + 0.12 * (np.arange(len(last)) - (len(last) - 1) / 2)
         right.plot(beside, last, "o", color=colour, markersize=3.5, alpha=0.8, markeredgewidth=0)
         right.plot([place - 0.3, place + 0.3], [np.median(last)] * 2, color=colour, linewidth=1.6)
     for index, name in enumerate(told[0]["levels"]):
         level, style = np.median([one["levels"][name] for one in told]), ("--", ":", "-.")[index % 3]
         left.axhline(level, color="black", linestyle=style, linewidth=1.0, label=name)
-        right.axhline(level, color="black", linestyle=style, linewidth=1.0)
     left.set_xlabel(told[0]["x_label"])
     left.set_ylabel(told[0]["y_label"])
-    left.set_yscale(told[0]["y_scale"])
     left.margins(x=0.01)
+    right.margins(y=0.15)
+    if np.ptp(ends) == 0:  # no scale of its own
+        right.set_ylim(left.get_ylim())
     right.set_xlim(-0.6, len(lines) - 0.4)
     right.set_xticks([])
-    right.set_xlabel("at the end")
-    right.tick_params(left=False, which="both")
-    right.spines["left"].set_visible(False)
+    right.set_xlabel("each seed,\nat the end")
     for axes in (left, right):
+        axes.set_yscale(told[0]["y_scale"])
         axes.spines[["top", "right"]].set_visible(False)
     handles, names = left.get_legend_handles_labels()
     handles.append(Patch(color="0.8", linewidth=0))

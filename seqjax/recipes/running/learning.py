@@ -4,7 +4,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -179,7 +179,7 @@ def learn(
     Raises:
       Interrupted: Ctrl-C; the message says how to go on.
     """
-    update = sj.train_step(
+    update: Any = sj.train_step(
         objective,
         optimizer or optimizer_of(options),
         clip=clip or sj.clip_by_global_norm(options.clip),

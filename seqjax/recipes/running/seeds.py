@@ -2,7 +2,8 @@
 
 ``FOLDER/seed-0`` and so on are runs like any other: each is what ``--seed 0`` alone makes, up to rounding, and can be
 sampled from, scored and gone on with by itself. ``seeds.json`` and ``seeds.png`` beside them hold the median over seeds
-and how far they spread: figures at the end, and the learning curve that each run draws.
+and their spread: figures at the end, and the learning curve that each run draws. A run's seconds and speeds are by the
+clock, with the others beside it.
 """
 
 import contextlib
@@ -90,7 +91,9 @@ def folder_of(recipe: str, options: LearningOptions) -> Run:
 def part(options: LearningOptions, seed: int, folder: Path) -> LearningOptions:
     """The options of one of the runs: those of ``--seed`` alone."""
     where = str(folder / f"seed-{seed}")
-    place = {"resume": where, "run_dir": None} if made(Path(where)) else {"resume": None, "run_dir": where}
+    place: dict[str, Any] = (
+        {"resume": where, "run_dir": None} if made(Path(where)) else {"resume": None, "run_dir": where}
+    )
     return dataclasses.replace(options, seed=seed, seeds=(), **place)
 
 
