@@ -81,7 +81,9 @@ def test_every_seed_is_the_run_of_its_own(name, capsys):
     options = dataclasses.replace(stored, resume=None, steps=4, **more)
     seeds.main(name, recipe.main.course, dataclasses.replace(options, seeds=(3, 5), run_dir="both"), curves.over_seeds)
     said = capsys.readouterr().out
-    how = "runs whose programs differ" if name == "translate" else "updates are made together"  # other vocabularies
+    how = (
+        "where shapes or programs differ" if name == "translate" else "updates are made together"
+    )  # pairs of other lengths
     assert how in said
     assert "seed-5 │ " in said
     recipe.main(dataclasses.replace(options, seed=5, run_dir="alone"))
@@ -103,7 +105,7 @@ def test_every_seed_is_the_run_of_its_own(name, capsys):
 def test_seeds_differ_and_their_updates_are_one_program(capsys, monkeypatch):
     """Two updates at a step, one call; without memory for both each by itself, with the same numbers."""
     calls = []
-    joint = courses._side_by_side
+    joint = courses.side_by_side
 
     def counted(step):
         program = joint(step)
@@ -115,7 +117,7 @@ def test_seeds_differ_and_their_updates_are_one_program(capsys, monkeypatch):
         run.lower = program.lower
         return run
 
-    monkeypatch.setattr(courses, "_side_by_side", counted)
+    monkeypatch.setattr(courses, "side_by_side", counted)
     assert main([*CHARLM, "--steps", "3", "--seeds", "0", "1", "2", "--run-dir", "together"]) == 0
     assert calls == [3, 3, 3]
     monkeypatch.setattr(courses, "SHARE", 10**12)
@@ -223,7 +225,7 @@ def test_programs_with_other_constants_are_not_made_together():
     makers = courses.Makers(told.append)
     answers = makers.make([update(1.0), update(2.0), update(1.0, 3)])
     assert [line.partition(":")[0] for line in told] == [
-        "runs whose programs differ, as their vocabularies may, have updates of their own",
+        "where shapes or programs differ, as vocabularies may, updates are made one after the other",
         "updates are made together",
     ]
     assert [key[1] for key in makers.joint] == [2]

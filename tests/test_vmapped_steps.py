@@ -7,7 +7,7 @@ import optax
 import pytest
 from laws import assert_close, at, stack
 from marks import quick
-from small_training import BATCH, OBJECTIVE, V
+from small_training import OBJECTIVE, PARAMS, V, start
 
 import seqjax as sj
 from seqjax import models, tasks
@@ -196,15 +196,20 @@ def test_memory_is_the_outermost_functions():
 
 
 def test_a_buffer_that_all_runs_read_may_be_filled_anew():
-    step = sj.train_step(OBJECTIVE, optax.sgd(0.1))
-    model, _, _ = CASES["truncated"]()
-    buffer = np.array(BATCH.xs)
-    trains = jax.vmap(lambda key: sj.train_state(model.init(key), optax.sgd(0.1)))(jax.random.split(jax.random.key(0)))
-    state = model.initial_state(at(trains.params, 0), buffer.shape[1:])
-    update = lambda xs: jax.vmap(step, (0, None, None))(trains, state, sj.Batch(xs, BATCH.targets))[2].loss
-    expected, found = update(np.array(buffer)), update(buffer)
-    buffer[:] = 0
-    np.testing.assert_array_equal(found, expected)
+    step, buffer = sj.train_step(OBJECTIVE, optax.sgd(0.1)), np.empty((600, 64), np.int64)
+    trains = jax.vmap(lambda rate: sj.train_state(PARAMS, optax.sgd(0.1)))(RATES)
+    drawn = [RNG.integers(V, size=buffer.shape) for _ in range(2)]
+
+    def losses(refilled):
+        found = []
+        for xs in drawn:
+            if refilled:
+                np.copyto(buffer, xs)
+                xs = np.asarray(memoryview(buffer))
+            found.append(jax.vmap(step, (0, None, None))(trains, start(batch=64), sj.Batch(xs[:-1], xs[1:]))[2].loss)
+        return np.array(found)
+
+    np.testing.assert_array_equal(losses(True), losses(False))
 
 
 @pytest.mark.slow

@@ -121,6 +121,8 @@ class Makers:
             leaves, tree = jax.tree.flatten(update.given)
             form = tree, tuple(jax.typeof(leaf) for leaf in leaves)
             alike.setdefault((self._first_of(update), form), []).append(i)
+        if len(alike) > 1:
+            self._say("where shapes or programs differ, as vocabularies may, updates are made one after the other")
         answers: dict[int, Answer] = {}
         for (step, form), places in alike.items():
             answers |= zip(places, self._made(step, [updates[i].given for i in places], form))
@@ -135,8 +137,6 @@ class Makers:
             if self.same_as[step] is step:
                 given = jax.eval_shape(lambda given: given, update.given)
                 self.programs.append((step, given, _text(step, given) or "none"))
-                if len(self.programs) == 2:
-                    self.tell("runs whose programs differ, as their vocabularies may, have updates of their own")
         return self.same_as[step]
 
     def _made(self, step: Step, given: list[Answer], form: tuple) -> list[Answer]:
@@ -158,18 +158,22 @@ class Makers:
                 reason = f"on a CPU that is faster for {weights / 1e3:,.0f} kB of recurrent weights"
                 self.joint[key] = None
             else:
-                joint = _side_by_side(step)
+                joint = side_by_side(step)
                 used = joint.lower(*zip(*given)).compile().memory_analysis()
                 parts = {"temp": 1, "argument": 1, "output": 1, "alias": -1}
                 needed = sum(sign * getattr(used, f"{part}_size_in_bytes", 0) for part, sign in parts.items())
                 allowed = memory_of_device() // SHARE
-                reason = f"{needed / 1e6:,.0f} MB for {len(given)} at once, of {allowed / 1e6:,.0f} MB allowed"
+                reason = f"{needed / 1e6:,.1f} MB for {len(given)} at once, of {allowed / 1e6:,.0f} MB allowed"
                 self.joint[key] = joint if needed <= allowed else None
             how = "together" if self.joint[key] else "one after the other"
-            if how not in self.told:
-                self.told.add(how)
-                self.tell(f"updates are made {how}: {reason}")
+            self._say(f"updates are made {how}", f": {reason}")
         return self.joint[key]
+
+    def _say(self, line: str, more: str = "") -> None:
+        """Once."""
+        if line not in self.told:
+            self.told.add(line)
+            self.tell(line + more)
 
 
 def _text(step: Step, given: PyTree) -> str | None:
@@ -179,7 +183,7 @@ def _text(step: Step, given: PyTree) -> str | None:
     return None
 
 
-def _side_by_side(step: Step) -> Any:
+def side_by_side(step: Step) -> Any:
     """``(trains, states, batches) -> answers``, each a sequence over runs."""
 
     @functools.partial(jax.jit, donate_argnums=0)
