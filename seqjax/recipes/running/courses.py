@@ -20,10 +20,10 @@ from seqjax.recipes.running.devices import recurrent_bytes
 from seqjax.stepping import Step
 
 SHARE = 2  # part of the device's memory for updates made together; the rest is for evaluations
-# Bytes of recurrent weights. Three LSTMs together, times as fast as one after the other, two cores: 8 units 1.24, 16
-# 1.21, 32 1.06, 64 0.92; on one device 32 0.85, 64 0.91, 128 0.71, 256 0.89. A batch of products gains nothing there,
-# what gains is the overhead of each operation. On accelerators, where that is larger, nothing was measured.
-SMALL = 2**13
+# Bytes of recurrent weights: an LSTM of 32 units. Three of them together, times as fast as one after the other, batches
+# over two cores, by `python -m benchmarks.seeds --devices 2`: 8 units 2.1, 16 1.8, 32 1.3, 64 0.96, 128 0.99. What is
+# saved is the overhead of each operation; on accelerators, where there is more of it, nothing was measured.
+SMALL = 2**14
 
 Answer = tuple[PyTree, PyTree, PyTree]
 
