@@ -1,5 +1,6 @@
 """Dashboards show the numbers of the JSON lines, each step once, whatever was stopped and resumed."""
 
+import contextlib
 import json
 import struct
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 import seqjax as sj
 from seqjax.__main__ import COMMANDS, main
-from seqjax.recipes.running import learning, run, trackers
+from seqjax.recipes.running import courses, learning, run, trackers
 from seqjax.recipes.running.options import BadInput
 
 tensorboardX = pytest.importorskip("tensorboardX")
@@ -40,7 +41,10 @@ def trained():
 
         told = {"work": 2, "unit": "sequences", "show_evaluation": "{right}", "evaluations": 2}
         start = learning.begin(options, params, model.initial_state(params, (2,)))
-        learning.learn(with_folder, options, start, objective, batch_of, evaluate=lambda p: {"right": 0.5}, **told)
+        course = learning.learn(
+            with_folder, options, start, objective, batch_of, evaluate=lambda p: {"right": 0.5}, **told
+        )
+        courses.together({"": course}, lambda name: contextlib.nullcontext())
         return with_folder
 
     return train
@@ -105,8 +109,8 @@ class Server:
     def __init__(self):
         self.calls, self.histories, self.open = [], {}, None
 
-    def init(self, *, project, name, dir, id, resume, config, allow_val_change):
-        assert self.open is None
+    def init(self, *, project, name, dir, id, resume, reinit, config, allow_val_change):
+        assert reinit == "create_new"
         assert resume == "allow"
         self.calls.append({"project": project, "name": name, "dir": dir, "id": id, "config": config})
         known = self.histories.setdefault(id, {})

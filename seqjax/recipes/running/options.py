@@ -19,7 +19,7 @@ FolderOrFile = Annotated[str | None, tyro.conf.arg(metavar="FOLDER|FILE")]
 
 
 # Options younger than some stored runs: one without them was made as by their defaults.
-LATER = frozenset({"optimizer", "schedule", "track"})
+LATER = frozenset({"optimizer", "schedule", "seeds", "track"})
 # Options that any start of a run may change: they do not say what is computed.
 FREE = frozenset({"steps", "devices", "track"})
 

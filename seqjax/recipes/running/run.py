@@ -76,16 +76,13 @@ class Run:
                 )
         done = run.last_step() or 0
         if options.steps < done:
-            raise BadInput(
-                f"{recipe}: expected --steps of at least the {done} that the run has made, "
-                f"got {options.steps}. Raise it."
-            )
+            raise BadInput(f"{recipe}: expected --steps of at least the {done} made, got {options.steps}. Raise it.")
         run.metrics()  # what cannot be gone on with is refused before anything is written
         if done:
             with bad_input(recipe):
                 checkpoints.check(run._checkpoints, done)
         run.config["options"].update({name: now[name] for name in (*FREE, *free)})
-        run._write_config()
+        run.write_config()
         return run
 
     @classmethod
@@ -123,12 +120,12 @@ class Run:
             },
         }
         run = cls(folder, config)
-        run._write_config()
+        run.write_config()
         return run
 
     @classmethod
-    def open(cls, recipe: str, folder: str | Path) -> Self:
-        """Opens a run of this recipe; anything else is bad input."""
+    def open(cls, recipe: str, folder: str | Path, *, several: bool = False) -> Self:
+        """Opens a run of this recipe, or of ``several`` seeds; anything else is bad input."""
         folder = Path(folder)
         wanted = f"{recipe}: expected {folder} to be the folder of a {recipe} run"
         remedy = f"Name a folder that `python -m seqjax {recipe}` made."
@@ -142,6 +139,8 @@ class Run:
         if not whole or config.get("recipe") != recipe:
             got = f"a run of {config['recipe']}" if whole and "recipe" in config else "another kind of config.json"
             raise BadInput(f"{wanted}, got {got}. {remedy}")
+        if not several and config["options"].get("seeds"):
+            raise BadInput(f"{wanted}, got that of several seeds. Name one of the runs in it.")
         return cls(folder, config)
 
     def options(self, kind: type[Options], *, part: bool = False) -> Options:
@@ -228,7 +227,8 @@ class Run:
         """What to type to go on."""
         return f"python -m seqjax {self.config['recipe']} --resume {shlex.quote(str(self.folder))}"
 
-    def _write_config(self) -> None:
+    def write_config(self) -> None:
+        """Writes ``config.json`` anew."""
         _replace(self.folder / "config.json", json.dumps(self.config, indent=2, ensure_ascii=False) + "\n")
 
     def restore_best(self, like: PyTree) -> PyTree | None:
@@ -293,7 +293,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if get_origin(hint) is Literal:
         return value in get_args(hint)
     if get_origin(hint) is tuple:
-        return isinstance(value, list) and all(_fits(one, get_args(hint)[0]) for one in value)
+        return isinstance(value, list | tuple) and all(_fits(one, get_args(hint)[0]) for one in value)
     if get_args(hint):
         return any(_fits(value, one) for one in get_args(hint))
     return type(value) is hint or (hint is float and type(value) is int)

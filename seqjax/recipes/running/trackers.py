@@ -91,6 +91,7 @@ class WandB:
             dir=str(folder.absolute()),
             id=place.read_text("utf-8").strip(),
             resume="allow",
+            reinit="create_new",  # several seeds of a set are open at once
             config=dict(config),
             allow_val_change=True,  # a run that goes on may have more steps
         )
