@@ -10,13 +10,23 @@ missing is named with the extra that brings it:
 In order of reading:
 
 - `needed`: a framework that may be missing. (extras)
+- `from_nnx`, `from_linen`, `from_equinox`, `from_haiku`: a recurrent cell of theirs as one of ours. (foreign)
+- `to_nnx`, `to_linen`, `to_equinox`: a cell or layer of ours as a module of theirs. (foreign)
 """
 
 import importlib
 from typing import Any
 
 # What this room offers, and the module that holds it; a module by its own name is the module itself.
-_WHERE: dict[str, str] = {}
+_WHERE: dict[str, str] = {
+    "from_nnx": "foreign.nnx",
+    "from_linen": "foreign.linen",
+    "from_equinox": "foreign.equinox",
+    "from_haiku": "foreign.haiku",
+    "to_nnx": "foreign.nnx",
+    "to_linen": "foreign.linen",
+    "to_equinox": "foreign.equinox",
+}
 
 __all__ = list(_WHERE)
 
