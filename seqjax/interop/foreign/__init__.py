@@ -11,7 +11,8 @@ A framework's cell is called on one example and batched by `jax.vmap`; its param
 
 In order of reading:
 
-- `example`: a cell written for one example, with the batch by `jax.vmap`; its arrays apart from what is written into it.
+- `example`: a cell written for one example, the batch by `jax.vmap`.
+- `names`: parameters by their names.
 - `nnx`, `linen`, `equinox`, `haiku`: a framework each.
 - `sequences`: our modules called as ``nn.RNN`` and ``nnx.RNN`` are.
 """

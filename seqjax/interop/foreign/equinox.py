@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from seqjax.base import Cell, Key, Layer, PyTree
+from seqjax.base import Cell, Key, PyTree
 from seqjax.engines.plan import EngineName
 from seqjax.interop.extras import needed
 from seqjax.interop.foreign import sequences
@@ -96,12 +96,12 @@ def _pair(result: PyTree, state: PyTree, output: Callable | None) -> tuple[PyTre
     if not isinstance(result, tuple) or len(result) != 2 or not _alike(result[0], state):
         raise ValueError(
             "from_equinox: expected a cell that returns its state, or (state, y), in the structure and shapes of its "
-            f"initial state {_shapes(state)}, got {_shapes(result)}. Make initial_state agree with what the cell returns."
+            f"initial state {_shapes(state)}, got {_shapes(result)}. Make initial_state agree with the cell."
         )
     if output is not None:
         raise ValueError(
-            "from_equinox: expected no output= for a cell that returns (state, y), got one. Leave it out, or return the "
-            "state alone."
+            "from_equinox: expected no output= for a cell that returns (state, y), got one. "
+            "Leave it out, or return the state alone."
         )
     return result
 
@@ -146,7 +146,7 @@ def check_cell(who: str, cell: Any) -> None:
     """A module that can be called, of arrays that neither draw nor change."""
     if not isinstance(cell, eqx.Module) or not callable(cell) or isinstance(cell, RNN):
         hint = (
-            "Its cell runs already." if isinstance(cell, RNN) else "Pass one such as eqx.nn.GRUCell(64, 128, key=key)."
+            "Pass the cell inside." if isinstance(cell, RNN) else "Pass one such as eqx.nn.GRUCell(64, 128, key=key)."
         )
         raise TypeError(f"{who}: expected a recurrent cell of Equinox, got {type(cell).__name__}. {hint}")
     special = lambda node: isinstance(node, eqx.nn.Dropout | eqx.nn.StateIndex)
@@ -228,8 +228,8 @@ def to_equinox(
 ) -> RNN:
     """A cell or layer as an Equinox module that is called on one sequence: ``state, ys = rnn(xs)``.
 
-    In the place of a `jax.lax.scan` over an Equinox cell it holds that cell as ``rnn.cell``. Of a cell or layer of ours,
-    ``rnn.cell`` is its parameters.
+    In the place of a `jax.lax.scan` over an Equinox cell it holds that cell as ``rnn.cell``. Of a cell or layer of
+    ours, ``rnn.cell`` is its parameters.
 
     Args:
       module: a recurrent cell of Equinox; a cell of ours; or a layer.

@@ -90,7 +90,7 @@ def linen_cell(cell: Held, inputs: PyTree) -> Cell[Any, Any]:
             )
         except errors.InvalidRngError as missing:
             raise ValueError(
-                f"from_linen: expected a cell without random numbers, got one that draws some ({missing}). Switch its "
+                f"from_linen: expected a cell without random numbers, got one that draws some. Switch its "
                 "dropout off (deterministic=True) and wrap the cell: seqjax.variational_dropout, zoneout."
             ) from missing
 

@@ -224,8 +224,8 @@ def to_nnx(
     """A cell or layer as a module of Flax nnx that is called as ``nnx.RNN`` is.
 
     In the place of ``nnx.RNN(cell)`` it keeps the model's state, names and all. Parameters of a cell or layer of ours
-    are under ``cell``, by the names of their fields; ``rnn.params`` is the tree that the cell itself takes. ``rngs=`` at
-    a call draws their noise and dropout; without it nothing is random.
+    are under ``cell``, by the names of their fields; ``rnn.params`` is the tree that the cell itself takes. ``rngs=``
+    at a call draws their noise and dropout; without it nothing is random.
 
     Args:
       module: a recurrent cell of nnx; a cell of ours; or a layer.
@@ -264,6 +264,7 @@ def to_nnx(
         check_cell(module)
         if params is not None or rngs is not None:
             raise ValueError(
-                "to_nnx: expected no params and no rngs with a cell of nnx, which has its own, got some. Leave them out."
+                "to_nnx: expected no params and no rngs with a cell of nnx, which has its own, got some. "
+                "Leave them out."
             )
     return RNN(module, params, settings, engine, memory, feature_axes)

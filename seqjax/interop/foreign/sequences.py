@@ -1,4 +1,4 @@
-"""A cell or layer of ours called on sequences as ``nn.RNN`` and ``nnx.RNN`` are: batch first, lengths, both directions."""
+"""A cell or layer of ours called on sequences as ``nn.RNN`` and ``nnx.RNN`` are."""
 
 from typing import Any, NamedTuple
 
