@@ -91,7 +91,8 @@ def measure(row: Row, rounds: int, seconds: float) -> dict[str, Any]:
     calls = {}
     for name, run in zip(("theirs", "ours"), runs):
         step = jax.jit(jax.value_and_grad(lambda params, run=run: (run(params, xs) ** 2).mean()))
-        calls[name] = lambda program=step.lower(params).compile(): jax.block_until_ready(program(params))
+        program = step.lower(params).compile()
+        calls[name] = lambda program=program: jax.block_until_ready(program(params))
     error = difference(calls["ours"](), calls["theirs"]())
     line: dict[str, Any] = row._asdict() | {"pass": "train", "dtype": "float32", "error": error}
     if not error < TOLERANCE:

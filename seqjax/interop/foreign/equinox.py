@@ -16,6 +16,7 @@ from seqjax.records import maker
 from seqjax.unroll import unroll
 
 eqx = needed("equinox", extra="equinox")
+Module: Any = eqx.Module
 
 
 def from_equinox(
@@ -164,7 +165,7 @@ def check_cell(who: str, cell: Any) -> None:
         raise ValueError(f"{who}: expected a cell that neither draws nor remembers by itself, got {where}. {remedy}")
 
 
-class RNN(eqx.Module):
+class RNN(Module):
     """A cell or layer run along one sequence; made by `to_equinox`.
 
     Attributes:

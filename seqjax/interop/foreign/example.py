@@ -1,7 +1,6 @@
 """A recurrence written for one example: `jax.vmap` makes the batch, and its arrays are told from what is written in."""
 
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any
 
 import jax
@@ -135,7 +134,7 @@ def inputs_of(who: str, input_size: Any) -> PyTree:
     >>> inputs_of("from_linen", (8, 8, 1)).shape
     (8, 8, 1)
     """
-    is_size = lambda size: isinstance(size, Integral) and not isinstance(size, bool) and size > 0
+    is_size = lambda size: isinstance(size, int) and not isinstance(size, bool) and size > 0
     if is_size(input_size):
         input_size = (input_size,)
     if isinstance(input_size, tuple | list) and all(map(is_size, input_size)):

@@ -15,6 +15,7 @@ from seqjax.records import maker
 
 nn = needed("flax.linen", extra="flax")
 errors = needed("flax.errors", extra="flax")
+Module: Any = nn.Module
 
 
 def from_linen(cell: Any, input_size: Any) -> Cell[Any, Any]:
@@ -90,7 +91,7 @@ def linen_cell(cell: Held, inputs: PyTree) -> Cell[Any, Any]:
             )
         except errors.InvalidRngError as missing:
             raise ValueError(
-                f"from_linen: expected a cell without random numbers, got one that draws some. Switch its "
+                "from_linen: expected a cell without random numbers, got one that draws some. Switch its "
                 "dropout off (deterministic=True) and wrap the cell: seqjax.variational_dropout, zoneout."
             ) from missing
 
@@ -105,7 +106,7 @@ def zeros_like(inputs: PyTree, carry: PyTree) -> PyTree:
     return jax.tree.map(lambda x: jnp.zeros(x.shape, dtype(x)), inputs)
 
 
-class RNN(nn.Module):
+class RNN(Module):
     """A cell run along time, in the place of ``nn.RNN``; made by `to_linen`."""
 
     cell: Any

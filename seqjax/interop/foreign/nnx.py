@@ -13,6 +13,7 @@ from seqjax.interop.foreign.example import Held, cell_of, inputs_of, without_key
 from seqjax.records import maker
 
 nnx = needed("flax.nnx", extra="flax")
+Module: Any = nnx.Module
 
 
 def from_nnx(cell: Any, input_size: Any = None) -> Cell[Any, Any]:
@@ -125,7 +126,7 @@ def _check_unchanged(graph: Any, params: PyTree, module: Any) -> None:
         )
 
 
-class RNN(nnx.Module):
+class RNN(Module):
     """A cell run along time, in the place of ``nnx.RNN``; made by `to_nnx`."""
 
     def __init__(
@@ -140,7 +141,7 @@ class RNN(nnx.Module):
         """``module`` is a cell of nnx, or one of ours with its parameters."""
         own = not isinstance(module, nnx.Module)
         self.cell = _variables(names.named(params)) if own else module
-        self.module = module if own else None
+        self.module: Any = module if own else None
         self.structure = jax.tree.structure(params) if own else None
         self.settings, self.engine, self.memory, self.feature_axes = settings, engine, memory, feature_axes
 
