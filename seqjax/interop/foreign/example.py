@@ -43,6 +43,10 @@ class Held:
         """Of structure and identities; not all structures have one."""
         return hash(self._key())
 
+    def __reduce__(self) -> tuple:
+        """Pickled as what is held: not all structures can be."""
+        return Held, (self.tree, self.name)
+
     def __repr__(self) -> str:
         """The name alone: structures are long."""
         return self.name

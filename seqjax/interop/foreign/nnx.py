@@ -71,11 +71,14 @@ def nnx_cell(cell: Held, params: Held | None, inputs: PyTree) -> Cell[Any, Any]:
     def init(key: Key) -> PyTree:
         return None if params is None else params.tree
 
+    def module_of(params: PyTree) -> Any:
+        return nnx.merge(graph, jax.tree.map(lambda leaf: leaf, params))  # a copy: a module changes its own in place
+
     def start(params: PyTree) -> PyTree:
-        return without_key("from_nnx", lambda key: nnx.merge(graph, params).initialize_carry(shape, nnx.Rngs(key)))
+        return without_key("from_nnx", lambda key: module_of(params).initialize_carry(shape, nnx.Rngs(key)))
 
     def step(params: PyTree, state: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
-        module = nnx.merge(graph, jax.tree.map(lambda leaf: leaf, params))  # a copy: a module changes its own in place
+        module = module_of(params)
         result = module(state, x)
         _check_unchanged(graph, params, module)
         return result
