@@ -17,6 +17,7 @@ from benchmarks import (
     charlm,
     charlm_models,
     flags,
+    interop,
     memory,
     options,
     ours,
