@@ -15,6 +15,8 @@ In order of reading:
   and ``from_module`` make a layer and its parameters, to the bit, and verify them if asked; ``to_state_dict`` and
   ``to_module`` go back; ``state_from`` and ``state_to`` do so for states. (rows, states, arrays, verified: what they
   share; layouts: how each keeps its weights)
+- `from_nnx`, `from_linen`, `from_equinox`, `from_haiku`: a recurrent cell of theirs as one of ours. (foreign)
+- `to_nnx`, `to_linen`, `to_equinox`: a cell or layer of ours as a module of theirs. (foreign)
 - `named`, `unnamed`: parameters by name, and back (by_name); `save_params`, `load_params`: in a ``safetensors`` file.
   (files)
 - `to_config`, `from_config`: a module as a record that JSON can hold. (config)
@@ -28,6 +30,13 @@ from typing import Any
 # What this room offers, and the module that holds it; a module by its own name is the module itself.
 _WHERE: dict[str, str] = {
     **{name: name for name in ("torch", "keras", "flax", "haiku", "equinox", "onnx")},
+    "from_nnx": "foreign.nnx",
+    "from_linen": "foreign.linen",
+    "from_equinox": "foreign.equinox",
+    "from_haiku": "foreign.haiku",
+    "to_nnx": "foreign.nnx",
+    "to_linen": "foreign.linen",
+    "to_equinox": "foreign.equinox",
     "named": "by_name",
     "unnamed": "by_name",
     "save_params": "files",
