@@ -255,7 +255,7 @@ def test_bidirectional_may_be_given_the_backward_readers_first_state():
     assert_close(after.noise, (first[0], end[1]))
     assert jax.tree.structure(after) == jax.tree.structure(given)
     assert jax.tree.structure(layer.apply(params, plain, XS)[0]) == jax.tree.structure(plain)
-    assert plain._fields == ("forward", "noise")
+    assert plain._fields == ("forward", "noise", "backward")
 
 
 def test_bidirectional_equals_torch():

@@ -17,6 +17,7 @@ In order of reading:
 - `HMM`, `GaussianHMM`, `Chain`, and how they are made: `random`, `from_probabilities`, `normalise`. (models, on rows;
   what is asked of a model in observations, transitions that change in varying)
 - `forward`, `backward`, `posterior`, `expected_counts`: sums over paths. (inference, on messages)
+- `fixed_lag`: the posterior after a few more ticks. (lagged)
 - `viterbi`, `top_paths`, `sample_paths`, `sample`, `log_joint`: paths. (paths)
 - `fit`: expectation maximisation, with pseudo-counts from a `Prior`. (learning)
 - `cell`, `viterbi_cell`, `belief_cell`: the same as recurrences, a tick at a time. (cells)
@@ -35,6 +36,7 @@ from seqjax.hmm.inference import (
     forward,
     posterior,
 )
+from seqjax.hmm.lagged import fixed_lag
 from seqjax.hmm.learning import Fit, Prior, fit
 from seqjax.hmm.models import (
     HMM,
@@ -68,6 +70,7 @@ __all__ = [
     "crf",
     "expected_counts",
     "fit",
+    "fixed_lag",
     "forward",
     "from_probabilities",
     "log_joint",

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import base, checks, masks
-from seqjax.base import Array, Cell, Layer, Params, PyTree, State, is_noise
+from seqjax.base import Array, Cell, Layer, Params, PyTree, State, is_noise, without_noise
 from seqjax.engines.plan import EngineName
 from seqjax.layers import inner
 from seqjax.layers.inner import split
@@ -25,16 +25,19 @@ class BidirectionalParams(NamedTuple, Generic[Params, OtherParams]):
 
 
 class BidirectionalState(NamedTuple, Generic[State]):
-    """What goes from chunk to chunk.
+    """What goes from chunk to chunk, and where the backward reader arrived.
 
     Attributes:
       forward: the forward reader's state.
       noise: the backward reader's `Noise`, None in place of everything else; or a whole state of it, to start from at
         the end of each chunk (`with_backward`).
+      backward: the backward reader's state behind the chunk's first tick, the last that it reads, without its `Noise`:
+        for others to read, not for the next chunk. None throughout where it is not kept.
     """
 
     forward: State
     noise: PyTree
+    backward: PyTree = None
 
     def with_backward(self, state: PyTree) -> "BidirectionalState[State]":
         """The same with a first state of the backward reader, which it then takes at the end of every chunk.
@@ -49,6 +52,7 @@ def bidirectional(
     forward: Cell[Params, State] | Layer[Params, State],
     backward: Cell[OtherParams, OtherState] | Layer[OtherParams, OtherState],
     *,
+    keep_backward: bool = False,
     engine: EngineName = "auto",
     memory: str | int = "auto",
 ) -> Layer[BidirectionalParams[Params, OtherParams], BidirectionalState[State]]:
@@ -65,6 +69,8 @@ def bidirectional(
     Args:
       forward: a cell, or a layer.
       backward: a cell, or a layer; both are written forwards.
+      keep_backward: whether ``state.backward`` holds the backward reader's last state, for a decoder to start from, as
+        ``state.forward`` holds the forward one's. It goes into no later chunk.
       engine: as in `seqjax.unroll`, for cells.
       memory: as in `seqjax.unroll`, for cells.
 
@@ -83,6 +89,13 @@ def bidirectional(
       >>> state, ys = layer.apply(params, layer.initial_state(params, (2,)), jnp.ones((5, 2, 3)))
       >>> ys.shape
       (5, 2, 8)
+
+      The last states of both readers:
+
+      >>> layer = sj.bidirectional(sj.gru(3, 4), sj.gru(3, 4), keep_backward=True)
+      >>> state, ys = layer.apply(params, layer.initial_state(params, (2,)), jnp.ones((5, 2, 3)))
+      >>> bool((state.forward == ys[-1, :, :4]).all()), bool((state.backward == ys[0, :, 4:]).all())
+      (True, True)
 
     References:
       Schuster and Paliwal (1997), Bidirectional recurrent neural networks. https://doi.org/10.1109/78.650093
@@ -105,9 +118,11 @@ def bidirectional(
         key: Array | None = None,
     ) -> BidirectionalState[State]:
         forward_key, backward_key = split(key, 2)
+        first = back.initial_state(params.backward, batch_shape, key=backward_key)
         return BidirectionalState(
             ahead.initial_state(params.forward, batch_shape, key=forward_key),
-            _noise_of(back.initial_state(params.backward, batch_shape, key=backward_key)),
+            _noise_of(first),
+            without_noise(first) if keep_backward else None,
         )
 
     def apply(
@@ -135,10 +150,12 @@ def bidirectional(
         start = _started(back.initial_state(params.backward, batch), state.noise)
         ticks: dict[str, Any] = {"mask": mask, "lengths": lengths, "reset": reset}
         after, ys = inner.run(ahead, params.forward, state.forward, xs, **ticks, key=forward_key)
+        if reset is not None:  # which at the first tick would restart the state behind all that is read
+            ticks["reset"] = jnp.asarray(reset).at[0].set(False)
         before, zs = inner.run(back, params.backward, start, xs, **ticks, key=backward_key)
         both = jax.tree.map(lambda y, z: jnp.concatenate([y, z], axis=-1), ys, zs)
         noise = jax.tree.map(lambda new, old: new if is_noise(new) else old, before, state.noise, is_leaf=is_noise)
-        return BidirectionalState(after, noise), both
+        return BidirectionalState(after, noise, None if state.backward is None else without_noise(before)), both
 
     return Layer(init, initial_state, apply)
 
@@ -153,20 +170,16 @@ def _started(fresh: PyTree, given: PyTree) -> PyTree:
         start = jax.tree.map(
             lambda new, old: old if is_noise(new) or old is not None else new, fresh, given, is_leaf=is_noise
         )
-        fits = jax.tree.map(jnp.shape, _quiet(start)) == jax.tree.map(jnp.shape, _quiet(fresh))
+        fits = jax.tree.map(jnp.shape, without_noise(start)) == jax.tree.map(jnp.shape, without_noise(fresh))
     except ValueError:
         fits = False
     if not fits:
         raise ValueError(
             f"bidirectional: expected noise, or a first state, like the backward reader's state "
-            f"{jax.tree.map(jnp.shape, _quiet(fresh))}, got {jax.tree.map(jnp.shape, _quiet(given))}. "
+            f"{jax.tree.map(jnp.shape, without_noise(fresh))}, got {jax.tree.map(jnp.shape, without_noise(given))}. "
             "Make it with initial_state of the backward reader and the same batch shape."
         )
     return start
-
-
-def _quiet(state: PyTree) -> PyTree:
-    return jax.tree.map(lambda leaf: None if is_noise(leaf) else leaf, state, is_leaf=is_noise)
 
 
 @maker

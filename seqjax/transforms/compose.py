@@ -1,8 +1,9 @@
-"""Stacks and residual connections."""
+"""Stacks, with skip connections and residual ones."""
 
 from typing import overload
 
 import jax
+import jax.numpy as jnp
 
 from seqjax import checks
 from seqjax.base import P1, P2, P3, P4, S1, S2, S3, S4, Array, Cell, Params, PyTree, State
@@ -92,6 +93,48 @@ def stack(*cells: Cell) -> Cell[tuple, tuple]:
         return tuple(new), x
 
     return Cell(init, initial_state, step)
+
+
+@maker
+def skip_stack(*cells: Cell) -> Cell[tuple, tuple]:
+    """Cells on top of each other that all see the input, and are all seen at the output.
+
+        state_l', y_l = step_l(params_l, state_l, [x, y_{l-1}])      l > 1; the first reads x
+        y = [y_1, …, y_L]
+
+    Args:
+      *cells: from the input upwards; all but the first read the input's size and that of the output below together.
+
+    Returns:
+      A cell whose params and state are tuples, one entry a layer, and whose output is all layers' outputs side by side.
+
+    Raises:
+      ValueError: no cell; or params or a state of another number of cells.
+      TypeError: something else than a cell.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> cell = sj.transforms.skip_stack(sj.lstm(3, 4), sj.gru(3 + 4, 5))
+      >>> params = cell.init(jax.random.key(0))
+      >>> cell.step(params, cell.initial_state(params), jnp.ones(3))[1].shape
+      (9,)
+
+    References:
+      Graves (2013), Generating sequences with recurrent neural networks, section 2. https://arxiv.org/abs/1308.0850
+    """
+    stacked = stack(*cells)
+
+    def step(params: tuple, state: tuple, x: Array) -> tuple[tuple, Array]:
+        checks.parts("skip_stack", len(cells), params, state)
+        new, ys = [], []
+        for cell, p, s in zip(cells, params, state):
+            seen = jnp.concatenate([x, ys[-1].astype(x.dtype)], axis=-1) if ys else x
+            s, y = cell.step(p, s, seen)
+            new.append(s)
+            ys.append(y)
+        return tuple(new), jnp.concatenate(ys, axis=-1)
+
+    return Cell(stacked.init, stacked.initial_state, step)
 
 
 @maker
