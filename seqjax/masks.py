@@ -226,6 +226,7 @@ def _first_inputs(mask: Array, tick: Array, xs: PyTree) -> PyTree:
     real = mask.any(0)
 
     def leaf(x: Array) -> Array:
+        x = jnp.asarray(x)  # in a dtype that JAX has: NumPy's int64 may be wider
         index = tick.reshape((1, *tick.shape) + (1,) * (x.ndim - mask.ndim))
         own = jnp.take_along_axis(x, index, axis=0)[0] if tick.ndim else x[tick]
         if jnp.issubdtype(x.dtype, jnp.inexact):
@@ -242,6 +243,7 @@ def _first_inputs(mask: Array, tick: Array, xs: PyTree) -> PyTree:
 
 def _lent(real: Array, own: Array) -> Array:
     """``own [*B, ...]`` where a sequence is real; elsewhere that of the first one that is, if there is one."""
+    own = jnp.asarray(own)
     if not real.ndim or not real.size or not jnp.issubdtype(own.dtype, jnp.number):
         return own
     lender = real & (jnp.arange(real.size).reshape(real.shape) == jnp.argmax(real))

@@ -190,3 +190,41 @@ def test_equals_flax(name):
     gradients = [jax.jit(jax.grad(loss(run), (0, 1, 2)))(params, state, xs) for run in (ours, theirs)]
     for a, b in zip(*map(jax.tree.leaves, gradients)):
         np.testing.assert_allclose(a, b, **GRADIENTS)
+
+
+@pytest.mark.parametrize("kernel", [(3, 3), (2, 4)], ids=["odd", "even"])
+def test_conv_lstm_equals_flax(kernel):
+    """Its forget gate adds 1 to a bias of its own; its second convolution has a bias too, here 0."""
+    shape = (4, 5)
+    cell, other = sj.cells.conv_lstm(D, H, shape, kernel), nn.ConvLSTMCell(H, kernel, param_dtype=jnp.float64)
+    draw = libraries.drawer(np.random.default_rng(1))
+    params = jax.tree.map(lambda p: jnp.asarray(draw(*p.shape)), cell.init(jax.random.key(0)))
+    xs, h, c = jnp.asarray(draw(T, B, *shape, D)), jnp.asarray(draw(B, *shape, H)), jnp.asarray(draw(B, *shape, H))
+    weights = draw(T, B, *shape, H)
+
+    def gates(w):
+        i, f, g, o = jnp.split(w, 4, axis=-1)
+        return jnp.concatenate([i, g, f, o], axis=-1)
+
+    def ours(params, xs, h, c):
+        return sj.unroll(cell, params, sj.LSTMState(h, c), xs)
+
+    def theirs(params, xs, h, c):
+        b = params.b.at[H : 2 * H].add(-1)
+        given = {"ih": {"kernel": gates(params.w_x), "bias": gates(b)}}
+        given["hh"] = {"kernel": gates(params.w_h), "bias": jnp.zeros(4 * H)}
+        (c, h), ys = jax.lax.scan(lambda carry, x: other.apply({"params": given}, carry, x), (c, h), xs)
+        return sj.LSTMState(h, c), ys
+
+    def both(*variables):
+        slopes = [
+            jax.grad(lambda *v, run=run: (run(*v)[1] * weights).sum(), (0, 1, 2, 3))(*variables)
+            for run in (ours, theirs)
+        ]
+        return (ours(*variables), theirs(*variables)), slopes
+
+    values, gradients = jax.jit(both)(params, xs, h, c)
+    for a, b in zip(*map(jax.tree.leaves, values)):
+        np.testing.assert_allclose(a, b, **OUTPUTS)
+    for a, b in zip(*map(jax.tree.leaves, gradients)):
+        np.testing.assert_allclose(a, b, **GRADIENTS)

@@ -43,6 +43,7 @@ ALIKE = (
     *("carousel", "peephole_lstm", "peephole_full", "coupled_lstm", "projected_lstm", "layer_norm_lstm"),
     *("five_equation_lstm", "reset_lstm", "gated_lstm_reset", "multiplicative_rnn", "sparse_echo_state", "residual"),
     *("zoneout", "learned_scaled", "recurrent_dropout", "learned_initial_state", "belief_plain", "hand_set"),
+    *("conv_lstm_peepholes", "skip_stack", "belief_late"),
 )
 kinds = pytest.mark.parametrize("case", all_but(CELLS, *ALIKE), indirect=True, scope="module")
 

@@ -42,7 +42,9 @@ def normal(*size):
     return lambda key, shape: jax.random.normal(key, (*shape, *size))
 
 
-CELLS: dict[str, CellCase] = {name: CellCase(entry.small, normal(*entry.input_shape)) for name, entry in REGISTRY.items()}
+CELLS: dict[str, CellCase] = {
+    name: CellCase(entry.small, normal(*entry.input_shape)) for name, entry in REGISTRY.items()
+}
 CELLS |= {
     "gated_lstm_reset": CellCase(
         lambda: sj.cells.gated_lstm(D, H, forget=False, peepholes="full", reset=True, squash=False, normalise="layer")
@@ -68,6 +70,7 @@ CELLS |= {
     "belief": CellCase(lambda: sj.hmm.cell(sj.hmm.random(jax.random.key(0), H, 5)), symbols),
     "viterbi": CellCase(lambda: sj.hmm.viterbi_cell(sj.hmm.random_gaussian(jax.random.key(0), H, D))),
     "belief_plain": CellCase(lambda: sj.hmm.belief_cell(sj.hmm.random(jax.random.key(0), H, 5)), symbols),
+    "belief_late": CellCase(lambda: sj.hmm.lag_cell(sj.hmm.random(jax.random.key(0), H, 5), 2), symbols),
     "automaton": CellCase(lambda: sj.automata.network(D, H, 2)),
     "hand_set": CellCase(lambda: sj.automata.network(D, H, 2, hidden=jnp.tanh, output=jax.nn.sigmoid)),
     "with_states": CellCase(lambda: sj.with_states(sj.lstm(D, H))),
@@ -84,9 +87,7 @@ LAYERS: dict[str, LayerCase] = {
     "feed_forward": LayerCase(lambda: sj.feed_forward(D, H, activation=jnp.tanh)),
     "dropout": LayerCase(lambda: sj.dropout(0.5)),
     "residual": LayerCase(lambda: sj.residual(sj.recurrent(sj.elman(D, D)))),
-    "bidirectional": LayerCase(
-        lambda: sj.bidirectional(sj.lstm(D, H), sj.gru(D, 2), keep_backward=True), causal=False
-    ),
+    "bidirectional": LayerCase(lambda: sj.bidirectional(sj.lstm(D, H), sj.gru(D, 2), keep_backward=True), causal=False),
     "serial": LayerCase(
         lambda: sj.serial(
             sj.embedding(5, D),

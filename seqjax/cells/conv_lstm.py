@@ -105,7 +105,7 @@ def conv_lstm(
 
     def step(params: ConvLSTMParams, state: LSTMState, x: Array) -> tuple[LSTMState, Array]:
         h, c = state
-        _check_inputs(x, h.shape[: h.ndim - 1 - len(shape)], (*shape, input_size))
+        _check_inputs(x, h.shape[: h.ndim - 1 - len(shape)], shape, input_size)
         a = _convolved(x, params.w_x, compute_dtype) + _convolved(recurrent_input(h), params.w_h, compute_dtype)
         i, f, g, o = jnp.split(add_bias(a, params.b), len(GATES), axis=-1)
         if params.w_c is not None:
@@ -154,9 +154,18 @@ def _axes(shape: Any, kernel_size: Any) -> tuple[tuple[int, ...], tuple[int, ...
     return shape, kernel
 
 
-def _check_inputs(x: Array, batch: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    if jnp.shape(x) != (*batch, *expected):
+def _check_inputs(x: Array, batch: tuple[int, ...], places: tuple[int, ...], size: int) -> None:
+    """One tick's input is ``[*B, *places, size]`` and agrees with the batch axes of the state."""
+    got = jnp.shape(x)
+    checks.inputs("conv_lstm", x, got[:-1], size)
+    axes = len(got) - 1 - len(places)
+    if axes < 0 or got[axes:-1] != places:
         raise ValueError(
-            f"conv_lstm: expected inputs of shape {(*batch, *expected)}, the state's batch, the places and the input's "
-            f"channels, got {jnp.shape(x)}. Set shape and input_size, or make the state with another batch shape."
+            f"conv_lstm: expected inputs of {places} places, got {got[max(axes, 0) : -1]} (one tick has shape {got}). "
+            "Set shape, or add the missing axes."
+        )
+    if got[:axes] != batch:
+        raise ValueError(
+            f"conv_lstm: expected inputs of batch shape {batch} like the state, got {got[:axes]} (one tick has shape "
+            f"{got}). Make the state with initial_state(params, {got[:axes]})."
         )

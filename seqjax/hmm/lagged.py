@@ -2,16 +2,19 @@
 
 import functools
 from numbers import Integral
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from seqjax import masks
-from seqjax.base import Array, PyTree
+from seqjax import checks, masks
+from seqjax.base import Array, Cell, PyTree
 from seqjax.hmm import varying
+from seqjax.hmm.cells import belief_propagation, sizes_of
 from seqjax.hmm.inference import Posterior, filtered, incoming
 from seqjax.hmm.messages import before, divided, preceded, sum_product
 from seqjax.hmm.observations import Engine, Model, inferred, prepare
+from seqjax.records import maker
 
 
 def fixed_lag(model: Model, xs: PyTree, lag: int, *, mask: Array | None = None, engine: Engine = "scan") -> Posterior:
@@ -69,3 +72,77 @@ def _fixed_lag(model: Model, xs: PyTree, mask: Array | None, lag: int, engine: E
     ahead, _ = jax.lax.scan(further, jnp.zeros_like(evidence), length=min(lag, len(evidence) - 1))
     marginals = divided(log_filtered + ahead)
     return Posterior(marginals if mask is None else masks.zero(mask, marginals), log_likelihood)
+
+
+class LagState(NamedTuple):
+    """What a smoother that lags behind carries, L ticks of it, oldest first.
+
+    Attributes:
+      predicted: ``[*B, N]``, ln p(z_t | x_1 … x_{t-1}).
+      filtered: ``[*B, L, N]``, of the last L ticks.
+      evidence: ``[*B, L, N]``, of the last L ticks.
+      ticks: ``[*B]``, how many there were.
+    """
+
+    predicted: Array
+    filtered: Array
+    evidence: Array
+    ticks: Array
+
+
+def lag_cell(model: Model, lag: int) -> Cell[Model, LagState]:
+    """Smoothing with a fixed lag as a cell, for streams: at tick t it says what is known by then of tick t - L.
+
+        y_t = ln p(z_{t-L} | x_1 … x_t)        0 at the first L ticks
+
+    Unrolled it equals `fixed_lag`, L ticks later; what it says nothing of any more are the last L ticks of a sequence.
+
+    Args:
+      model: its kind and sizes are read, not its values, as in `seqjax.hmm.cell`.
+      lag: L, a whole number of at least 1; `seqjax.hmm.cell` is the one without a lag.
+
+    Returns:
+      A cell with state `LagState` and output ``[*B, N]``.
+
+    Raises:
+      ValueError: a lag below 1, or transitions that change from step to step.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> from seqjax import hmm
+      >>> model = hmm.random(jax.random.key(0), 3, 5)
+      >>> late = hmm.lag_cell(model, 2)
+      >>> xs = jnp.array([0, 4, 2, 1])
+      >>> _, ys = sj.unroll(late, model, late.initial_state(model), xs)
+      >>> bool(jnp.allclose(ys[2:], hmm.fixed_lag(model, xs, 2).log_marginals[:2], atol=1e-5))
+      True
+    """
+    checks.sizes("lag_cell", lag=lag)
+    return late_belief_propagation(sizes_of(model), lag)
+
+
+@maker
+def late_belief_propagation(sizes: Model, lag: int) -> Cell[Model, LagState]:
+    """`lag_cell` for every model of these sizes."""
+    alone = belief_propagation(sizes)
+
+    def initial_state(model: Model, batch_shape: tuple[int, ...] = (), *, key: Array | None = None) -> LagState:
+        first = alone.initial_state(model, batch_shape)
+        filtered, evidence = (jnp.zeros((*batch_shape, lag, first.shape[-1]), first.dtype) for _ in range(2))
+        return LagState(first, filtered, evidence, jnp.zeros(batch_shape, jnp.int32))
+
+    def step(model: Model, state: LagState, x: PyTree) -> tuple[LagState, Array]:
+        predicted, y = alone.step(model, state.predicted, x)
+        seen = model.evidence(x).astype(state.evidence.dtype)
+        evidence = jnp.concatenate([state.evidence[..., 1:, :], seen[..., None, :]], axis=-2)
+
+        def back(ahead: Array, e: Array) -> tuple[Array, None]:
+            return sum_product((e + ahead)[..., None, :], model.log_transition.T)[..., 0, :], None
+
+        ahead, _ = jax.lax.scan(back, jnp.zeros_like(seen), jnp.moveaxis(evidence, -2, 0), reverse=True)
+        late = divided(state.filtered[..., 0, :] + ahead)
+        late = masks.zero(state.ticks >= lag, late)
+        filtered = jnp.concatenate([state.filtered[..., 1:, :], y[..., None, :]], axis=-2)
+        return LagState(predicted, filtered, evidence, state.ticks + 1), late
+
+    return Cell(alone.init, initial_state, step)

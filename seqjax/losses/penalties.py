@@ -51,7 +51,7 @@ def l2(rate: float, *names: str) -> Penalty:
 def l1(rate: float, *names: str) -> Penalty:
     """Lasso: weights cost their size, so that small ones go to zero.
 
-        λ Σ |w|
+        λ Σ |w|      with the gradient λ sign w, 0 at 0
 
     Args:
       rate: λ.
@@ -68,7 +68,7 @@ def l1(rate: float, *names: str) -> Penalty:
       >>> sj.losses.l1(0.5, "w")({"w": jnp.array([3.0, -1.0]), "b": jnp.array([7.0])}).item()
       2.0
     """
-    return _summed("l1", rate, names, lambda w: jnp.abs(w).sum())
+    return _summed("l1", rate, names, lambda w: (w * jax.lax.stop_gradient(jnp.sign(w))).sum())
 
 
 def _summed(who: str, rate: float, names: tuple[str, ...], cost: Callable[[Array], Array]) -> Penalty:

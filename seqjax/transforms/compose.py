@@ -72,10 +72,7 @@ def stack(*cells: Cell) -> Cell[tuple, tuple]:
       El Hihi and Bengio (1995), Hierarchical recurrent neural networks for long-term dependencies.
       https://papers.nips.cc/paper/1102-hierarchical-recurrent-neural-networks-for-long-term-dependencies
     """
-    if not cells:
-        raise ValueError("stack: expected at least one cell, got none. Pass the cells from the input upwards.")
-    for cell in cells:
-        checks.instance("stack", cell, Cell, "Layers go into serial, cells into stack.")
+    _check_cells("stack", cells)
 
     def init(key: Array) -> tuple:
         return tuple(cell.init(k) for cell, k in zip(cells, jax.random.split(key, len(cells))))
@@ -122,19 +119,27 @@ def skip_stack(*cells: Cell) -> Cell[tuple, tuple]:
     References:
       Graves (2013), Generating sequences with recurrent neural networks, section 2. https://arxiv.org/abs/1308.0850
     """
+    _check_cells("skip_stack", cells)
     stacked = stack(*cells)
 
     def step(params: tuple, state: tuple, x: Array) -> tuple[tuple, Array]:
         checks.parts("skip_stack", len(cells), params, state)
         new, ys = [], []
         for cell, p, s in zip(cells, params, state):
-            seen = jnp.concatenate([x, ys[-1].astype(x.dtype)], axis=-1) if ys else x
+            seen = jnp.concatenate([x.astype(ys[-1].dtype), ys[-1]], axis=-1) if ys else x
             s, y = cell.step(p, s, seen)
             new.append(s)
             ys.append(y)
         return tuple(new), jnp.concatenate(ys, axis=-1)
 
     return Cell(stacked.init, stacked.initial_state, step)
+
+
+def _check_cells(who: str, cells: tuple) -> None:
+    if not cells:
+        raise ValueError(f"{who}: expected at least one cell, got none. Pass the cells from the input upwards.")
+    for cell in cells:
+        checks.instance(who, cell, Cell, f"Layers go into serial, cells into {who}.")
 
 
 @maker
