@@ -16,6 +16,7 @@ from seqjax.clipping import clip_by_global_norm, clipped_by, global_norm
 from seqjax.devices import divisible, in_turn, mesh_of, placed, shares_of
 from seqjax.fixing import completed, differentiable, flags_of, flags_on
 from seqjax.losses import Tally
+from seqjax.losses.penalties import Penalty, cost_of
 from seqjax.objectives import Batch, Objective, fixed_by
 from seqjax.products import accumulator
 
@@ -88,7 +89,7 @@ def train_step(
     *,
     clip: optax.GradientTransformation | None = None,
     divide_by: Literal["count"] | float = "count",
-    penalty: Callable[[PyTree], Array] | None = None,
+    penalty: Penalty | None = None,
     fixed: PyTree | None = None,
     devices: int | Sequence[jax.Device] | None = None,
     donate: bool = True,
@@ -212,7 +213,7 @@ def _made(
     optimizer: optax.GradientTransformation,
     clip: optax.GradientTransformation | None,
     divide_by: str | float,
-    penalty: Callable[[PyTree], Array] | None,
+    penalty: Penalty | None,
     mesh: Mesh | None,
     donate: bool,
     flags: tuple | None,
@@ -270,7 +271,7 @@ def _made(
 
             loss, gradient = mean(tally.sum), jax.tree.map(mean, gradient)
             if penalty is not None:
-                cost, slope = jax.value_and_grad(lambda p: _scalar(penalty(moving(p, train.params))))(leaves)
+                cost, slope = jax.value_and_grad(lambda p: cost_of(penalty, moving(p, train.params)))(leaves)
                 loss, gradient = jax.tree.map(lambda a, b: a + b.astype(a.dtype), (loss, gradient), (cost, slope))
             return loss, gradient, new, tally
 
@@ -289,15 +290,6 @@ def _made(
         return train, new_state, Metrics(loss, tally, global_norm(gradient), clipped, rate)
 
     return _Step(jax.jit(step, donate_argnums=(0,) if donate else ()), mesh, in_front, donate)
-
-
-def _scalar(cost: Array) -> Array:
-    if jnp.shape(cost) or not jnp.issubdtype(jnp.result_type(cost), jnp.floating):
-        raise ValueError(
-            f"train_step: expected penalty to return a float, got {jnp.result_type(cost)} of shape {jnp.shape(cost)}. "
-            "Sum over the parameters."
-        )
-    return jnp.asarray(cost)
 
 
 def _in_order(train: TrainState, state: PyTree, batch: Batch) -> None:

@@ -259,7 +259,7 @@ def test_bidirectional_may_be_given_the_backward_readers_first_state():
 
 
 def test_bidirectional_keeps_the_backward_readers_last_state():
-    """Behind the chunk's first tick, masked, reset or neither; it goes into no later chunk, nor into what is carried."""
+    """Behind the chunk's first tick, masked, reset or neither; no later chunk reads it."""
     back = sj.zoneout(sj.lstm(D, H), 0.5)
     plain, kept = (sj.bidirectional(sj.lstm(D, H), back, keep_backward=keep) for keep in (False, True))
     params, mask = made(plain), MASKS["holes"].at[0, 1].set(False)

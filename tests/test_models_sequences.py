@@ -434,9 +434,9 @@ def test_guesses_come_as_often_as_the_rate_says():
     [
         (lambda: models.classifier(sj.gru(3, 4), 4, 2), TypeError, "classifier: expected a Layer, got Cell"),
         (lambda: models.classifier(sj.dense(3, 4), 4, 2, pool="sum"), ValueError, "expected pool to be one of"),
-        (lambda: models.classifier(sj.dense(3, 5), 5, 2, pool="ends"), ValueError, "expected an even size with pool='e"),
-        (lambda: models.classifier(sj.dense(3, 5), (3, 2), 2), ValueError, r"expected size to be a whole number, or \("),
-        (lambda: models.classifier(sj.dense(3, 5), (5, 0), 2, pool="ends"), ValueError, "expected backward to be a who"),
+        (lambda: models.classifier(sj.dense(3, 5), 5, 2, pool="ends"), ValueError, "expected an even size with"),
+        (lambda: models.classifier(sj.dense(3, 5), (3, 2), 2), ValueError, r"expected size to be a whole number, or"),
+        (lambda: models.classifier(sj.dense(3, 5), (5, 0), 2, pool="ends"), ValueError, "expected backward to be a"),
         (lambda: _apply(models.classifier(sj.recurrent(sj.gru(D, 5)), 4, 2)), ValueError, "classifier: expected"),
         (lambda: models.encoder_decoder(5, 5, 4, context="none"), ValueError, "expected context to be one of"),
         (lambda: models.encoder_decoder(5, 5, 4, reverse_source=True, both_ways=True), ValueError, "got both"),

@@ -256,9 +256,7 @@ def test_stack_and_residual_errors():
         sj.stack(sj.recurrent(sj.elman(D, H)))
     with pytest.raises(ValueError, match=r"skip_stack: expected at least one cell, got none"):
         sj.transforms.skip_stack()
-    with pytest.raises(
-        TypeError, match=r"skip_stack: expected a Cell, got Layer. Layers go into serial, cells into ski"
-    ):
+    with pytest.raises(TypeError, match=r"skip_stack: expected a Cell, got Layer. Layers go into serial, cells into"):
         sj.transforms.skip_stack(sj.recurrent(sj.elman(D, H)))
     with pytest.raises(TypeError, match=r"residual: expected a Cell, got function.* Pass a cell"):
         compose.residual(sj.elman)

@@ -95,6 +95,17 @@ def _summed(who: str, rate: float, names: tuple[str, ...], cost: Callable[[Array
     return penalty
 
 
+def cost_of(penalty: Penalty, params: PyTree) -> Array:
+    """What the parameters pay, one number."""
+    cost = penalty(params)
+    if jnp.shape(cost) or not jnp.issubdtype(jnp.result_type(cost), jnp.floating):
+        raise ValueError(
+            f"train_step: expected penalty to return a float, got {jnp.result_type(cost)} of shape {jnp.shape(cost)}. "
+            "Sum over the parameters."
+        )
+    return jnp.asarray(cost)
+
+
 def _name(entry: object) -> str:
     """A step on the way to a leaf: the field, key or place."""
     return str(next(getattr(entry, kind) for kind in ("name", "key", "idx") if hasattr(entry, kind)))

@@ -124,7 +124,8 @@ def skip_stack(*cells: Cell) -> Cell[tuple, tuple]:
 
     def step(params: tuple, state: tuple, x: Array) -> tuple[tuple, Array]:
         checks.parts("skip_stack", len(cells), params, state)
-        new, ys = [], []
+        new: list = []
+        ys: list[Array] = []
         for cell, p, s in zip(cells, params, state):
             seen = jnp.concatenate([x.astype(ys[-1].dtype), ys[-1]], axis=-1) if ys else x
             s, y = cell.step(p, s, seen)
