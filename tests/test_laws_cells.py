@@ -103,7 +103,7 @@ SLOW = ("pallas",)
 # What an engine refuses, and in which words; "*" stands for every cell. Whatever is not listed must run.
 REFUSED = {
     "cudnn": {"*": "one batch axis, lengths at most and a CUDA device for engine='cudnn', got"},
-    "pallas": {},
+    "pallas": dict.fromkeys(("conv_lstm", "conv_lstm_peepholes"), "neither pointwise nor a product with a weight"),
 }
 
 

@@ -1,6 +1,6 @@
 """LSTM whose states are pictures and whose products are convolutions."""
 
-import math
+import itertools
 from typing import Any, NamedTuple, Unpack
 
 import jax
@@ -11,7 +11,7 @@ from seqjax.base import Array, Cell, Key
 from seqjax.cells.factory import WeightOptions, weighted
 from seqjax.cells.states import LSTMState
 from seqjax.initializers import Initializer
-from seqjax.products import Bias, accumulator, add_bias, along, recurrent_input
+from seqjax.products import Bias, accumulator, add_bias, along, dot, recurrent_input
 from seqjax.records import maker
 
 GATES = ("i", "f", "g", "o")
@@ -121,23 +121,22 @@ def conv_lstm(
 
 
 def _convolved(x: Array, w: Array, compute_dtype: jnp.dtype | None) -> Array:
-    """``x [*B, *shape, d]`` with ``w [*kernel, d, m]``; dtypes as in `seqjax.products.dot`."""
-    dtype = w.dtype if compute_dtype is None else jnp.dtype(compute_dtype)
-    axes = w.ndim - 2
-    places = tuple(range(axes))
-    pictures = (0, axes + 1, *(1 + axis for axis in places))
-    numbers = jax.lax.ConvDimensionNumbers(pictures, (axes + 1, axes, *places), pictures)
-    x = jnp.asarray(x).astype(dtype)
-    batch, (*shape, d) = x.shape[: -axes - 1], x.shape[-axes - 1 :]
-    y = jax.lax.conv_general_dilated(
-        x.reshape(math.prod(batch), *shape, d),
-        w.astype(dtype),
-        (1,) * axes,
-        "SAME",
-        dimension_numbers=numbers,
-        preferred_element_type=accumulator(dtype),
-    )
-    return y.reshape(*batch, *shape, w.shape[-1]).astype(accumulator(w.dtype))
+    """``x [*B, *shape, d]`` with ``w [*kernel, d, m]``: one product with what each place sees, ``[*B, *shape, k d]``.
+
+    Its gradient is a product too, which a CPU runs an order of magnitude faster than the gradient of XLA's convolution.
+    """
+    x = jnp.asarray(x)
+    *kernel, d, m = w.shape
+    axes = x.ndim - 1 - len(kernel)
+    batch, shape = x.shape[:axes], x.shape[axes:-1]
+    around = [(0, 0)] * axes + [((size - 1) // 2, size // 2) for size in kernel] + [(0, 0)]
+    padded = jnp.pad(x, around)
+    seen = [
+        padded[(..., *(slice(t, t + size) for t, size in zip(tap, shape)), slice(None))]
+        for tap in itertools.product(*map(range, kernel))
+    ]
+    # Stacked, not joined: the product of a joint is split into products of its parts by an engine.
+    return dot(jnp.stack(seen, -2).reshape(*batch, *shape, len(seen) * d), w.reshape(len(seen) * d, m), compute_dtype)
 
 
 def _axes(shape: Any, kernel_size: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
