@@ -255,7 +255,7 @@ def test_bidirectional_may_be_given_the_backward_readers_first_state():
     assert_close(after.noise, (first[0], end[1]))
     assert jax.tree.structure(after) == jax.tree.structure(given)
     assert jax.tree.structure(layer.apply(params, plain, XS)[0]) == jax.tree.structure(plain)
-    assert plain._fields == ("forward", "noise", "backward")
+    assert plain._fields == ("forward", "noise")
 
 
 def test_bidirectional_keeps_the_backward_readers_last_state():
@@ -264,12 +264,12 @@ def test_bidirectional_keeps_the_backward_readers_last_state():
     plain, kept = (sj.bidirectional(sj.lstm(D, H), back, keep_backward=keep) for keep in (False, True))
     params, mask = made(plain), MASKS["holes"].at[0, 1].set(False)
     state = kept.initial_state(params, (B,), key=KEY)
-    without = state._replace(backward=None)
+    without = sj.BidirectionalState(*state[:2])
     ticks = {"mask": mask, "reset": RESET}
     after, ys = kept.apply(params, state, XS, **ticks)
     other, zs = plain.apply(params, without, XS, **ticks)
     assert_close((after.forward, after.noise, ys), (other.forward, other.noise, zs))
-    assert other.backward is None
+    assert isinstance(other, sj.BidirectionalState)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     inner, noise = after.backward
     assert noise is None

@@ -44,7 +44,8 @@ def test_reverse_equals_flax():
 @pytest.mark.parametrize("resets", [False, True])
 def test_hold_repeats_the_last_real_tick(resets):
     """From what came before, through a reset, in two chunks."""
-    mask, reset = np.asarray(MASKS["holes"]), np.asarray(RESET) & resets
+    mask, reset = np.array(MASKS["holes"]), np.asarray(RESET) & resets
+    mask[2:5, 0] = [True, False, False]  # a segment that opens with padding
     before = {"x": RNG.normal(size=(B, 2)), "n": RNG.integers(0, 9, B), "flag": np.array([True, False, True])}
     given = XS | {"x": np.where(mask[..., None], XS["x"], np.nan)}
 

@@ -1,6 +1,6 @@
 """Reading a chunk in both directions."""
 
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
@@ -25,19 +25,16 @@ class BidirectionalParams(NamedTuple, Generic[Params, OtherParams]):
 
 
 class BidirectionalState(NamedTuple, Generic[State]):
-    """What goes from chunk to chunk, and where the backward reader arrived.
+    """What goes from chunk to chunk.
 
     Attributes:
       forward: the forward reader's state.
       noise: the backward reader's `Noise`, None in place of everything else; or a whole state of it, to start from at
         the end of each chunk (`with_backward`).
-      backward: the backward reader's state behind the chunk's first tick, the last that it reads, without its `Noise`:
-        for others to read, not for the next chunk. None throughout where it is not kept.
     """
 
     forward: State
     noise: PyTree
-    backward: PyTree = None
 
     def with_backward(self, state: PyTree) -> "BidirectionalState[State]":
         """The same with a first state of the backward reader, which it then takes at the end of every chunk.
@@ -47,6 +44,48 @@ class BidirectionalState(NamedTuple, Generic[State]):
         return self._replace(noise=state)
 
 
+class BidirectionalEnds(NamedTuple, Generic[State]):
+    """A `BidirectionalState`, and where the backward reader arrived.
+
+    Attributes:
+      forward: as there.
+      noise: as there.
+      backward: the backward reader's state behind the chunk's first tick, the last that it reads, None in place of
+        `Noise`: for others to read, not for the next chunk.
+    """
+
+    forward: State
+    noise: PyTree
+    backward: PyTree
+
+    def with_backward(self, state: PyTree) -> "BidirectionalEnds[State]":
+        """As there."""
+        return self._replace(noise=state)
+
+
+def reads_both_ways(state: PyTree) -> bool:
+    """Whether a node of a state is that of a bidirectional layer."""
+    return isinstance(state, BidirectionalState | BidirectionalEnds)
+
+
+@overload
+def bidirectional(
+    forward: Cell[Params, State] | Layer[Params, State],
+    backward: Cell[OtherParams, OtherState] | Layer[OtherParams, OtherState],
+    *,
+    keep_backward: Literal[False] = False,
+    engine: EngineName = "auto",
+    memory: str | int = "auto",
+) -> Layer[BidirectionalParams[Params, OtherParams], BidirectionalState[State]]: ...
+@overload
+def bidirectional(
+    forward: Cell[Params, State] | Layer[Params, State],
+    backward: Cell[OtherParams, OtherState] | Layer[OtherParams, OtherState],
+    *,
+    keep_backward: Literal[True],
+    engine: EngineName = "auto",
+    memory: str | int = "auto",
+) -> Layer[BidirectionalParams[Params, OtherParams], BidirectionalEnds[State]]: ...
 @maker
 def bidirectional(
     forward: Cell[Params, State] | Layer[Params, State],
@@ -55,7 +94,7 @@ def bidirectional(
     keep_backward: bool = False,
     engine: EngineName = "auto",
     memory: str | int = "auto",
-) -> Layer[BidirectionalParams[Params, OtherParams], BidirectionalState[State]]:
+) -> Layer[BidirectionalParams[Params, OtherParams], Any]:
     """Two readers of the same chunk, one from each end; their outputs side by side.
 
         y_t = [forward(x_1 … x_t), backward(x_T … x_t)]
@@ -69,14 +108,15 @@ def bidirectional(
     Args:
       forward: a cell, or a layer.
       backward: a cell, or a layer; both are written forwards.
-      keep_backward: whether ``state.backward`` holds the backward reader's last state, for a decoder to start from, as
-        ``state.forward`` holds the forward one's. It goes into no later chunk.
+      keep_backward: whether the state is a `BidirectionalEnds`, whose ``backward`` is the backward reader's last state,
+        for a decoder to start from, as ``forward`` is the forward one's. It goes into no later chunk.
       engine: as in `seqjax.unroll`, for cells.
       memory: as in `seqjax.unroll`, for cells.
 
     Returns:
       A layer whose outputs are concatenated along the last axis, forward first. Its state is a
-      `BidirectionalState`; ``state.with_backward(first)`` gives the backward reader a first state.
+      `BidirectionalState`, or a `BidirectionalEnds`; ``state.with_backward(first)`` gives the backward reader a first
+      state.
 
     Raises:
       TypeError: something else than cells or layers, or a state of another type, such as the forward one alone.
@@ -116,26 +156,23 @@ def bidirectional(
         batch_shape: tuple[int, ...] = (),
         *,
         key: Array | None = None,
-    ) -> BidirectionalState[State]:
+    ) -> Any:
         forward_key, backward_key = split(key, 2)
         first = back.initial_state(params.backward, batch_shape, key=backward_key)
-        return BidirectionalState(
-            ahead.initial_state(params.forward, batch_shape, key=forward_key),
-            _noise_of(first),
-            without_noise(first) if keep_backward else None,
-        )
+        state = BidirectionalState(ahead.initial_state(params.forward, batch_shape, key=forward_key), _noise_of(first))
+        return BidirectionalEnds(*state, without_noise(first)) if keep_backward else state
 
     def apply(
         params: BidirectionalParams[Params, OtherParams],
-        state: BidirectionalState[State],
+        state: Any,
         xs: PyTree,
         *,
         mask: Array | None = None,
         lengths: Array | None = None,
         reset: Array | None = None,
         key: Array | None = None,
-    ) -> tuple[BidirectionalState[State], PyTree]:
-        if not isinstance(state, BidirectionalState):
+    ) -> tuple[Any, PyTree]:
+        if not reads_both_ways(state):
             raise TypeError(
                 f"bidirectional: expected a BidirectionalState, got {type(state).__name__}. Make it with "
                 "initial_state(params, batch_shape), or carry on a forward one: BidirectionalState(forward, noise)."
@@ -155,7 +192,8 @@ def bidirectional(
         before, zs = inner.run(back, params.backward, start, xs, **ticks, key=backward_key)
         both = jax.tree.map(lambda y, z: jnp.concatenate([y, z], axis=-1), ys, zs)
         noise = jax.tree.map(lambda new, old: new if is_noise(new) else old, before, state.noise, is_leaf=is_noise)
-        return BidirectionalState(after, noise, None if state.backward is None else without_noise(before)), both
+        new = BidirectionalState(after, noise)
+        return BidirectionalEnds(*new, without_noise(before)) if isinstance(state, BidirectionalEnds) else new, both
 
     return Layer(init, initial_state, apply)
 
