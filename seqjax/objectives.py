@@ -14,6 +14,7 @@ from seqjax.buffers import owned
 from seqjax.fixing import fixed
 from seqjax.layers import inner
 from seqjax.losses import Tally
+from seqjax.losses.penalties import Penalty
 from seqjax.records import maker
 
 Loss = Callable[[PyTree, PyTree, Array | None], Tally]
@@ -40,7 +41,7 @@ class Batch(NamedTuple):
 
 
 @maker
-def objective(layer: Layer, loss: Loss, *, redraw: bool = True) -> Objective:
+def objective(layer: Layer, loss: Loss, *, redraw: bool = True, penalty: Penalty | None = None) -> Objective:
     """The loss of a layer's outputs on a batch, as a function.
 
         state', tally = objective(params, state, batch, key=None)
@@ -54,6 +55,8 @@ def objective(layer: Layer, loss: Loss, *, redraw: bool = True) -> Objective:
       loss: ``(ys, targets, mask) -> Tally``, such as `seqjax.cross_entropy`.
       redraw: with a key, draw the noise of the state anew at each call; False keeps what the state carries,
         so that a sequence cut into windows has one mask from end to end.
+      penalty: R, ``params -> scalar``, such as `seqjax.losses.l2`, which `seqjax.train_step` adds once an update to
+        what is descended. The tally is without it, so that training and evaluation report the same thing.
 
     Returns:
       ``(params, state, batch, key=None) -> (state, Tally)``. The key is used for what is random in the
@@ -81,6 +84,7 @@ def objective(layer: Layer, loss: Loss, *, redraw: bool = True) -> Objective:
         state, key = begin(layer, params, state, key, redraw)
         return chunk(layer, loss, params, state, batch, key)
 
+    inspect.unwrap(run).penalty = penalty  # type: ignore[attr-defined]
     return run
 
 
@@ -109,6 +113,11 @@ def fixed_by(objective: Objective, params: PyTree) -> PyTree:
     """Which parameters an objective says stay as they are; none if it says nothing."""
     stays = getattr(inspect.unwrap(objective), "fixed", None)
     return jax.tree.map(lambda _: False, params) if stays is None else stays(params)
+
+
+def penalty_by(objective: Objective) -> Penalty | None:
+    """The penalty that an objective says is added to it; None if it says nothing."""
+    return getattr(inspect.unwrap(objective), "penalty", None)
 
 
 def chunk(

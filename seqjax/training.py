@@ -17,7 +17,7 @@ from seqjax.devices import mesh_of, shares_of
 from seqjax.fixing import completed, differentiable, flags_of, flags_on
 from seqjax.losses import Tally
 from seqjax.losses.penalties import Penalty, cost_of
-from seqjax.objectives import Batch, Objective, fixed_by
+from seqjax.objectives import Batch, Objective, fixed_by, penalty_by
 from seqjax.products import accumulator
 from seqjax.stepping import Step
 
@@ -130,7 +130,8 @@ def train_step(
       divide_by: ``"count"`` makes the loss the mean over real ticks; a number divides the sum by that: the
         batch size for a sum over time and mean over sequences (Zaremba et al. 2014).
       penalty: R, ``params -> scalar``, such as `seqjax.losses.l2`. It is added once an update, whatever the number of
-        ticks, chunks and devices; the tally is without it, so that training and evaluation report the same thing.
+        ticks, chunks and devices; the tally is without it, so that training and evaluation report the same thing. What
+        the objective says if None.
       fixed: a tree of bool like the parameters, True at those that stay as they are whatever the optimizer does; what
         the objective says of its model if None, see `seqjax.fixed`.
       devices: spread the first batch axis over these devices, or over that many of ``jax.devices()``: the
@@ -193,6 +194,7 @@ def train_step(
         )
     made = _made if records.call_of(objective) else _made.__wrapped__
     flags = None if fixed is None else flags_of(fixed)
+    penalty = penalty_by(objective) if penalty is None else penalty
     return made(objective, optimizer, clip, divide_by, penalty, mesh_of(devices), donate, flags)
 
 

@@ -33,6 +33,18 @@ def moved(train):
     return jax.tree.map(lambda a, b: np.asarray(a) - np.asarray(b), PARAMS, train.params)
 
 
+def test_an_objective_says_its_penalty():
+    """The same update as by the step's own; evaluated by itself it is the loss."""
+    said = sj.objective(MODEL, sj.cross_entropy, penalty=READY)
+    assert said == sj.objective(MODEL, sj.cross_entropy, penalty=READY) != OBJECTIVE
+    results = [
+        sj.train_step(*options, **named)(sj.train_state(PARAMS, SGD), start(), FULL)
+        for options, named in (((said, SGD), {}), ((OBJECTIVE, SGD), {"penalty": READY}))
+    ]
+    assert_close(*(moved(train) for train, _, _ in results), rtol=1e-12, atol=1e-14)
+    assert_close(said(PARAMS, start(), FULL)[1], OBJECTIVE(PARAMS, start(), FULL)[1])
+
+
 def test_the_penalty_is_added_to_the_mean():
     """Loss, gradient, its norm and the clip are those of the sum; the tally is that of the loss alone."""
     step = sj.train_step(OBJECTIVE, SGD, penalty=both, clip=sj.clip_by_global_norm(0.5))
