@@ -140,8 +140,9 @@ def _module_row(module: Any) -> list[Part]:
     functions = {"activation": _ours(module.activation)}
     if name != "SimpleRNN":
         functions["gate_activation"] = _ours(module.recurrent_activation)
+    convert = needed("keras", extra="keras").ops.convert_to_numpy
     reset = ("after" if module.reset_after else "before") if name == "GRU" else None
-    part = read(kinds[name], [np.asarray(w.value) for w in module.weights], reset, functions)
+    part = read(kinds[name], [convert(w.value) for w in module.weights], reset, functions)
     return [part._replace(reverse=bool(module.go_backwards))]
 
 
