@@ -133,7 +133,7 @@ def bptt() -> str:
 
 
 def beside(name: str) -> str:
-    """One library alone, on the page for those who come from it: a line for each gated cell, pass and number of devices."""
+    """One library alone, on the page for those who come from it: a line a gated cell, pass and number of devices."""
     found = rows("bptt")
     lengths, all_devices = sorted({row["ticks"] for row in found}), max(row["devices"] for row in found)
     lines = []

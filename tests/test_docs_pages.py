@@ -25,7 +25,7 @@ def test_the_examples_of_a_page_run_and_print_what_it_shows(framework, monkeypat
         pytest.skip(f"{framework} is not installed")
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     page = PAGES[framework].read_text("utf-8")
-    names, printed, shown = {"__name__": "page"}, io.StringIO(), ""
+    names, printed, shown = {}, io.StringIO(), ""
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"), contextlib.redirect_stdout(printed):
         for language, block in BLOCK.findall(page):
             if language == "python":
@@ -47,4 +47,6 @@ def test_a_page_tells_what_was_measured_beside_its_framework(framework):
     """The table's figures are those of the results by tests/test_headline.py; here, that there is one."""
     ((_, part, table, _),) = headline.PART.findall(PAGES[framework].read_text("utf-8"))
     assert part == framework
-    assert {"LSTM, training, all cores each", "GRU, forward, all cores each"} <= set(re.findall(r"^\| (\w.*?) \|", table, re.M))
+    assert {"LSTM, training, all cores each", "GRU, forward, all cores each"} <= set(
+        re.findall(r"^\| (\w.*?) \|", table, re.M)
+    )

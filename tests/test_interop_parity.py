@@ -4,6 +4,9 @@ Live where a framework is installed. torch and ONNX are in test_cells_libraries.
 """
 
 import importlib.util
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -94,3 +97,17 @@ def theirs_moved(layer, params, xs):
     """What other parameters give."""
     params = params._replace(b=params.b + 0.01)
     return np.asarray(layer.apply(params, layer.initial_state(params, xs.shape[1:-1]), xs)[1])
+
+
+@pytest.mark.slow
+def test_keras_layers_of_the_backend_torch_are_read():
+    """In a process of its own: a backend is chosen once."""
+    if not all(map(importlib.util.find_spec, ("keras", "torch"))):
+        pytest.skip("keras and torch are not both installed")
+    program = (
+        "import keras, seqjax as sj; made = keras.layers.GRU(4); made.build((None, None, 3)); "
+        "print(keras.backend.backend(), sj.interop.keras.from_module(made, verify=True)[0].name)"
+    )
+    options = {"env": os.environ | {"KERAS_BACKEND": "torch"}, "capture_output": True, "text": True, "check": False}
+    done = subprocess.run([sys.executable, "-c", program], **options)
+    assert done.stdout == "torch recurrent\n", done.stderr
