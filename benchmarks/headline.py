@@ -10,6 +10,7 @@ the lowest run to the highest.
 """
 
 import argparse
+import functools
 import hashlib
 import re
 import statistics
@@ -23,7 +24,13 @@ from PIL import Image
 from benchmarks import plots, recipes, record
 
 RESULTS = record.ROOT / "benchmarks" / "results"
-PAGES = ("README.md", "docs/performance.md", "docs/results.md")
+BESIDE = ("flax", "equinox", "torch")
+PAGES = (
+    "README.md",
+    "docs/performance.md",
+    "docs/results.md",
+    *(f"docs/coming_from_{name}.md" for name in BESIDE),
+)
 PICTURE = record.ROOT / "docs" / "bptt.png"
 NAMES = {"lstm": "LSTM", "gru": "GRU", "elman": "Elman"}
 PASSES = {"train": "training", "forward": "forward"}
@@ -125,6 +132,21 @@ def bptt() -> str:
     return f"{short}\n\n{table(['T', *(f'{ticks:,}' for ticks in lengths)], lines)}\n\n{about}; {how}."
 
 
+def beside(name: str) -> str:
+    """One library alone, on the page for those who come from it: a line a gated cell, pass and number of devices."""
+    found = rows("bptt")
+    lengths, all_devices = sorted({row["ticks"] for row in found}), max(row["devices"] for row in found)
+    lines = []
+    gated = [row for row in found if row["cell"] in ("lstm", "gru")]
+    for (cell, which), members in by(gated, "cell", "pass").items():
+        for devices, words in ((1, "one device each"), (all_devices, "all cores each")):
+            at = {ticks: [row for row in members if row["ticks"] == ticks] for ticks in lengths}
+            cells = [told(speed_ups(at[ticks], devices, (name,))) for ticks in lengths]
+            if any(cells) and not (name == "torch" and devices < all_devices):
+                lines.append([f"{NAMES[cell]}, {PASSES[which]}, {words}", *cells])
+    return table(["T", *(f"{ticks:,}" for ticks in lengths)], lines)
+
+
 def megabytes(size: float) -> str:
     """In MB or GB."""
     return f"{size / 1e9:.1f} GB" if size > 1e9 else f"{size / 1e6:.0f} MB"
@@ -214,6 +236,7 @@ def results() -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {"bptt": bptt, "engines": engines, "steps": steps, "results": results}
+PARTS |= {name: functools.partial(beside, name) for name in BESIDE}
 PART = re.compile(r"(<!-- made by python -m benchmarks\.headline: (\w+) -->\n\n)(.*?)(\n\n<!-- end -->)", re.DOTALL)
 
 

@@ -4,7 +4,10 @@ Live where a framework is installed. torch and ONNX are in test_cells_libraries.
 """
 
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -95,3 +98,17 @@ def test_the_ledger_is_of_these_cases():
     for row in text.splitlines():
         largest = 1e-5 if "| Keras |" in row else 1e-8
         assert all(float(number[0]) <= largest for number in re.finditer(rounded, row)), row
+
+
+@pytest.mark.slow
+def test_keras_layers_of_the_backend_torch_are_read():
+    """In a process of its own: a backend is chosen once."""
+    if not all(map(importlib.util.find_spec, ("keras", "torch"))):
+        pytest.skip("keras and torch are not both installed")
+    program = (
+        "import keras, seqjax as sj; made = keras.layers.GRU(4); made.build((None, None, 3)); "
+        "print(keras.backend.backend(), sj.interop.keras.from_module(made, verify=True)[0].name)"
+    )
+    options = {"env": os.environ | {"KERAS_BACKEND": "torch"}, "capture_output": True, "text": True, "check": False}
+    done = subprocess.run([sys.executable, "-c", program], **options)
+    assert done.stdout == "torch recurrent\n", done.stderr

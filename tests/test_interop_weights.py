@@ -151,9 +151,8 @@ def test_onnx_keeps_every_bit():
 def test_onnx_reads_operators_of_a_file(tmp_path):
     """Attributes say activations, direction and reset; a file that is cut off, or is none, is told."""
     made = pytest.importorskip("onnx")
-    layer = sj.bidirectional(
-        *[sj.gru(D, H, activation=jax.nn.relu, b_init=sj.initializers.two_biases(gates=("r", "z")))] * 2
-    )
+    cell = sj.gru(D, H, activation=jax.nn.relu, b_init=sj.initializers.two_biases(gates=("r", "z")))
+    layer = sj.bidirectional(cell, cell, keep_backward=True)
     params = jax.tree.map(lambda p: draw(*p.shape), layer.init(jax.random.key(0)))
     path = tmp_path / "gru.onnx"
     made.save(onnx.to_module(layer, params), path)
@@ -202,16 +201,18 @@ def test_states_go_both_ways(name):
         turned = sj.recurrent(sj.lstm(D, H), reverse=True)
         expected = turned.apply(params.backward, sj.cells.LSTMState(*parts[1]), xs)[1]
         np.testing.assert_allclose(ys[..., H:], expected, rtol=1e-12)
-        assert_equal(module.state_to(both, state), tuple(np.stack(each) for each in zip(*parts)))
         ends = sj.bidirectional(sj.lstm(D, H), sj.lstm(D, H), keep_backward=True)
-        last, _ = ends.apply(params, module.state_from(ends, *given(*parts)), xs)
+        state = module.state_from(ends, *given(*parts))
+        assert_equal(module.state_to(ends, state), tuple(np.stack(each) for each in zip(*parts)))
+        last, _ = ends.apply(params, state, xs)
+        assert jax.tree.structure(last) == jax.tree.structure(state)
         expected = turned.apply(params.backward, sj.cells.LSTMState(*parts[1]), xs)[0]
         np.testing.assert_allclose(np.stack(module.state_to(ends, last))[:, 1], np.stack(expected), rtol=1e-12)
     with pytest.raises(ValueError, match=rf"^{name}: expected "):
         module.state_from(two, draw(1, B, H))
     with pytest.raises(ValueError, match=rf"^{name}: expected h0 alone for gru"):
         module.state_from(sj.recurrent(sj.gru(D, H)), draw(1, B, H), draw(1, B, H))
-    with pytest.raises(ValueError, match=rf"^{name}: expected a state of both readers"):
+    with pytest.raises(ValueError, match=rf"^{name}: expected a layer that keeps where both"):
         module.state_to(both, both.initial_state(both.init(jax.random.key(0)), (B,)))
 
 

@@ -175,7 +175,7 @@ def state_to(layer: Cell | Layer, state: PyTree) -> Any:
     """A layer's state as Equinox carries it: ``h``, or ``(h, c)`` of an LSTM, nested like the weights.
 
     Raises:
-      ValueError: a state in two directions that holds the forward one alone.
+      ValueError: a layer in two directions that does not keep where the backward reader arrived.
 
     Example:
       >>> import jax.numpy as jnp, seqjax as sj

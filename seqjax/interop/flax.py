@@ -259,7 +259,7 @@ def state_to(layer: Cell | Layer, state: PyTree) -> Any:
     """A layer's state as Flax carries it: ``h``, or ``(c, h)`` of an LSTM; a pair of both directions, a list of layers.
 
     Raises:
-      ValueError: a state in two directions that holds the forward one alone.
+      ValueError: a layer in two directions that does not keep where the backward reader arrived.
 
     Example:
       >>> import jax.numpy as jnp, seqjax as sj

@@ -140,8 +140,9 @@ def _module_row(module: Any) -> list[Part]:
     functions = {"activation": _ours(module.activation)}
     if name != "SimpleRNN":
         functions["gate_activation"] = _ours(module.recurrent_activation)
+    convert = needed("keras", extra="keras").ops.convert_to_numpy
     reset = ("after" if module.reset_after else "before") if name == "GRU" else None
-    part = read(kinds[name], [np.asarray(w.value) for w in module.weights], reset, functions)
+    part = read(kinds[name], [convert(w.value) for w in module.weights], reset, functions)
     return [part._replace(reverse=bool(module.go_backwards))]
 
 
@@ -250,7 +251,7 @@ def state_to(layer: Cell | Layer, state: PyTree) -> Any:
     """A layer's state as Keras passes it: ``h``, or ``[h, c]`` of an LSTM; a pair of both directions, a list of layers.
 
     Raises:
-      ValueError: a state in two directions that holds the forward one alone.
+      ValueError: a layer in two directions that does not keep where the backward reader arrived.
 
     Example:
       >>> import jax.numpy as jnp, seqjax as sj

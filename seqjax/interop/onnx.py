@@ -274,7 +274,7 @@ def state_to(layer: Cell | Layer, state: PyTree) -> Any:
     """A layer's state as ONNX stacks it: h ``[directions, B, h]``, or ``(h, c)`` for an LSTM.
 
     Raises:
-      ValueError: a state in two directions that holds the forward one alone.
+      ValueError: a layer in two directions that does not keep where the backward reader arrived.
 
     Example:
       >>> import jax.numpy as jnp, seqjax as sj

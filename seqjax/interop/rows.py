@@ -46,7 +46,7 @@ def put_together(
             layers.append(dropout(rate))
             params.append(())
         if len(row) == 2:
-            layers.append(bidirectional(row[0].cell, row[1].cell, **options))
+            layers.append(bidirectional(row[0].cell, row[1].cell, keep_backward=True, **options))
             params.append(BidirectionalParams(row[0].params, row[1].params))
         else:
             turned: Any = {"reverse": True} if row[0].reverse else {}

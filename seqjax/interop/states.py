@@ -79,7 +79,7 @@ def state_parts(who: str, layer: Cell | Layer, state: PyTree) -> list[tuple]:
     """Each part's ``(h,)`` or ``(h, c)`` of a layer's state; the inverse of `state_built`.
 
     Raises:
-      ValueError: a state in two directions that holds the forward one alone.
+      ValueError: a layer in two directions that does not keep where the backward reader arrived.
     """
     maker, options = made_by(who, layer)
     if maker in (serial, stack):
@@ -90,14 +90,13 @@ def state_parts(who: str, layer: Cell | Layer, state: PyTree) -> list[tuple]:
     if maker is recurrent:
         return state_parts(who, options["cell"], state)
     if maker is bidirectional:
-        kept = getattr(state, "backward", None)  # the last one, where the layer keeps it
-        backward = kept if jax.tree.leaves(kept) else state.noise
-        if not jax.tree.leaves(backward):
+        if not options["keep_backward"]:
             raise ValueError(
-                f"{who}: expected a state of both readers of {layer}, got the forward one alone. "
-                "Keep the backward one, bidirectional(…, keep_backward=True), or give it: state.with_backward(…)."
+                f"{who}: expected a layer that keeps where both readers arrived, got {layer}. "
+                "Make it bidirectional(…, keep_backward=True)."
             )
-        return state_parts(who, options["forward"], state.forward) + state_parts(who, options["backward"], backward)
+        ends = zip(("forward", "backward"), (state.forward, state.backward))
+        return [part for name, end in ends for part in state_parts(who, options[name], end)]
     return [tuple(state) if isinstance(state, LSTMState) else (state,)]
 
 

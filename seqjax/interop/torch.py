@@ -117,7 +117,7 @@ def from_module(
     Example:
       >>> import torch
       >>> from_module(torch.nn.GRU(3, 2, bias=False, bidirectional=True), verify=True)[0]
-      bidirectional(gru(3, 2, b_init=None), gru(3, 2, b_init=None))
+      bidirectional(gru(3, 2, b_init=None), gru(3, 2, b_init=None), keep_backward=True)
     """
     name = type(module).__name__.removesuffix("Cell")
     kind = f"rnn_{module.nonlinearity}" if name == "RNN" else name.lower()
@@ -260,7 +260,7 @@ def state_to(layer: Cell | Layer, state: PyTree) -> Any:
       NumPy arrays.
 
     Raises:
-      ValueError: a state in two directions that holds the forward one alone.
+      ValueError: a layer in two directions that does not keep where the backward reader arrived.
 
     Example:
       >>> import jax.numpy as jnp, seqjax as sj
