@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax import checks
 from seqjax.base import Array, PyTree, is_noise
@@ -19,7 +20,7 @@ def from_lengths(lengths: Array, length: int) -> Array:
     >>> masks.from_lengths(jnp.array([2, 0]), 3).astype(int).tolist()
     [[1, 0], [1, 0], [0, 0]]
     """
-    ticks = jnp.arange(length, dtype=jnp.int32).reshape((length,) + (1,) * jnp.ndim(lengths))
+    ticks = jnp.arange(length, dtype=jnp.int32).reshape((length,) + (1,) * np.ndim(lengths))
     return ticks < jnp.asarray(lengths).astype(jnp.int32)[None]
 
 
@@ -49,7 +50,7 @@ def given(who: str, mask: Array | None, lengths: Array | None, xs: PyTree) -> Ar
     length = checks.length(who, xs)
     lengths = checks.lengths(who, lengths, length)
     for leaf in jax.tree.leaves(xs):
-        batch = jnp.shape(leaf)[1 : 1 + lengths.ndim]
+        batch = np.shape(leaf)[1 : 1 + lengths.ndim]
         checks.shapes(who, "lengths", lengths.shape, "the batch axes of xs", batch)
     return from_lengths(lengths, length)
 
@@ -65,7 +66,7 @@ def select(mask: Array, on_true: PyTree, on_false: PyTree) -> PyTree:
     def leaf(a: Array, b: Array) -> Array:
         if a is b:
             return a
-        return jnp.where(mask.reshape(mask.shape + (1,) * (jnp.ndim(a) - mask.ndim)), a, b)
+        return jnp.where(mask.reshape(mask.shape + (1,) * (np.ndim(a) - mask.ndim)), a, b)
 
     return jax.tree.map(leaf, on_true, on_false)
 
@@ -207,8 +208,8 @@ def wrap(step: Callable, *, masked: bool, resets: bool, reverse: bool) -> Callab
 def _check_outputs(mask: Array, y: PyTree) -> None:
     """Outputs have the mask's batch axes: a mask selects among them, it makes no axes."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(y)[0]:
-        if jnp.shape(leaf)[: mask.ndim] != mask.shape:
+        if np.shape(leaf)[: mask.ndim] != mask.shape:
             raise ValueError(
-                f"unroll: expected outputs with the mask's batch axes {mask.shape}, got shape {jnp.shape(leaf)} at "
+                f"unroll: expected outputs with the mask's batch axes {mask.shape}, got shape {np.shape(leaf)} at "
                 f"y{jax.tree_util.keystr(path)}. Sum over the batch behind unroll, or leave the mask out."
             )

@@ -55,7 +55,7 @@ def log_probability(
         raise ValueError("log_probability: expected symbols [T, *batch], got one symbol. Put it into a sequence.")
     if lengths is not None:
         lengths = checks.lengths("log_probability", lengths, len(symbols))
-        checks.shapes("log_probability", "lengths", jnp.shape(lengths), "the symbols' batch", symbols.shape[1:])
+        checks.shapes("log_probability", "lengths", np.shape(lengths), "the symbols' batch", symbols.shape[1:])
     return _log_probability(model, params, symbols, first, lengths)
 
 

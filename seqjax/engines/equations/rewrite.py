@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import primitives
 
@@ -209,7 +210,7 @@ def _split(e: Equation, total: Value) -> list[Value]:
     axis, sizes = e.params["axis"], e.params["sizes"]
     recurring = [term for term in total.terms if term.recurs]
     others = [term for term in total.terms if not term.recurs]
-    shapes = {jnp.shape(term.array)[axis:] for term in total.terms}
+    shapes = {np.shape(term.array)[axis:] for term in total.terms}
     if not recurring or not others or shapes != {total.array.shape[axis:]}:
         return [
             Value(piece, total.recurs, total.moves) for piece in e.primitive.bind(total.array, axis=axis, sizes=sizes)
