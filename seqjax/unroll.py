@@ -201,8 +201,7 @@ def _length(xs: PyTree, length: int | None) -> int:
     if not leaves:
         if length is None:
             raise ValueError("unroll: expected length= where xs holds no array, got None. Say how many ticks to run.")
-        checks.sizes("unroll", length=length)
-        return int(length)
+        return _number(length)
     for path, leaf in leaves:
         where = f"xs{jax.tree_util.keystr(path)}"
         if np.ndim(leaf) == 0:
@@ -216,7 +215,15 @@ def _length(xs: PyTree, length: int | None) -> int:
             )
     if length == 0:
         raise ValueError("unroll: expected at least one tick, got xs of length 0. Skip the call.")
-    return int(length)  # type: ignore[arg-type]
+    return _number(length)  # type: ignore[arg-type]
+
+
+def _number(length: int) -> int:
+    """A length as a plain number; a symbol of `jax.export` as it is."""
+    if not checks.known(length):
+        return length
+    checks.sizes("unroll", length=length)
+    return int(length)
 
 
 def _behind_the_mask(xs: PyTree, axes: tuple[int, ...]) -> None:

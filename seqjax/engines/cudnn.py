@@ -45,6 +45,8 @@ def refusal(problem: Problem) -> str | None:
         return "reset="
     if np.ndim(state[0]) != 2:
         return f"a state of shape {np.shape(state[0])}"
+    if symbols := problem.symbols():
+        return f"the sizes {', '.join(symbols)}, which are no numbers"
     dtypes = sorted({str(leaf.dtype) for leaf in jax.tree.leaves((params, state, xs))})
     if dtypes != ["float32"]:
         return ", ".join(dtypes)

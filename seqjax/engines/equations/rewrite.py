@@ -225,7 +225,7 @@ def _look_up(e: Equation, inputs: list[Value], ticks: int | None) -> Value:
     out = _plain(e, inputs)
     if ticks is None or matrix.moves or matrix.constant or not _takes_rows(e, out.aval):
         return out
-    few = READS * matrix.array.shape[0] <= ticks * math.prod(out.array.shape[:-1])
+    few = READS * matrix.array.shape[0] <= jaxprs.entries((ticks, *out.array.shape[:-1]))
     return out._replace(rows=Rows(e.params, matrix, indices)) if few else out
 
 
