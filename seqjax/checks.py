@@ -6,20 +6,10 @@ from numbers import Integral, Real
 from typing import Any
 
 import jax
-import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax import records
-
-
-def known(*sizes: Any) -> bool:
-    """Whether sizes are numbers: none of them a symbol such as ``b``, which `jax.export` puts in an axis' place.
-
-    >>> known(3, 4), known(3, *jax.export.symbolic_shape("b"))
-    (True, False)
-    """
-    return not any(map(jax.export.is_symbolic_dim, sizes))
+from seqjax import records, symbolic
 
 
 def sizes(who: str, **named: int) -> None:
@@ -137,7 +127,7 @@ def lengths(who: str, lengths: Any, length: int) -> jax.Array:
     if not isinstance(lengths, jax.core.Tracer):
         values = np.asarray(lengths)
         least, most = (int(values.min()), int(values.max())) if values.size else (0, 0)
-        if least < 0 or (known(length) and most > length):
+        if least < 0 or (symbolic.known(length) and most > length):
             raise ValueError(
                 f"{who}: expected lengths from 0 to the {length} ticks of xs, got {least if least < 0 else most}. "
                 "Cut the lengths with the inputs, or pad the inputs further."

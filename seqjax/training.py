@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from seqjax import checks, optimizers, records
 from seqjax.base import Array, PyTree
-from seqjax.buffers import apart, owned
+from seqjax.buffers import apart, gone, owned
 from seqjax.clipping import clip_by_global_norm, clipped_by, global_norm
 from seqjax.devices import divisible, in_turn, mesh_of, placed, shares_of
 from seqjax.fixing import completed, differentiable, flags_of, flags_on
@@ -188,7 +188,7 @@ class _Step:
             return in_turn(self.mesh, self.jitted, placed(self.mesh, shares_of(given[2], self.in_front), given))
         except (RuntimeError, ValueError) as error:
             for name, tree in (("train", train), ("state", state), ("batch", batch)):
-                if any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in jax.tree.leaves(tree)):
+                if any(map(gone, jax.tree.leaves(tree))):
                     raise ValueError(
                         f"train_step: expected {name} with its arrays, got one whose memory an earlier step took for "
                         "its results. Go on with what the step returned, or make it with train_step(…, donate=False)."

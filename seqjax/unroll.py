@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax import base, checks, records
+from seqjax import base, checks, records, symbolic
 from seqjax.base import Array, Cell, Params, PyTree, State
 from seqjax.buffers import owned
 from seqjax.engines import plan
@@ -220,7 +220,7 @@ def _length(xs: PyTree, length: int | None) -> int:
 
 def _number(length: int) -> int:
     """A length as a plain number; a symbol of `jax.export` as it is."""
-    if not checks.known(length):
+    if not symbolic.known(length):
         return length
     checks.sizes("unroll", length=length)
     return int(length)

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import jax
 import numpy as np
 
-from seqjax import checks, masks
+from seqjax import checks, masks, symbolic
 from seqjax.base import Array, Cell, PyTree, Step
 from seqjax.engines.memory import Schedule
 
@@ -49,7 +49,7 @@ class Problem(NamedTuple):
         """The sizes that are no numbers but symbols of `jax.export`, as they print."""
         arrays = jax.tree.leaves((self.params, self.state, self.xs))
         sizes = [self.length, *(size for array in arrays for size in np.shape(array))]
-        return tuple(dict.fromkeys(str(size) for size in sizes if not checks.known(size)))
+        return tuple(dict.fromkeys(str(size) for size in sizes if not symbolic.known(size)))
 
     def wrapped(self) -> "Wrapped":
         """The same with masks and resets inside the step."""

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_policies
 
-from seqjax import checks
+from seqjax import symbolic
 from seqjax.base import PyTree
 
 # The name under which a loop marks its states, for ``memory="carries"`` to keep.
@@ -86,7 +86,7 @@ def _blocks(
 
 def scan(body: Callable, state: PyTree, xs: PyTree, *, length: int, reverse: bool) -> tuple[PyTree, PyTree]:
     """`jax.lax.scan`, which reads a length that is a symbol of `jax.export` off its inputs only."""
-    if checks.known(length):
+    if symbolic.known(length):
         return lax.scan(body, state, xs, length=length, reverse=reverse)
     if jax.tree.leaves(xs):
         return lax.scan(body, state, xs, reverse=reverse)

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import jax
 
-from seqjax import checks
+from seqjax import checks, symbolic
 from seqjax.engines import cudnn, pallas, scan
 from seqjax.engines.base import Prepared, Problem, UnsupportedError
 from seqjax.engines.costs import total_bytes
@@ -53,8 +53,9 @@ def choose(problem: Problem, engine: str, memory: str | int) -> Plan:
         # units 1.6, 1.2, 1.4, 1.1. At one tick there is no loop to split.
         # Of a number of ticks that is not known no chunk is the right one, and in one piece all of time's batched work
         # would be in memory at once.
-        engine = "split" if checks.known(problem.length) and problem.length > 1 else "scan"
-        why = (f"{engine}: {problem.length} ticks",)
+        known = symbolic.known(problem.length)
+        engine = "split" if known and problem.length > 1 else "scan"
+        why = (f"{engine}: {problem.length} ticks" + (", no number to cut into chunks" if not known else ""),)
     try:
         prepared = ENGINES[engine](problem)
     except UnsupportedError as refusal:
@@ -63,6 +64,8 @@ def choose(problem: Problem, engine: str, memory: str | int) -> Plan:
         why = (*why, f"scan: {refusal}")
     if symbols := problem.symbols():
         schedule, reason = _schedule_of_symbols(prepared, memory, budget, problem.length, symbols)
+        counted = ", ".join(symbol for symbol in symbols if symbol != str(problem.length))
+        why = (*why, f"bytes are those of {counted} = {symbolic.SYMBOL}") if counted else why
     else:
         schedule, reason = _schedule(prepared, memory, budget, problem.length)
     return Plan(prepared, schedule, (*why, *prepared.why, reason))
@@ -118,7 +121,7 @@ def _schedule_of_symbols(
         )
     if memory == "auto":
         return Schedule(prepared.chunk(length), "all"), f"all activations kept: bytes depend on {named}"
-    if checks.known(length):
+    if symbolic.known(length):
         return _schedule(prepared, memory, budget, length)
     if memory not in ("all", "carries"):
         raise ValueError(

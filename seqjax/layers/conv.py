@@ -101,7 +101,7 @@ def causal_conv(
     def one_tick(params: ConvParams, state: ConvState, x: Array) -> tuple[ConvState, Array]:
         """``x [N, d]``: reads n places of the ring and writes one."""
         ring, place = state
-        rows = jnp.arange(len(x))
+        rows = jnp.arange(x.shape[0])
         taps = [x] + [ring[rows, (place - lag) % span] for lag in lags[1:]]
         return ConvState(ring.at[rows, place].set(x), (place + 1) % span), product(params, taps)
 

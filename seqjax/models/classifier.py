@@ -110,7 +110,7 @@ def classifier(
             count = masks.zero(~reset.any(0), count)
         fresh = live.sum(0, dtype=jnp.int32)
         if pool == "last":
-            tick = len(hs) - 1 - jnp.argmax(live[::-1], axis=0)
+            tick = hs.shape[0] - 1 - jnp.argmax(live[::-1], axis=0)
             last = jnp.take_along_axis(hs, tick[None, ..., None], 0)[0]
             pooled = masks.select(fresh > 0, last, pooled)
         elif pool == "max":

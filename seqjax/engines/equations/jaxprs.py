@@ -5,7 +5,6 @@ room is the one that touches interfaces of JAX which are public but may move (`j
 `tests/test_jaxprs.py` fails loudly when one of these changes.
 """
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from jax import lax
 from jax.extend import core
 from jax.extend.core import primitives
 
-from seqjax import checks
+from seqjax import symbolic
 from seqjax.products import RECURRENT_INPUT
 
 Equation = Any
@@ -25,9 +24,6 @@ Aval = Any
 Jaxpr = core.Jaxpr
 ClosedJaxpr = core.ClosedJaxpr
 Rule = Callable[[Equation, list], Sequence | None]
-
-# What a size that is not known counts as: bytes are compared with bytes of the same batch.
-SYMBOL = 32
 
 # Products: linear in each of two operands.
 BILINEAR = (primitives.dot_general_p, primitives.conv_general_dilated_p)
@@ -84,12 +80,7 @@ def is_float(aval: Aval) -> bool:
 def nbytes(aval: Aval) -> int:
     """Bytes of one value of this type."""
     itemsize = 8 if jnp.issubdtype(aval.dtype, jax.dtypes.extended) else np.dtype(aval.dtype).itemsize
-    return entries(aval.shape) * itemsize
-
-
-def entries(shape: Sequence[int]) -> int:
-    """How many numbers an array holds; a size that is a symbol of `jax.export` counts as `SYMBOL`."""
-    return math.prod(size if checks.known(size) else SYMBOL for size in shape)
+    return symbolic.entries(aval.shape) * itemsize
 
 
 def trace(f: Callable, *avals: Aval) -> ClosedJaxpr:

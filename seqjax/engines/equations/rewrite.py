@@ -22,6 +22,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives
 
+from seqjax import symbolic
 from seqjax.engines.equations import jaxprs, linear_call
 from seqjax.engines.equations.jaxprs import Aval, ClosedJaxpr, Equation, Jaxpr
 
@@ -225,7 +226,7 @@ def _look_up(e: Equation, inputs: list[Value], ticks: int | None) -> Value:
     out = _plain(e, inputs)
     if ticks is None or matrix.moves or matrix.constant or not _takes_rows(e, out.aval):
         return out
-    few = READS * matrix.array.shape[0] <= jaxprs.entries((ticks, *out.array.shape[:-1]))
+    few = READS * matrix.array.shape[0] <= symbolic.entries((ticks, *out.array.shape[:-1]))
     return out._replace(rows=Rows(e.params, matrix, indices)) if few else out
 
 
