@@ -80,7 +80,7 @@ def prepare(who: str, model: Model, xs: PyTree, mask: Array | None, engine: Engi
         )
     if engine == "associative" and not symbolic.known(shape[0]):
         raise ValueError(
-            f"{who}: expected a number of ticks to cut into blocks for engine='associative', got the symbol {shape[0]}. "
+            f"{who}: expected a number of ticks to cut into blocks for engine='associative', got {shape[0]}. "
             "Use engine='scan', which takes any length."
         )
     if mask is not None:

@@ -10,13 +10,22 @@ missing is named with the extra that brings it:
 In order of reading:
 
 - `needed`: a framework that may be missing. (extras)
+- Files that run without this package, by `jax.export`: `export_module`, a cell or layer as two programs, `start` and
+  `run`, and `read_programs`; `exported`, any function, such as a sampler or a training step, with `plain` containers in
+  the place of records. (export)
 """
 
 import importlib
 from typing import Any
 
 # What this room offers, and the module that holds it; a module by its own name is the module itself.
-_WHERE: dict[str, str] = {}
+_WHERE: dict[str, str] = {
+    "Programs": "export",
+    "export_module": "export",
+    "exported": "export",
+    "plain": "export",
+    "read_programs": "export",
+}
 
 __all__ = list(_WHERE)
 
