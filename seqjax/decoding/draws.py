@@ -55,7 +55,7 @@ def choose(log_probs: Array, noise: Array | None, temperature: Array, top_k: int
     ranked, symbols = largest(log_probs, top_k or log_probs.shape[-1])
     if top_p is not None:
         probs = jax.nn.softmax(ranked)
-        before = jnp.cumsum(probs, -1) - probs
+        before = jnp.cumsum(probs, axis=-1) - probs
         most = along(jnp.asarray(top_p, probs.dtype)[..., None], probs)
         ranked = jnp.where((before < most) | (most >= 1), ranked, -jnp.inf)  # the sum rounds to 1 before its last terms
     return _at(symbols, draw(ranked, noise))

@@ -8,18 +8,15 @@ import functools
 import pathlib
 import zipfile
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.export
-import jax.numpy as jnp
 import numpy as np
 
-from seqjax import checks, symbolic
-from seqjax.base import Array, Cell, Key, Layer, PyTree
-
-Extra = Literal["mask", "lengths", "reset", "key"]
-Size = int | str
+from seqjax import symbolic
+from seqjax.base import Cell, Layer, PyTree
+from seqjax.interop.calls import Extra, Size, call_of
 
 
 def plain(tree: PyTree) -> PyTree:
@@ -164,46 +161,22 @@ def export_module(
       >>> logits.shape
       (7, 2, 5)
     """
-    if not isinstance(module, Cell):
-        checks.instance("export_module", module, Layer, "Wrap a function in pointwise(fn).")
-    for extra in takes:
-        allowed = ("key",) if isinstance(module, Cell) else ("mask", "lengths", "reset", "key")
-        checks.choice("export_module", f"takes of a {type(module).__name__.lower()}", extra, allowed)
-    is_cell = isinstance(module, Cell)
-    lanes = batch if isinstance(batch, tuple) else (batch,)
-    ticks, *lanes = jax.export.symbolic_shape(", ".join(map(str, (length, *lanes))))
-    leading = (*lanes,) if is_cell else (ticks, *lanes)
-    xs = jax.tree.map(
-        lambda one: jax.ShapeDtypeStruct((*leading, *one.shape), one.dtype), jax.eval_shape(lambda x: x, x)
-    )
-    extras = {
-        "mask": jax.ShapeDtypeStruct(leading, jnp.bool_),
-        "reset": jax.ShapeDtypeStruct(leading, jnp.bool_),
-        "lengths": jax.ShapeDtypeStruct((*lanes,), jnp.int32),
-        "key": jax.eval_shape(lambda: jax.random.key(0)),
-    }
-    keys = {"key": extras["key"]} if "key" in takes else {}
-    given = {} if is_cell else {name: extras[name] for name in takes}
-
-    def start(params: PyTree, xs: PyTree, key: Key | None = None) -> PyTree:
-        shape = jax.tree.leaves(xs)[0].shape
-        return module.initial_state(params, shape[not is_cell : len(leading)], key=key)
-
-    def run(params: PyTree, state: PyTree, xs: PyTree, **extra: Array) -> tuple[PyTree, PyTree]:
-        return module.step(params, state, xs) if isinstance(module, Cell) else module.apply(params, state, xs, **extra)
-
-    state = jax.eval_shape(start, params, xs, **keys)
+    call = call_of("export_module", module, params, x, length=length, batch=batch, takes=takes)
+    start, run = (functools.partial(f, params) if constants else f for f in (call.start, call.run))
     front: tuple = () if constants else (params,)
-    if constants:
-        start, run = functools.partial(start, params), functools.partial(run, params)
     programs = Programs(
-        exported(start, *front, xs, platforms=platforms, **keys),
-        exported(run, *front, state, xs, platforms=platforms, **given),
+        exported(start, *front, call.xs, platforms=platforms, **call.at_start),
+        exported(run, *front, call.state, call.xs, platforms=platforms, **call.extra),
     )
     if path is not None:
-        types = {**({} if constants else {"params": params}), "state": state, "xs": xs, **keys, **given}
         path = pathlib.Path(path)
-        _write(path, programs, _page(module, path, types, list(keys), list(given)), vjp_order)
+        types = {} if constants else {"params": params}
+        types |= {"state": call.state, "xs": call.xs, **call.at_start, **call.extra}
+        page = _page(module, path, types, list(call.at_start), list(call.extra))
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("READ_ME", page)
+            for name, program in programs._asdict().items():
+                file.writestr(name, program.serialize(vjp_order=vjp_order))
     return programs
 
 
@@ -220,13 +193,6 @@ def read_programs(path: str | pathlib.Path) -> Programs:
     """
     with zipfile.ZipFile(path) as file:
         return Programs(*(jax.export.deserialize(bytearray(file.read(name))) for name in Programs._fields))
-
-
-def _write(path: pathlib.Path, programs: Programs, page: str, vjp_order: int) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("READ_ME", page)
-        for name, program in programs._asdict().items():
-            file.writestr(name, program.serialize(vjp_order=vjp_order))
 
 
 PAGE = """{module}
@@ -248,7 +214,7 @@ where
 """
 
 
-def _page(module: Cell | Layer, path: pathlib.Path, types: dict[str, PyTree], keys: Sequence, given: Sequence) -> str:
+def _page(module: Cell | Layer, path: pathlib.Path, types: dict[str, PyTree], keys: list[str], given: list[str]) -> str:
     """How the archive is used, for whoever finds it; parameters are among the types where they are arguments."""
     front = [name for name in ("params", "state", "xs") if name in types]
     by_name = lambda names: [f"{name}={name}" for name in names]

@@ -104,7 +104,7 @@ def classifier(
         live = jnp.ones(hs.shape[:-1], bool) if mask is None else mask
         pooled, count = state.pooled, state.ticks
         if reset is not None:
-            segments = jnp.cumsum(reset, 0, jnp.int32)
+            segments = jnp.cumsum(reset, axis=0, dtype=jnp.int32)
             live = live & (segments == segments[-1:])
             pooled = masks.zero(~reset.any(0), pooled)
             count = masks.zero(~reset.any(0), count)
