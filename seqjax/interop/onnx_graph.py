@@ -34,7 +34,7 @@ def to_onnx(
 
     The inputs are ``x`` (``xs`` of a layer), the leaves of the state by their fields and places, and what the layer
     ``takes``; the outputs ``y`` (``ys``) and the next state, under the names of the state with ``next_`` in front.
-    Types are those of the parameters and of ``x``; runtimes know float32 best.
+
 
     Args:
       module: the cell or layer.
@@ -65,11 +65,25 @@ def to_onnx(
       ['x', 'state.h', 'state.c']
     """
     exporter, onnx = needed("jax2onnx", extra="onnx"), needed("onnx", extra="onnx")
-    call = call_of("to_onnx", module, params, x, length=length, batch=batch, takes=takes)
     checks.choice("to_onnx", "state", state, ("given", "initial"))
-    named = {"x" if isinstance(module, Cell) else "xs": call.xs, **({"state": call.state} if state == "given" else {})}
-    types, tree = jax.tree.flatten((tuple(named.values()), call.extra))
+    wide = any(jnp.result_type(leaf) == jnp.float64 for leaf in jax.tree.leaves((params, x)))
+    with jax.enable_x64(wide):  # as the exporter does
+        call = call_of("to_onnx", module, params, x, length=length, batch=batch, takes=takes)
+        closed, inputs, outputs = _equations(call, isinstance(module, Cell), params, state)
+        model = _converted(exporter, closed, inputs, opset, wide)
+    _name_outputs(onnx, model.graph, outputs, closed.out_avals)
+    _drop_unused(model.graph)
+    onnx.checker.check_model(model)
+    if path is not None:
+        onnx.save(model, str(path))
+    return model
+
+
+def _equations(call: Call, is_cell: bool, params: PyTree, state: str) -> tuple[ClosedJaxpr, list[str], list[str]]:
+    """What runs, and the names of what goes in and comes out."""
     _numbers(call)
+    given = {"x" if is_cell else "xs": call.xs, **({"state": call.state} if state == "given" else {})}
+    types, tree = jax.tree.flatten((tuple(given.values()), call.extra))
 
     def run(*values: Array) -> list:
         (xs, *states), extra = tree.unflatten(values)
@@ -84,16 +98,9 @@ def to_onnx(
             f"to_onnx: expected no random numbers, which ONNX draws otherwise, got {', '.join(drawn)}. "
             "Leave keys out, or draw what is random outside and give it as an input."
         )
-    inputs = [name for part, of in (*named.items(), *sorted(call.extra.items())) for name in _names(part, of)]
+    inputs = [name for part, of in (*given.items(), *sorted(call.extra.items())) for name in _names(part, of)]
     after, ys = jax.eval_shape(call.run, params, call.state, call.xs, **call.extra)
-    outputs = [*_names("y" if isinstance(module, Cell) else "ys", ys), *_names("next_state", after)]
-    model = _converted(exporter, closed, types, inputs, opset)
-    _name_outputs(onnx, model.graph, outputs, closed.out_avals)
-    _drop_unused(model.graph)
-    onnx.checker.check_model(model)
-    if path is not None:
-        onnx.save(model, str(path))
-    return model
+    return closed, inputs, [*_names("y" if is_cell else "ys", ys), *_names("next_state", after)]
 
 
 def _numbers(call: Call) -> None:
@@ -112,15 +119,14 @@ def _names(front: str, tree: PyTree) -> list[str]:
     return [".".join([front, *(jax.tree_util.keystr((key,), simple=True) for key in path)]) for path, _ in paths]
 
 
-def _converted(exporter: Any, closed: ClosedJaxpr, types: list, inputs: list[str], opset: int) -> Any:
-    wide = any(aval.dtype == jnp.float64 for aval in [*closed.in_avals, *closed.out_avals])
+def _converted(exporter: Any, closed: ClosedJaxpr, inputs: list[str], opset: int, wide: bool) -> Any:
     logger, cumsum = logging.getLogger("onnx_ir"), jnp.cumsum
     level = logger.level
     logger.setLevel(logging.ERROR)  # it tells of types in the middle that are not known, which runtimes infer
     try:
         return exporter.to_onnx(
             lambda *values: tuple(evaluated(closed, values)),
-            types,
+            [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in closed.in_avals],
             opset=opset,
             enable_double_precision=wide,
             input_names=inputs,
