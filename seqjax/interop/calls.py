@@ -86,5 +86,5 @@ def call_of(
         return module.step(params, state, xs) if isinstance(module, Cell) else module.apply(params, state, xs, **extra)
 
     at_start = {"key": types["key"]} if "key" in takes else {}
-    extra = {} if is_cell else {name: types[name] for name in takes}
+    extra: dict[str, jax.ShapeDtypeStruct] = {} if is_cell else {name: types[name] for name in takes}
     return Call(start, run, jax.eval_shape(start, params, xs, **at_start), xs, at_start, extra)

@@ -5,6 +5,7 @@ JAX's, a function is written out in fewer kinds of them.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,10 +30,15 @@ def written_out(f: Callable, types: Sequence[jax.ShapeDtypeStruct]) -> ClosedJax
 
 def names(closed: ClosedJaxpr) -> set[str]:
     """The primitives in a jaxpr, at any depth."""
-    found: set[str] = set()
+    found: list[str] = []
+
+    def note(equation: Equation) -> bool:
+        found.append(equation.primitive.name)
+        return False
+
     for equation in closed.jaxpr.eqns:
-        jaxprs.any_equation(equation, lambda e: bool(found.add(e.primitive.name)))
-    return found
+        jaxprs.any_equation(equation, note)
+    return set(found)
 
 
 def evaluated(closed: ClosedJaxpr, values: Sequence) -> list:
@@ -40,16 +46,16 @@ def evaluated(closed: ClosedJaxpr, values: Sequence) -> list:
     return jaxprs.interpret(closed.jaxpr, closed.consts, values, lambda equation, inputs: None)
 
 
-def _run(closed: ClosedJaxpr, values: Sequence) -> list:
-    return jaxprs.interpret(closed.jaxpr, closed.consts, values, _rule)
+def _run(body: Any, values: Sequence) -> list:
+    constants = body.consts if isinstance(body, ClosedJaxpr) else ()
+    return jaxprs.interpret(jaxprs.opened(body), constants, values, _rule)
 
 
 def _rule(e: Equation, inputs: list) -> list | None:
     """The outputs of an equation in plainer ones; None where it is plain."""
     name, params = e.primitive.name, e.params
     if name in CALLS:
-        body = params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]
-        return _run(body if isinstance(body, ClosedJaxpr) else ClosedJaxpr(body, ()), inputs)
+        return _run(params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"], inputs)
     if name in MARKS:
         return inputs
     if name == "seqjax_linear":
@@ -79,8 +85,11 @@ def _scan(e: Equation, inputs: list) -> list:
     jax2onnx has no loop backwards, and takes the first axis of a tick's output for the number of ticks where it is a
     number above 1: what is then added to the outputs is padded to it.
     """
-    p = e.params
-    n, m = p["num_consts"], p["num_consts"] + p["num_carry"]
+    p, tick = e.params, jaxprs.opened(e.params["jaxpr"])
+    alike = lambda outer, inner: sum(a.aval.ndim == b.aval.ndim for a, b in zip(outer, inner))
+    states = alike(e.outvars, tick.outvars)
+    m = alike(e.invars, tick.invars)  # what is fixed, then the state; inputs have an axis of time more
+    n = m - states
     fixed, state, xs = inputs[:n], inputs[n:m], inputs[m:]
 
     def turned(x: Array) -> Array:
@@ -88,7 +97,7 @@ def _scan(e: Equation, inputs: list) -> list:
 
     def body(state: list, x: list) -> tuple[list, list]:
         out = _run(p["jaxpr"], [*fixed, *state, *x])
-        return out[: m - n], [y[None] for y in out[m - n :]]
+        return out[:states], [y[None] for y in out[states:]]
 
     length = None if xs else p["length"]
     state, ys = lax.scan(body, state, [turned(x) for x in xs], length=length)

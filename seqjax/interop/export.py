@@ -80,7 +80,7 @@ def exported(
     shapes = jax.eval_shape(lambda *args, **kwargs: (args, kwargs), *args, **kwargs)
     leaves, tree = jax.tree.flatten(shapes)
     order = jax.tree.leaves(plain(tree.unflatten(range(len(leaves)))))
-    place = np.argsort(order) if order else []
+    place = np.argsort(np.array(order, int))
 
     def flat(*args: PyTree, **kwargs: PyTree) -> PyTree:
         given = jax.tree.leaves((args, kwargs))
