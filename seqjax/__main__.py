@@ -70,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
         recipe = importlib.import_module(COMMANDS[name])
 
-        from seqjax.recipes.running import devices
+        from seqjax.recipes.pictures import curves
+        from seqjax.recipes.running import devices, seeds
         from seqjax.recipes.running.loop import Interrupted
         from seqjax.recipes.running.options import BadInput, RunOptions, bad_input
         from seqjax.recipes.running.run import Run
@@ -84,11 +85,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = tyro.cli(recipe.Options, prog=program, args=rest)
     try:
         if isinstance(options, RunOptions) and options.resume is not None:
-            saved = Run.open(name, options.resume).options(type(options))
+            saved = Run.open(name, options.resume, several=True).options(type(options))
             options = tyro.cli(type(options), prog=program, args=rest, default=saved)
         with bad_input(name):
             options.check(name)
-        recipe.main(options)
+        if getattr(options, "seeds", ()):
+            seeds.main(name, recipe.main.course, options, curves.over_seeds)
+        else:
+            recipe.main(options)
     except BadInput as error:
         return _say(str(error), 2)
     except Interrupted as stop:

@@ -76,15 +76,6 @@ def apart(donated: PyTree, *others: PyTree) -> tuple:
     return donated, *(jax.tree.map(lambda leaf: jnp.copy(leaf) if _place(leaf) in taken else leaf, o) for o in others)
 
 
-def gone(leaf: PyTree) -> bool:
-    """Whether an array's memory was given away.
-
-    >>> gone(jnp.ones(2))
-    False
-    """
-    return isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and leaf.is_deleted()
-
-
 def _place(leaf: PyTree) -> int | None:
     """Where an array's numbers lie; of one that is spread or gone, which array it is; None for all else."""
     if not isinstance(leaf, jax.Array) or isinstance(leaf, jax.core.Tracer) or not leaf.size:

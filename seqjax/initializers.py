@@ -9,7 +9,7 @@ order. All know their maker, as cells do: equal for equal options, to be pickled
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ import numpy as np
 
 from seqjax import checks, fixing
 from seqjax.base import Array
-from seqjax.products import Bias, accumulator, bias_blocks
+from seqjax.products import Bias, Biases, accumulator, bias_blocks
 from seqjax.records import maker
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "orthogonal",
     "recurrent_weights",
     "spectral_radius",
+    "two_biases",
     "uniform",
     "zero_bias",
 ]
@@ -197,6 +198,32 @@ def only(*biased: str, init: BiasInitializer = zero_bias) -> BiasInitializer:
             checks.choice("only", "the gate with a bias", name, gates)
         blocks = bias_blocks(init(key, gates, hidden_size, dtype), len(gates))
         return tuple(block if gate in biased else None for gate, block in zip(gates, blocks))
+
+    return draw
+
+
+@maker
+def two_biases(init: BiasInitializer = zero_bias, *, gates: tuple[str, ...] | None = None) -> BiasInitializer:
+    """Two biases that are added, one beside each product, as torch and cuDNN keep them: `seqjax.products.Biases`.
+
+        x W + b  +  h U + c
+
+    b is drawn by ``init``, c starts at zero. ``gates`` names those that have both, all if None; an unknown one raises a
+    ValueError. A GRU's candidate has its c inside the reset, so for `seqjax.gru` they are r and z.
+
+    >>> two_biases(forget_bias(1.0))(jax.random.key(0), ("i", "f"), 1, jnp.float32)
+    Biases(input=Array([0., 1.], dtype=float32), recurrent=Array([0., 0.], dtype=float32))
+    """
+
+    def draw(key: Array, names: tuple[str, ...], hidden_size: int, dtype: jnp.dtype) -> Any:
+        b: Any = init(key, names, hidden_size, dtype)
+        if gates is None:
+            return Biases(b, jnp.zeros_like(b))
+        for name in gates:
+            checks.choice("two_biases", "the gate with two biases", name, names)
+        blocks = bias_blocks(b, len(names))
+        both = lambda block: Biases(block, jnp.zeros_like(block))
+        return tuple(both(block) if name in gates else block for name, block in zip(names, blocks))
 
     return draw
 

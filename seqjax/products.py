@@ -1,5 +1,7 @@
 """Products of one tick: operands in a compute dtype, sums in float32 or wider."""
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from jax.ad_checkpoint import checkpoint_name
 from seqjax.base import Array
 
 __all__ = [
+    "Biases",
     "accumulator",
     "add_bias",
     "along",
@@ -19,7 +22,18 @@ __all__ = [
     "recurrent_input",
 ]
 
-Bias = Array | tuple[Array | None, ...] | None
+
+class Biases(NamedTuple):
+    """Two biases that are added, ``a + input + recurrent``: torch, Keras and cuDNN keep one beside each product.
+
+    They say no more than one, but learn otherwise: each gets the whole gradient.
+    """
+
+    input: Array
+    recurrent: Array
+
+
+Bias = Array | tuple[Array | Biases | None, ...] | Biases | None
 
 RECURRENT_INPUT = "seqjax.recurrent_input"
 
@@ -86,9 +100,11 @@ def preactivation(x: Array, h: Array, w_x: Array, w_h: Array, b: Bias, compute_d
 
 
 def add_bias(a: Array, b: Bias) -> Array:
-    """``a + b``: b is ``[kh]``, a tuple of one block ``[h]`` or None a gate, or None for no bias at all."""
+    """``a + b``: b is ``[kh]``, `Biases`, a tuple of one block ``[h]`` or None a gate, or None for no bias at all."""
     if b is None:
         return a
+    if isinstance(b, Biases):
+        return a + along(b.input, a) + along(b.recurrent, a)
     if not isinstance(b, tuple):
         return a + along(b, a)
     blocks = jnp.split(a, len(b), axis=-1)
@@ -107,8 +123,10 @@ def along(b: Array, a: Array) -> Array:
     return jax.lax.expand_dims(b, range(a.ndim - b.ndim)).astype(a.dtype)
 
 
-def bias_blocks(b: Bias, gates: int) -> tuple[Array | None, ...]:
+def bias_blocks(b: Bias, gates: int) -> tuple[Any, ...]:
     """The bias of each gate by itself, None where there is none."""
     if b is None:
         return (None,) * gates
+    if isinstance(b, Biases):
+        return tuple(map(Biases, *(jnp.split(each, gates, axis=-1) for each in b)))
     return b if isinstance(b, tuple) else tuple(jnp.split(b, gates, axis=-1))

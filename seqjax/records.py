@@ -55,7 +55,18 @@ def maker(make: Callable[Options, Made]) -> Callable[Options, Made]:
         kind: Any = type(record)
         return kind(*(f if isinstance(f, tuple) else Bound(f, call, part) for part, f in zip(kind._fields, record)))
 
+    made.is_maker = True  # type: ignore[attr-defined]
     return made
+
+
+def is_maker(value: Any) -> bool:
+    """Whether a function is one that `maker` has decorated."""
+    return getattr(value, "is_maker", False) is True
+
+
+def parameters(make: Callable) -> list[inspect.Parameter]:
+    """The options that a maker takes."""
+    return list(_signature(make).parameters.values())
 
 
 class Call:
@@ -101,15 +112,15 @@ class Call:
         for name, value in options.arguments.items():
             parameter = options.signature.parameters[name]
             if parameter.kind is parameter.VAR_POSITIONAL:
-                parts += map(_shown, value)
+                parts += map(shown, value)
             elif parameter.kind is parameter.VAR_KEYWORD:
-                parts += (f"{key}={_shown(each)}" for key, each in value.items())
+                parts += (f"{key}={shown(each)}" for key, each in value.items())
             elif value is parameter.default or _same(value, parameter.default):
                 skipped = True
             elif parameter.kind is parameter.KEYWORD_ONLY or skipped:
-                parts.append(f"{name}={_shown(value)}")
+                parts.append(f"{name}={shown(value)}")
             else:
-                parts.append(_shown(value))
+                parts.append(shown(value))
         return f"{self.maker.__name__}({', '.join(parts)})"
 
 
@@ -174,7 +185,7 @@ def printed(record: Any) -> str:
     call = call_of(record)
     if call is not None:
         return repr(call)
-    return f"{type(record).__name__}({', '.join(f'{part}={_shown(f)}' for part, f in zip(record._fields, record))})"
+    return f"{type(record).__name__}({', '.join(f'{part}={shown(f)}' for part, f in zip(record._fields, record))})"
 
 
 class ByName:
@@ -213,7 +224,7 @@ def _again(call: Call, part: str | None) -> Any:
     return record if part is None else getattr(record, part)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """Functions and types by name, everything else as it prints."""
     if isinstance(value, type) or (callable(value) and not isinstance(value, Bound)):
         return getattr(value, "__name__", repr(value))

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax import checks
-from seqjax.base import Cell, Layer, PyTree
+from seqjax.base import Array, Cell, Layer, PyTree
 from seqjax.engines.equations.jaxprs import ClosedJaxpr, Equation, Jaxpr
+from seqjax.naming import named, named_state
 
 ELEMENTWISE = """
     add sub mul div rem max min neg abs sign floor ceil round clamp pow integer_pow square sqrt rsqrt cbrt
@@ -21,7 +22,7 @@ REDUCTIONS = "reduce_sum reduce_prod reduce_max reduce_min cumsum cumprod cummax
 
 
 class Leaf(NamedTuple):
-    """One array: where it is in the tree, its shape and type."""
+    """One array: its name (`seqjax.interop.named`), shape and type."""
 
     name: str
     shape: tuple[int, ...]
@@ -106,7 +107,7 @@ def summary(
         b                  128        float32     128       512 B
         total                                  24,704    96.5 KiB
       state of a sequence  shape      type     number      memory
-        (array)            128        float32     128       512 B
+        array              128        float32     128       512 B
         total                                     128       512 B
       49,536 FLOP a tick: 49,152 in products, 384 elsewhere
     """
@@ -114,10 +115,15 @@ def summary(
         checks.instance("summary", module, Layer, "Pass a cell or a layer.")
     if params is None:
         params = jax.eval_shape(module.init, jax.random.key(0))
+    checks.params_of("summary", module, params)
     state = jax.eval_shape(lambda p: module.initial_state(p), params)
     ticks = 1 if isinstance(module, Cell) else checks.length("summary", inputs)
     total = flop(_traced(module, params, state, inputs, batch_axes))
-    return Summary(_leaves(params), _leaves(state), Flop(total.products / ticks, total.other / ticks))
+    return Summary(
+        _leaves(named(module, params)),
+        _leaves(named_state(module, state)),
+        Flop(total.products / ticks, total.other / ticks),
+    )
 
 
 def _traced(module: Cell | Layer, params: PyTree, state: PyTree, inputs: PyTree, batch_axes: int | None) -> ClosedJaxpr:
@@ -190,17 +196,10 @@ def _subjaxprs(eqn: Equation) -> Iterator[ClosedJaxpr | Jaxpr]:
                 yield one
 
 
-def _leaves(tree: PyTree) -> tuple[Leaf, ...]:
-    paths = jax.tree_util.tree_flatten_with_path(tree)[0]
+def _leaves(arrays: dict[str, Array]) -> tuple[Leaf, ...]:
     return tuple(
-        Leaf(
-            jax.tree_util.keystr(path, simple=True, separator="."),
-            leaf.shape,
-            str(leaf.dtype),
-            leaf.size,
-            leaf.size * leaf.dtype.itemsize,
-        )
-        for path, leaf in paths
+        Leaf(name, leaf.shape, str(leaf.dtype), leaf.size, leaf.size * leaf.dtype.itemsize)
+        for name, leaf in arrays.items()
     )
 
 
@@ -208,7 +207,7 @@ def _part(title: str, leaves: tuple[Leaf, ...]) -> list[tuple[str, ...]]:
     def row(name: str, shape: str, dtype: str, size: int, memory: int) -> tuple[str, ...]:
         return f"  {name}", shape, dtype, f"{size:,}", _amount(memory)
 
-    rows = [row(leaf.name or "(array)", " × ".join(map(str, leaf.shape)), *leaf[2:]) for leaf in leaves]
+    rows = [row(leaf.name, " × ".join(map(str, leaf.shape)), *leaf[2:]) for leaf in leaves]
     total = row("total", "", "", sum(leaf.size for leaf in leaves), sum(leaf.bytes for leaf in leaves))
     return [(title, "shape", "type", "number", "memory"), *rows, total]
 

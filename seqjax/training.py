@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +11,14 @@ from jax.sharding import Mesh
 
 from seqjax import checks, optimizers, records
 from seqjax.base import Array, PyTree
-from seqjax.buffers import apart, gone, owned
+from seqjax.buffers import owned
 from seqjax.clipping import clip_by_global_norm, clipped_by, global_norm
-from seqjax.devices import divisible, in_turn, mesh_of, placed, shares_of
+from seqjax.devices import mesh_of, shares_of
 from seqjax.fixing import completed, differentiable, flags_of, flags_on
 from seqjax.losses import Tally
 from seqjax.objectives import Batch, Objective, fixed_by
 from seqjax.products import accumulator
+from seqjax.stepping import Step
 
 __all__ = [
     "Metrics",
@@ -109,6 +110,9 @@ def train_step(
     starts. A loop that is safe notes Ctrl-C and ends between updates, and has a checkpoint or a copy,
     ``jax.tree.map(jnp.copy, train)``, of some updates ago; or it gives up the memory: ``donate=False``.
 
+    Under `jax.vmap`, `jax.jit`, `jax.lax.scan` memory is the outermost function's: here nothing is copied or given
+    away. Many runs side by side are each the run alone, draws included, up to the rounding of batched products.
+
     Args:
       objective: `seqjax.objective`, `seqjax.over_chunks`, `seqjax.truncated`, or a function of the same
         form.
@@ -125,7 +129,8 @@ def train_step(
         first axis of every leaf of the state, the second of every leaf of the batch, behind time (one further
         back under `seqjax.models.accumulated`). Gradients are
         summed over devices, then divided, so that the result is that of one device up to rounding; what is
-        drawn between recurrences (dropout) differs. On CPUs an update is started when the one before is done.
+        drawn between recurrences (dropout) differs. On CPUs an update is started when the one before is done; under
+        a transformation that is the caller's to see to, by `jax.block_until_ready`.
       donate: reuse the memory of ``train``, which is then gone: keep the returned one.
 
     Returns:
@@ -159,6 +164,19 @@ def train_step(
       ...         break
       >>> signal.signal(signal.SIGINT, usual) is not None, train.step.item()
       (True, 4)
+
+      Many runs in one program, over seeds and learning rates, which `optax.inject_hyperparams` keeps in the state:
+
+      >>> optimizer = optax.inject_hyperparams(optax.adam)(learning_rate=1e-2)
+      >>> def begin(seed, rate):
+      ...     train = sj.train_state(model.init(jax.random.key(seed)), optimizer)
+      ...     return train._replace(opt_state=optax.tree.set(train.opt_state, learning_rate=rate))
+      >>> trains = jax.vmap(begin)(jnp.array([0, 1, 0, 1]), jnp.array([1e-2, 1e-2, 1e-3, 1e-3]))
+      >>> step = jax.jit(jax.vmap(sj.train_step(objective, optimizer), (0, None, None)), donate_argnums=0)
+      >>> for batch in batches:  # the same for all; with an axis of runs in front and 0 for None, each has its own
+      ...     trains, _, metrics = step(trains, model.initial_state(params, (2,)), batch)
+      >>> metrics.loss.shape
+      (4,)
     """
     if divide_by != "count" and not (isinstance(divide_by, int | float) and divide_by > 0):
         raise ValueError(
@@ -168,35 +186,6 @@ def train_step(
     made = _made if records.call_of(objective) else _made.__wrapped__
     flags = None if fixed is None else flags_of(fixed)
     return made(objective, optimizer, clip, divide_by, mesh_of(devices), donate, flags)
-
-
-class _Step:
-    """The step: a jitted function, handed memory of its own, which says what happened where memory is gone."""
-
-    def __init__(self, jitted: Any, mesh: Mesh | None, in_front: int, donate: bool):
-        self.jitted, self.mesh, self.in_front, self.donate = jitted, mesh, in_front, donate
-
-    def __call__(self, train: TrainState, state: PyTree, batch: Batch) -> tuple[TrainState, PyTree, Metrics]:
-        try:
-            given = owned((train, state, batch))
-            if self.donate:
-                given = apart(*given)
-            if self.mesh is None:
-                return self.jitted(*given)
-            _in_order(*given)
-            divisible(self.mesh.size, self.in_front, *given[1:])
-            return in_turn(self.mesh, self.jitted, placed(self.mesh, shares_of(given[2], self.in_front), given))
-        except (RuntimeError, ValueError) as error:
-            for name, tree in (("train", train), ("state", state), ("batch", batch)):
-                if any(map(gone, jax.tree.leaves(tree))):
-                    raise ValueError(
-                        f"train_step: expected {name} with its arrays, got one whose memory an earlier step took for "
-                        "its results. Go on with what the step returned, or make it with train_step(…, donate=False)."
-                    ) from error
-            raise
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.jitted, name)
 
 
 @functools.lru_cache(maxsize=16)
@@ -275,7 +264,7 @@ def _made(
         rate = train.clipped / train.step
         return train, new_state, Metrics(loss, tally, global_norm(gradient), clipped, rate)
 
-    return _Step(jax.jit(step, donate_argnums=(0,) if donate else ()), mesh, in_front, donate)
+    return Step(step, _in_order, mesh, in_front, donate)
 
 
 def _in_order(train: TrainState, state: PyTree, batch: Batch) -> None:

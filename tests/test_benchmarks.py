@@ -17,6 +17,7 @@ from benchmarks import (
     charlm,
     charlm_models,
     flags,
+    interop,
     memory,
     options,
     ours,
@@ -293,6 +294,21 @@ class TestWholeRuns:
         assert rows[0]["versions"]["jax"] == jax.__version__
         assert rows[0]["plan"]["engine"] in ("scan", "split")
         assert "lstm train: T 8, B 4, d 5, h 5, float64" in capsys.readouterr().out
+
+    def test_interop(self, tmp_path, capsys):
+        words = f"--shape 8 2 4 --rounds 1 --seconds 0 --out {tmp_path}/rows.jsonl"
+        with jax.enable_x64(False):
+            assert interop.main(words.split()) == 0
+        rows = record.read(tmp_path / "rows.jsonl")
+        assert [(row["library"], row["cell"]) for row in rows] == [
+            (library, cell) for library in ("nnx", "linen", "equinox") for cell in ("lstm", "gru")
+        ]
+        assert all(row["error"] < 1e-5 and row["speed_up"] > 0 for row in rows)
+        assert "linen gru, T 8, batch 2, 4 units: " in capsys.readouterr().out
+        doubled = lambda cell: lambda params, xs: 2 * xs
+        with pytest.MonkeyPatch.context() as patch, jax.enable_x64(False):
+            patch.setattr(interop, "ours", doubled)
+            assert interop.main(words.split()) == 1
 
     @pytest.mark.filterwarnings("default")
     def test_what_took_too_long_is_not_begun_at_a_greater_length(self):

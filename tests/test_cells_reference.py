@@ -2,6 +2,7 @@
 
 import inspect
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from zoo import D, H, perturbed
 
 import seqjax as sj
 from seqjax.cells.registry import REGISTRY
-from seqjax.initializers import lstm_bias, only
+from seqjax.initializers import lstm_bias, only, two_biases
 
 # What the registry does not list: other activations, biases in some gates or none.
 VARIANTS = {
@@ -22,6 +23,9 @@ VARIANTS = {
     "elman_no_bias": (sj.elman(D, H, b_init=None), reference.elman),
     "lstm_bias_in_gates": (sj.lstm(D, H, b_init=only("i", "f", "o", init=lstm_bias)), reference.lstm),
     "gru_after_one_bias": (sj.gru(D, H, inner_bias=False), reference.gru_after),
+    "lstm_two_biases": (sj.lstm(D, H, b_init=two_biases(lstm_bias)), reference.lstm),
+    "gru_two_biases": (sj.gru(D, H, b_init=two_biases(gates=("r", "z"))), reference.gru_after),
+    "layer_norm_lstm_two_biases": (sj.layer_norm_lstm(D, H, b_init=two_biases()), reference.layer_norm_lstm),
     "gru_bias_in_candidate": (sj.gru(D, H, b_init=only("n")), reference.gru_after),
     "layer_norm_gru_bias_in_gates": (sj.layer_norm_gru(D, H, b_init=only("r", "z")), reference.layer_norm_gru),
 }
@@ -92,6 +96,36 @@ def test_choices_combine(make, step, choices, bias):
         cell = make(D, H, **own, **bias)
         cell = cell._replace(step=jax.jit(cell.step))
         assert_equal_to_reference(cell, partial(step, **own), D, length=3)
+
+
+GATED = [name for name, entry in REGISTRY.items() if "gate_activation" in inspect.signature(entry.make).parameters]
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_activations_of_gates_and_candidates(name, monkeypatch):
+    """The same equations with other functions in the place of σ and tanh."""
+    entry = REGISTRY[name]
+    options = {"activation": jax.nn.soft_sign, "gate_activation": jax.nn.hard_sigmoid}
+    cell = entry.make(D, H, **{**entry.variant, **entry.sizes, **options})
+    _, step = registered(name)
+    other = {**vars(np), "tanh": lambda a: a / (1 + np.abs(a))}
+    monkeypatch.setattr(reference, "np", SimpleNamespace(**other))
+    monkeypatch.setattr(reference, "sigmoid", lambda a: np.clip(a + 3, 0, 6) / 6)
+    assert_equal_to_reference(cell, step, D, length=2)
+
+
+def test_an_lstm_gives_out_by_another_function_and_remembers_by_a_constant():
+    """Constant 1 in the forget gate, kept apart from its bias; the candidate by tanh, the output by relu."""
+    cell = sj.lstm(D, H, output_activation=jax.nn.relu, forget_bias=1.0)
+    params = perturbed(cell.init(jax.random.key(1)), jax.random.key(2), 1.0)
+    (h, c), x = state_of(cell, params), jax.random.normal(jax.random.key(3), (B, D))
+    i, f, g, o = np.split(x @ params.w_x + h @ params.w_h + params.b, 4, axis=-1)
+    expected = reference.sigmoid(f + 1) * c + reference.sigmoid(i) * np.tanh(g)
+    state, y = cell.step(params, sj.cells.LSTMState(h, c), x)
+    np.testing.assert_allclose(state.c, expected, rtol=1e-12)
+    np.testing.assert_allclose(y, reference.sigmoid(o) * np.maximum(expected, 0), rtol=1e-12)
+    with pytest.raises(ValueError, match=r"^gated_lstm: expected no forget_bias without a forget gate"):
+        sj.cells.gated_lstm(D, H, forget=False, forget_bias=1.0)
 
 
 # A19: a bias that is absent is no parameter, and the cell equals the same cell with that bias zero.

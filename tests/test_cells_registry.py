@@ -96,6 +96,7 @@ def test_keywords_are_in_the_signature():
     assert list(shown) == [
         *("input_size", "hidden_size", "reset", "inner_bias"),
         *("w_x_init", "w_h_init", "b_init", "dtype", "compute_dtype"),
+        *("activation", "gate_activation"),
     ]
     assert shown["b_init"].default is sj.initializers.zero_bias
     assert "b_init" not in inspect.signature(sj.five_equation_lstm).parameters

@@ -30,6 +30,7 @@ def problem(dtype=jnp.float32, **options):
 BIASES = {
     "vector": sj.initializers.lstm_bias,
     "none": None,
+    "two": sj.initializers.two_biases(),
     "blocks": sj.initializers.only("i", "f", init=sj.initializers.lstm_bias),
 }
 
@@ -41,6 +42,7 @@ BIASES = {
         ("vector", True, None),
         ("vector", True, LENGTHS),
         ("none", False, LENGTHS),
+        ("two", False, None),
         ("blocks", False, LENGTHS),
     ],
 )

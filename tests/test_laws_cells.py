@@ -39,15 +39,28 @@ pytestmark = pytest.mark.usefixtures("equal_ranks")
 
 # Under the law of a Python loop every time, under those of one kind with another cell (`kinds`) with `pytest -m slow`.
 ALIKE = (
-    *("elman_relu", "irnn", "layer_norm_elman", "gru_before", "headwise_elman", "headwise_gru", "bias_in_blocks"),
+    *(
+        "elman_relu",
+        "irnn",
+        "layer_norm_elman",
+        "gru_before",
+        "headwise_elman",
+        "headwise_gru",
+        "bias_in_blocks",
+        "two_biases",
+    ),
     *("carousel", "peephole_lstm", "peephole_full", "coupled_lstm", "projected_lstm", "layer_norm_lstm"),
     *("five_equation_lstm", "reset_lstm", "gated_lstm_reset", "multiplicative_rnn", "sparse_echo_state", "residual"),
     *("zoneout", "learned_scaled", "recurrent_dropout", "learned_initial_state", "belief_plain", "hand_set"),
 )
-kinds = pytest.mark.parametrize("case", all_but(CELLS, *ALIKE), indirect=True, scope="module")
+# Other libraries' cells: with `pytest -m slow`, but for two under the law of a Python loop.
+FOREIGN = ("nnx_gru", "linen_lstm", "linen_gru", "equinox_gru", "haiku_lstm", "haiku_gru")
+kinds = pytest.mark.parametrize(
+    "case", all_but(CELLS, *ALIKE, *FOREIGN, "nnx_lstm", "equinox_lstm"), indirect=True, scope="module"
+)
 
 
-@pytest.fixture(params=CELLS, scope="module")
+@pytest.fixture(params=all_but(CELLS, *FOREIGN), scope="module")
 def case(request):
     return CELLS[request.param]
 
@@ -280,12 +293,12 @@ def test_causal(cell, params, xs):
 @kinds
 def test_gradients_stay_finite_over_long_sequences(cell, case):
     """T = 10,000 from the initial parameters, in float32 numbers as users run it."""
-    params = jax.tree.map(lambda p: p.astype(jnp.float32), cell.init(jax.random.key(0)))
-    xs = jax.tree.map(
-        lambda x: x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.inexact) else x,
-        case.draw(jax.random.key(1), (10_000,)),
+    narrow = lambda tree: jax.tree.map(
+        lambda x: x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.inexact) else x, tree
     )
-    found = jax.jit(jax.value_and_grad(lambda p: loss(sj.unroll(cell, p, cell.initial_state(p), xs)[1])))(params)
+    xs = narrow(case.draw(jax.random.key(1), (10_000,)))
+    run = lambda p: sj.unroll(cell, p, narrow(cell.initial_state(p)), xs)[1]
+    found = jax.jit(jax.value_and_grad(lambda p: loss(run(p))))(narrow(cell.init(jax.random.key(0))))
     chex.assert_tree_all_finite(found)
 
 
@@ -329,7 +342,7 @@ class TestVariants(chex.TestCase):
     """One tick is the same with and without `jax.jit`, for every cell."""
 
     @chex.variants(with_jit=True, without_jit=True)
-    @parameterized.parameters(*CELLS)
+    @parameterized.parameters(*(name for name in CELLS if name not in FOREIGN))
     def test_a_tick(self, name):
         case = CELLS[name]
         cell = case.make()

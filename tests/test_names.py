@@ -17,7 +17,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 ROOMS = {
     "automata", "cells", "curvature", "decoding", "gradients", "gradients.figures", "gradients.lessons", "hmm",
-    "hmm.crf", "initializers", "interop", "layers", "losses", "masks", "models", "products", "reservoir", "tasks",
+    "hmm.crf", "initializers", "interop", "interop.equinox", "interop.flax", "interop.haiku", "interop.keras",
+    "interop.onnx", "interop.torch", "layers", "losses", "masks", "models", "products", "reservoir", "tasks",
     "tasks.applications", "tasks.frames", "training", "transforms",
 }  # fmt: skip
 

@@ -20,6 +20,7 @@ from seqjax.recipes import charlm, sample, score
 from seqjax.recipes.language import characters, text
 from seqjax.recipes.running import learning
 from seqjax.recipes.running.run import Run
+from seqjax.recipes.running.trackers import JsonLines
 
 # "b" follows "a" or not according to the letter before: a bigram model is in doubt where a memory is not.
 TEXT = "aab" * 100 + "\n"
@@ -118,16 +119,16 @@ def test_score_is_the_log_probability(trained, capsys, tmp_path):
 # Going on
 
 
-def interrupt_at(monkeypatch, step):
+def interrupt_at(monkeypatch, last):
     """Sends a real Ctrl-C when the run logs this step."""
-    log = Run.log
+    log = JsonLines.log
 
-    def log_and_interrupt(self, **record):
-        log(self, **record)
-        if record["step"] == step and "loss" in record:
+    def log_and_interrupt(self, step, numbers):
+        log(self, step, numbers)
+        if step == last and "loss" in numbers:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(Run, "log", log_and_interrupt)
+    monkeypatch.setattr(JsonLines, "log", log_and_interrupt)
 
 
 @pytest.mark.slow
@@ -169,19 +170,19 @@ def test_a_finished_run_goes_on_with_more_steps(folder, capsys):
     assert run.last_step() == 6
     assert run.config["options"]["steps"] == 6
     assert main(["charlm", "--resume", "run", "--steps", "5"]) == 2
-    assert "charlm: expected --steps of at least the 6 that the run has made, got 5." in capsys.readouterr().err
+    assert "charlm: expected --steps of at least the 6 made, got 5." in capsys.readouterr().err
 
 
 def test_a_second_ctrl_c_does_not_wait(folder, monkeypatch, capsys):
-    log, usual = Run.log, signal.getsignal(signal.SIGINT)
+    log, usual = JsonLines.log, signal.getsignal(signal.SIGINT)
 
-    def log_and_interrupt_twice(self, **record):
-        log(self, **record)
-        if record["step"] == 1 and "loss" in record:
+    def log_and_interrupt_twice(self, step, numbers):
+        log(self, step, numbers)
+        if step == 1 and "loss" in numbers:
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(Run, "log", log_and_interrupt_twice)
+    monkeypatch.setattr(JsonLines, "log", log_and_interrupt_twice)
     assert main(charlm_command("--steps", "20")) == 130
     assert "nothing to resume in run" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGINT) is usual
@@ -505,7 +506,8 @@ def test_help_shows_every_option_with_its_default(name, recipe, capsys, monkeypa
     shown = {entry.split()[0]: " ".join(entry.split()) for entry in re.split(r"\n(?=--|FOLDER )", text)}
     for field in dataclasses.fields(recipe.Options):
         flag = "FOLDER" if field.name == "run" else "--" + field.name.replace("_", "-")
-        default = "(required)" if field.default is dataclasses.MISSING else f"(default: {field.default})"
+        default = f"(default: {field.default if field.default != () else ''})"
+        default = "(required)" if field.default is dataclasses.MISSING else default
         assert default in shown[flag]
 
 

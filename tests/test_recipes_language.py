@@ -24,6 +24,7 @@ from seqjax.recipes.classify import sequences
 from seqjax.recipes.language import tagging, text, translators, words
 from seqjax.recipes.running import beside, learning
 from seqjax.recipes.running.run import Run
+from seqjax.recipes.running.trackers import JsonLines
 from seqjax.tasks.vocabulary import EOS, UNK, Vocabulary
 
 TINY = ["--steps", "4", "--batch-size", "4", "--hidden-size", "6", "--embedding-size", "4"]
@@ -127,15 +128,15 @@ def numbers(run):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["tag", "ngramlm"])
 def test_stopped_and_resumed_equals_never_stopped(name, runs, folder, monkeypatch, capsys):
-    arguments, log = COMMANDS[name][0], Run.log
+    arguments, log = COMMANDS[name][0], JsonLines.log
 
-    def log_and_interrupt(self, **record):
-        log(self, **record)
-        if record["step"] == 2 and "loss" in record:
+    def log_and_interrupt(self, step, numbers):
+        log(self, step, numbers)
+        if step == 2 and "loss" in numbers:
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "log", log_and_interrupt)
+        patch.setattr(JsonLines, "log", log_and_interrupt)
         assert main([name, *arguments, "--run-dir", "two"]) == 130
     assert f"Go on with: python -m seqjax {name} --resume two" in capsys.readouterr().err
     assert Run.open(name, "two").last_step() == 3

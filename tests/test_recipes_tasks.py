@@ -26,6 +26,7 @@ from seqjax.recipes.pictures import piano_roll
 from seqjax.recipes.running import learning
 from seqjax.recipes.running.cells import convolutions
 from seqjax.recipes.running.run import Run
+from seqjax.recipes.running.trackers import JsonLines
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -132,15 +133,15 @@ def test_every_recipe_starts_and_leaves_its_files(name, runs):
 def test_stopped_and_resumed_equals_never_stopped(runs, tmp_path, monkeypatch, capsys):
     """Stopped in the first pass over the sums, and on beyond it."""
     whole, two = runs("addition")[0], tmp_path / "two"
-    log = Run.log
+    log = JsonLines.log
 
-    def log_and_interrupt(self, **record):
-        log(self, **record)
-        if record["step"] == 1 and "loss" in record:
+    def log_and_interrupt(self, step, numbers):
+        log(self, step, numbers)
+        if step == 1 and "loss" in numbers:
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "log", log_and_interrupt)
+        patch.setattr(JsonLines, "log", log_and_interrupt)
         assert main(command_of("addition", two)) == 130
     assert f"the checkpoint of step 2 of {STEPS} is kept" in capsys.readouterr().err
     assert main(["addition", "--resume", str(two)]) == 0

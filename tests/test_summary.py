@@ -105,10 +105,10 @@ def test_table():
         sj.summary(sj.serial(sj.dense(3, 2), sj.recurrent(sj.lstm(2, 1000, dtype="float32"))), jnp.zeros((5, 3)))
     )
     lines = [" ".join(line.split()) for line in text.splitlines()]
-    assert "0.w 3 × 2 float64 6 48 B" in lines
-    assert "1.w_h 1000 × 4000 float32 4,000,000 15.26 MiB" in lines
+    assert "dense/w 3 × 2 float64 6 48 B" in lines
+    assert "lstm/w_h 1000 × 4000 float32 4,000,000 15.26 MiB" in lines
     assert "total 4,012,008 15.3 MiB" in lines
-    assert "1.c 1000 float32 1,000 3.906 KiB" in lines
+    assert "lstm/c 1000 float32 1,000 3.906 KiB" in lines
     assert lines[-1].startswith("8,033,014 FLOP a tick: 8,016,012 in products, 17,002 elsewhere")
 
 
@@ -120,3 +120,11 @@ def test_bad_input_is_told():
     for shape in ((4,), (5, 4)):
         with pytest.raises(ValueError, match="lstm: expected inputs of size 3, got 4"):
             sj.summary(sj.lstm(3, 2), jnp.zeros(shape))
+
+
+def test_arrays_have_names():
+    model = sj.serial(sj.embedding(65, D), sj.recurrent(sj.stack(sj.lstm(D, H), sj.gru(H, H))))
+    found = sj.summary(model, jax.ShapeDtypeStruct((7,), jnp.int32))
+    assert [leaf.name for leaf in found.parameters[:3]] == ["embedding/w", "lstm/w_x", "lstm/w_h"]
+    assert [leaf.name for leaf in found.state] == ["lstm/h", "lstm/c", "gru"]
+    assert "\n  gru/b_n " in str(found)

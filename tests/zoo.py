@@ -42,12 +42,49 @@ def normal(size):
     return lambda key, shape: jax.random.normal(key, (*shape, size))
 
 
+def nnx_cell(kind):
+    """A recurrent cell of Flax nnx, by its name, as ours."""
+    from flax import nnx
+
+    module = getattr(nnx, kind)(D, H, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
+    return sj.interop.from_nnx(module)
+
+
+def linen_cell(kind):
+    """One of Flax Linen."""
+    from flax import linen
+
+    return sj.interop.from_linen(getattr(linen, kind)(H, param_dtype=jnp.float64), D)
+
+
+def equinox_cell(kind):
+    """One of Equinox."""
+    import equinox
+
+    return sj.interop.from_equinox(getattr(equinox.nn, kind)(D, H, key=jax.random.key(0)))
+
+
+def haiku_cell(kind):
+    """One of Haiku."""
+    import haiku
+
+    return sj.interop.from_haiku(lambda: getattr(haiku, kind)(H), D)
+
+
 CELLS: dict[str, CellCase] = {name: CellCase(entry.small, normal(entry.input_size)) for name, entry in REGISTRY.items()}
 CELLS |= {
     "gated_lstm_reset": CellCase(
         lambda: sj.cells.gated_lstm(D, H, forget=False, peepholes="full", reset=True, squash=False, normalise="layer")
     ),
     "bias_in_blocks": CellCase(lambda: sj.gru(D, H, b_init=sj.initializers.only("z"), inner_bias=False)),
+    "two_biases": CellCase(
+        lambda: sj.gru(
+            D,
+            H,
+            b_init=sj.initializers.two_biases(gates=("r", "z")),
+            activation=jax.nn.soft_sign,
+        )
+    ),
     "stack": CellCase(lambda: sj.stack(sj.lstm(D, H), sj.gru(H, 2))),
     "memoryless": CellCase(lambda: sj.memoryless(lambda w, x: jnp.tanh(x @ w), lambda key: jnp.ones((D, H)))),
     "symbols": CellCase(
@@ -70,6 +107,14 @@ CELLS |= {
     "hand_set": CellCase(lambda: sj.automata.network(D, H, 2, hidden=jnp.tanh, output=jax.nn.sigmoid)),
     "with_states": CellCase(lambda: sj.with_states(sj.lstm(D, H))),
     "perturbed": CellCase(lambda: sj.perturbed(sj.lstm(D, H)), draw_perturbed),
+    "nnx_lstm": CellCase(lambda: nnx_cell("OptimizedLSTMCell")),
+    "nnx_gru": CellCase(lambda: nnx_cell("GRUCell")),
+    "linen_lstm": CellCase(lambda: linen_cell("OptimizedLSTMCell")),
+    "linen_gru": CellCase(lambda: linen_cell("GRUCell")),
+    "equinox_lstm": CellCase(lambda: equinox_cell("LSTMCell")),
+    "equinox_gru": CellCase(lambda: equinox_cell("GRUCell")),
+    "haiku_lstm": CellCase(lambda: haiku_cell("LSTM")),
+    "haiku_gru": CellCase(lambda: haiku_cell("GRU")),
 }
 
 LAYERS: dict[str, LayerCase] = {

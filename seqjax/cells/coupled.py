@@ -4,7 +4,7 @@ from typing import NamedTuple, Unpack
 
 from seqjax import initializers
 from seqjax.base import Array, Cell
-from seqjax.cells.factory import WeightOptions, weighted
+from seqjax.cells.factory import GateOptions, weighted
 from seqjax.cells.gated import gated_lstm
 from seqjax.cells.states import LSTMState
 from seqjax.products import Bias
@@ -22,7 +22,7 @@ class CoupledLSTMParams(NamedTuple):
 @maker
 @weighted(b_init=initializers.lstm_bias)
 def coupled_lstm(
-    input_size: int, hidden_size: int, **options: Unpack[WeightOptions]
+    input_size: int, hidden_size: int, **options: Unpack[GateOptions]
 ) -> Cell[CoupledLSTMParams, LSTMState]:
     """LSTM with coupled input and forget gate (CIFG): what is written replaces what is forgotten, i = 1 - f.
 
@@ -33,7 +33,7 @@ def coupled_lstm(
     bias starts at 1.
 
     Args:
-      **options: sizes, initialisers and dtypes, see `WeightOptions`.
+      **options: sizes, initialisers and dtypes, see `GateOptions`.
 
     Returns:
       A cell with state `LSTMState` and output h ``[*B, h]``.

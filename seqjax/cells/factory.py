@@ -17,6 +17,7 @@ from seqjax.base import Array, Cell, Key
 from seqjax.cells.states import zeros
 from seqjax.initializers import BiasInitializer, GateWeights, Initializer, gate_weights, head_weights
 
+Activation = Callable[[Array], Array]
 Options = ParamSpec("Options")
 P = TypeVar("P")
 S = TypeVar("S")
@@ -53,12 +54,26 @@ class WeightOptions(ProductOptions, total=False):
     b_init: BiasInitializer | None
 
 
+class GateOptions(WeightOptions, total=False):
+    """`WeightOptions` and the functions of a gated cell.
+
+    Attributes:
+      activation: φ of the candidate, written tanh in the equations, and of the memory where an LSTM gives it out.
+      gate_activation: of the gates, written σ in the equations, such as `jax.nn.hard_sigmoid`.
+    """
+
+    activation: Activation
+    gate_activation: Activation
+
+
 DEFAULTS = {
     "w_x_init": initializers.input_weights,
     "w_h_init": initializers.recurrent_weights,
     "b_init": initializers.zero_bias,
     "dtype": None,
     "compute_dtype": None,
+    "activation": jnp.tanh,
+    "gate_activation": jax.nn.sigmoid,
 }
 
 
@@ -69,13 +84,13 @@ def weighted(**defaults: Any) -> Callable[[Callable[Options, P]], Callable[Optio
       **defaults: where they differ from `DEFAULTS`.
 
     Returns:
-      A decorator of a function that ends in ``**options: Unpack[WeightOptions]``, or one of its bases.
+      A decorator of a function that ends in ``**options: Unpack[WeightOptions]``, a base or a heir of it.
 
     Example:
       >>> import seqjax as sj
       >>> sj.cells.lstm(3, 4, b_initt=None)  # doctest: +ELLIPSIS
       Traceback (most recent call last):
-      TypeError: lstm: expected one of the keywords w_x_init, ..., compute_dtype, got 'b_initt'. Correct it.
+      TypeError: lstm: expected one of the keywords ..., got 'b_initt'. Correct it.
     """
 
     def decorate(make: Callable[Options, P]) -> Callable[Options, P]:
@@ -105,7 +120,8 @@ def weighted(**defaults: Any) -> Callable[[Callable[Options, P]], Callable[Optio
 
 def drawing(options: WeightOptions) -> dict[str, Any]:
     """The options of the draw."""
-    return {name: value for name, value in options.items() if name != "compute_dtype"}
+    drawn = ("w_x_init", "w_h_init", "b_init", "dtype")
+    return {name: value for name, value in options.items() if name in drawn}
 
 
 def checked(

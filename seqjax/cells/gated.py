@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from seqjax import checks, initializers
 from seqjax.base import Array, Cell, Key
-from seqjax.cells.factory import WeightOptions, checked, drawing, from_gates, weighted
+from seqjax.cells.factory import Activation, GateOptions, checked, drawing, from_gates, weighted
 from seqjax.cells.states import LSTMState, zeros
 from seqjax.cells.sums import normalize, through_reset
 from seqjax.initializers import Initializer, gate_weights
@@ -41,6 +41,8 @@ def gated_lstm(
     peepholes: Literal["diagonal", "full"] | None = None,
     reset: bool = False,
     squash: bool = True,
+    output_activation: Activation | None = None,
+    forget_bias: float = 0.0,
     normalise: Literal["layer"] | None = None,
     epsilon: float = 1e-5,
     projection_size: int | None = None,
@@ -48,7 +50,7 @@ def gated_lstm(
     w_p_init: Initializer = initializers.input_weights,
     record: Any = GatedLSTMParams,
     name: str = "gated_lstm",
-    **options: Unpack[WeightOptions],
+    **options: Unpack[GateOptions],
 ) -> Cell[Any, LSTMState]:
     """Long short-term memory in any combination of its variants.
 
@@ -56,9 +58,9 @@ def gated_lstm(
         s_k = LN(x W_k + h U_k) ⊙ gain_k + b_k              normalise="layer", over the gate's own units
         i = σ(s_i + c ⋆ P_i)      f = σ(s_f + c ⋆ P_f)      peepholes, ⋆ is ⊙ if "diagonal", a product if "full"
         i = 1 - f                                           coupled
-        c' = f ⊙ c + i ⊙ tanh(s_g)                          f = 1 without forget
+        c' = f ⊙ c + i ⊙ φ(s_g)                             f = 1 without forget
         o = σ(s_o + c' ⋆ P_o)
-        h' = o ⊙ tanh(c')                                   o ⊙ c' without squash, times P_p ``[h, p]`` if projected
+        h' = o ⊙ φ(c')                                      o ⊙ c' without squash, times P_p ``[h, p]`` if projected
         y = h'
 
     With ``reset`` the candidate sees r ⊙ h in place of h, r = σ(s_r). Gate order i, f, g, o, without those that are
@@ -70,7 +72,9 @@ def gated_lstm(
       coupled: whether one gate forgets and writes.
       peepholes: None, ``"diagonal"`` or ``"full"``.
       reset: whether a reset gate stands between h and the candidate.
-      squash: whether the memory goes through tanh on its way out.
+      squash: whether the memory goes through φ on its way out.
+      output_activation: what it goes through in place of the candidate's φ; None for the same.
+      forget_bias: a constant added to s_f, no parameter: as others keep it, outside their weights.
       normalise: None or ``"layer"``.
       epsilon: added to the variance.
       projection_size: p, units of h and of the output, with weights P_p; None for h itself.
@@ -78,7 +82,7 @@ def gated_lstm(
       w_p_init: initialiser of the projection.
       record: makes the parameters of those of `GatedLSTMParams` that its ``_fields`` name.
       name: of the cell in errors.
-      **options: sizes, initialisers and dtypes, see `WeightOptions`.
+      **options: sizes, initialisers and dtypes, see `GateOptions`.
 
     Returns:
       A cell with state `LSTMState` and output h.
@@ -104,6 +108,8 @@ def gated_lstm(
         checks.sizes(name, projection_size=projection_size)
     if coupled and not forget:
         raise ValueError(f"{name}: expected a forget gate with coupled gates, i = 1 - f, got none. Set forget=True.")
+    if forget_bias and not forget:
+        raise ValueError(f"{name}: expected no forget_bias without a forget gate, got {forget_bias}. Set forget=True.")
     if reset and projection_size is not None:
         raise ValueError(
             f"{name}: expected no projection with reset=True, whose gate has a number for each unit of h, got "
@@ -116,7 +122,8 @@ def gated_lstm(
     block = (hidden_size,) if peepholes == "diagonal" else (hidden_size, hidden_size)
     size = hidden_size if projection_size is None else projection_size
     ln = epsilon if normalise else None
-    compute_dtype = options["compute_dtype"]
+    compute_dtype, activation, gate = options["compute_dtype"], options["activation"], options["gate_activation"]
+    give_out = (output_activation or activation) if squash else lambda c: c
 
     def init(key: Key) -> Any:
         w_c = w_p = gain = None
@@ -140,7 +147,7 @@ def gated_lstm(
     def sums(params: Any, h: Array, x: Array) -> list[Array]:
         if reset:
             (r, *others), candidate = through_reset(params, h, x, len(gates), compute_dtype, epsilon=ln)
-            return [r, *others, candidate(jax.nn.sigmoid(r))]
+            return [r, *others, candidate(gate(r))]
         a = preactivation(x, h, params.w_x, params.w_h, None, compute_dtype)
         if ln is not None:
             a = normalize(a, len(gates), params.gain, ln)
@@ -156,15 +163,17 @@ def gated_lstm(
                 s[k] += c * along(p[k], c) if peepholes == "diagonal" else dot(c, p[k], compute_dtype)
 
         look(c, *memory)
+        if forget_bias:
+            s["f"] += forget_bias
         if coupled:
-            f = jax.nn.sigmoid(s["f"])
-            c = f * c + (1 - f) * jnp.tanh(s["g"])
+            f = gate(s["f"])
+            c = f * c + (1 - f) * activation(s["g"])
         elif forget:
-            c = jax.nn.sigmoid(s["f"]) * c + jax.nn.sigmoid(s[write]) * jnp.tanh(s["g"])
+            c = gate(s["f"]) * c + gate(s[write]) * activation(s["g"])
         else:
-            c = c + jax.nn.sigmoid(s[write]) * jnp.tanh(s["g"])
+            c = c + gate(s[write]) * activation(s["g"])
         look(c, "o")
-        h = jax.nn.sigmoid(s["o"]) * (jnp.tanh(c) if squash else c)
+        h = gate(s["o"]) * give_out(c)
         if projection_size is not None:
             h = dot(h, params.w_p, compute_dtype)
         return LSTMState(h, c), h
@@ -197,13 +206,13 @@ def gated_gru(
     epsilon: float = 1e-5,
     record: Any = GatedGRUParams,
     name: str = "gated_gru",
-    **options: Unpack[WeightOptions],
+    **options: Unpack[GateOptions],
 ) -> Cell[Any, Array]:
     """The gated recurrent unit in any combination of its variants.
 
         r, z = σ(x W + h U + b)
-        n = tanh(x Wₙ + r ⊙ (h Uₙ + cₙ) + bₙ)               reset="after" the recurrent product
-        n = tanh(x Wₙ + (r ⊙ h) Uₙ + bₙ)                    reset="before" it
+        n = φ(x Wₙ + r ⊙ (h Uₙ + cₙ) + bₙ)                  reset="after" the recurrent product
+        n = φ(x Wₙ + (r ⊙ h) Uₙ + bₙ)                       reset="before" it
         h' = z ⊙ h + (1-z) ⊙ n                              y = h'
 
     With ``normalise="layer"`` each of the three sums s + b becomes LN(s) ⊙ gain + b, over the gate's own units; s holds
@@ -216,7 +225,7 @@ def gated_gru(
       epsilon: added to the variance.
       record: makes the parameters of those of `GatedGRUParams` that its ``_fields`` name.
       name: of the cell in errors.
-      **options: sizes, initialisers and dtypes, see `WeightOptions`.
+      **options: sizes, initialisers and dtypes, see `GateOptions`.
 
     Returns:
       A cell with state h ``[*B, h]`` and output h.
@@ -250,8 +259,8 @@ def gated_gru(
 
     def step(params: Any, h: Array, x: Array) -> tuple[Array, Array]:
         sums, candidate = through_reset(params, h, x, 3, options["compute_dtype"], after=reset == "after", epsilon=ln)
-        r, z = map(jax.nn.sigmoid, sums)
-        n = jnp.tanh(candidate(r))
+        r, z = map(options["gate_activation"], sums)
+        n = options["activation"](candidate(r))
         h = z * h + (1 - z) * n
         return h, h
 

@@ -2,12 +2,13 @@
 
 from typing import Literal, NamedTuple, Unpack
 
+import jax
 import jax.numpy as jnp
 
 from seqjax.base import Array, Cell
-from seqjax.cells.factory import WeightOptions, weighted
+from seqjax.cells.factory import GateOptions, weighted
 from seqjax.cells.gated import gated_gru
-from seqjax.products import Bias
+from seqjax.products import Bias, Biases
 from seqjax.records import maker
 
 
@@ -31,7 +32,7 @@ def gru(
     *,
     reset: Literal["after", "before"] = "after",
     inner_bias: bool | None = None,
-    **options: Unpack[WeightOptions],
+    **options: Unpack[GateOptions],
 ) -> Cell[GRUParams, Array]:
     """The gated recurrent unit: z copies the old state, r decides how much of it the candidate sees.
 
@@ -47,7 +48,7 @@ def gru(
       reset: ``"after"`` or ``"before"`` the recurrent product of the candidate.
       inner_bias: whether there is a cₙ; if None, where reset is after the product and there is a bias at all.
         Without it the cell has 3h(d+h+1) parameters, with it h more.
-      **options: sizes, initialisers and dtypes, see `WeightOptions`.
+      **options: sizes, initialisers and dtypes, see `GateOptions`.
 
     Returns:
       A cell with state h ``[*B, h]`` and output h.
@@ -80,9 +81,11 @@ def swap_update_gate(params: GRUParams) -> GRUParams:
         return jnp.concatenate([r, -z, n], axis=-1)
 
     b = params.b
-    if isinstance(b, tuple):
+    if isinstance(b, Biases):
+        b = Biases(*map(flip, b))
+    elif isinstance(b, tuple):
         r, z, n = b
-        b = (r, None if z is None else -z, n)
+        b = (r, jax.tree.map(jnp.negative, z), n)
     elif b is not None:
         b = flip(b)
     return params._replace(w_x=flip(params.w_x), w_h=flip(params.w_h), b=b)

@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from typing import NamedTuple, Unpack
 
-import jax
 import jax.numpy as jnp
 
 from seqjax import initializers
 from seqjax.base import Array, Cell
-from seqjax.cells.factory import WeightOptions, from_heads, weighted
+from seqjax.cells.factory import GateOptions, WeightOptions, from_heads, weighted
 from seqjax.cells.states import LSTMState, lstm_zeros, zeros
 from seqjax.products import Bias, add_bias, head_gates
 from seqjax.records import maker
@@ -75,7 +74,7 @@ def headwise_lstm(
     input_size: int,
     hidden_size: int,
     heads: int,
-    **options: Unpack[WeightOptions],
+    **options: Unpack[GateOptions],
 ) -> Cell[HeadwiseParams, LSTMState]:
     """Long short-term memory in heads: U is block-diagonal in every gate.
 
@@ -88,7 +87,7 @@ def headwise_lstm(
     Args:
       hidden_size: h, all heads together.
       heads: n, which divides h.
-      **options: sizes, initialisers and dtypes, see `WeightOptions`.
+      **options: sizes, initialisers and dtypes, see `GateOptions`.
 
     Returns:
       A cell with state `LSTMState`, both leaves ``[*B, n, k]``, and output h ``[*B, h]``.
@@ -105,11 +104,13 @@ def headwise_lstm(
       Pöppel, Beck and Hochreiter (2024), FlashRNN. https://arxiv.org/abs/2412.07752
     """
 
+    activation, gate = options["activation"], options["gate_activation"]
+
     def step(params: HeadwiseParams, state: LSTMState, x: Array) -> tuple[LSTMState, Array]:
         h, c = state
         i, f, g, o = (a + u for a, u in zip(*head_gates(x, h, *params, options["compute_dtype"])))
-        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-        h = jax.nn.sigmoid(o) * jnp.tanh(c)
+        c = gate(f) * c + gate(i) * activation(g)
+        h = gate(o) * activation(c)
         return LSTMState(h, c), flat(h)
 
     gates = ("i", "f", "g", "o")
@@ -136,7 +137,7 @@ def headwise_gru(
     input_size: int,
     hidden_size: int,
     heads: int,
-    **options: Unpack[WeightOptions],
+    **options: Unpack[GateOptions],
 ) -> Cell[HeadwiseGRUParams, Array]:
     """The gated recurrent unit in heads: U is block-diagonal in every gate.
 
@@ -150,7 +151,7 @@ def headwise_gru(
     Args:
       hidden_size: h, all heads together.
       heads: how many, a divisor of h.
-      **options: sizes, initialisers and dtypes, see `WeightOptions`.
+      **options: sizes, initialisers and dtypes, see `GateOptions`.
 
     Returns:
       A cell with state h ``[*B, heads, h / heads]`` and output h ``[*B, h]``.
@@ -167,6 +168,8 @@ def headwise_gru(
       Pöppel, Beck and Hochreiter (2024), FlashRNN. https://arxiv.org/abs/2412.07752
     """
 
+    activation, gate = options["activation"], options["gate_activation"]
+
     def params_of(w_x: Array, w_h: Array, b: Bias) -> HeadwiseGRUParams:
         b_n = None if options["b_init"] is None else jnp.zeros(w_h.shape[:2], w_h.dtype)
         return HeadwiseGRUParams(w_x, w_h, b, b_n)
@@ -174,8 +177,8 @@ def headwise_gru(
     def step(params: HeadwiseGRUParams, h: Array, x: Array) -> tuple[Array, Array]:
         w_x, w_h, b, b_n = params
         (a_r, a_z, a_n), (u_r, u_z, u_n) = head_gates(x, h, w_x, w_h, b, options["compute_dtype"])
-        r, z = jax.nn.sigmoid(a_r + u_r), jax.nn.sigmoid(a_z + u_z)
-        n = jnp.tanh(a_n + r * add_bias(u_n, b_n))
+        r, z = gate(a_r + u_r), gate(a_z + u_z)
+        n = activation(a_n + r * add_bias(u_n, b_n))
         h = z * h + (1 - z) * n
         return h, flat(h)
 

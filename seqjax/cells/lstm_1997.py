@@ -3,7 +3,7 @@
 from typing import NamedTuple, Unpack
 
 from seqjax.base import Array, Cell
-from seqjax.cells.factory import WeightOptions, weighted
+from seqjax.cells.factory import GateOptions, weighted
 from seqjax.cells.gated import gated_lstm
 from seqjax.cells.states import LSTMState
 from seqjax.products import Bias
@@ -20,7 +20,7 @@ class LSTM1997Params(NamedTuple):
 
 @maker
 @weighted()
-def lstm_1997(input_size: int, hidden_size: int, **options: Unpack[WeightOptions]) -> Cell[LSTM1997Params, LSTMState]:
+def lstm_1997(input_size: int, hidden_size: int, **options: Unpack[GateOptions]) -> Cell[LSTM1997Params, LSTMState]:
     """The original LSTM: an input and an output gate around a carousel that never forgets.
 
         i, o = σ(x W + h U + b)      g = tanh(x W + h U + b)
@@ -31,7 +31,7 @@ def lstm_1997(input_size: int, hidden_size: int, **options: Unpack[WeightOptions
     also starts output gates with negative biases (its "abuse problem"): pass such a ``b_init``.
 
     Args:
-      **options: sizes, initialisers and dtypes, see `WeightOptions`.
+      **options: sizes, initialisers and dtypes, see `GateOptions`.
 
     Returns:
       A cell with state `LSTMState` and output h ``[*B, h]``.

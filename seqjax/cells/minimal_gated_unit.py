@@ -2,18 +2,15 @@
 
 from typing import Unpack
 
-import jax
-import jax.numpy as jnp
-
 from seqjax.base import Array, Cell
-from seqjax.cells.factory import GateWeights, WeightOptions, from_gates, weighted
+from seqjax.cells.factory import GateOptions, GateWeights, from_gates, weighted
 from seqjax.cells.sums import through_reset
 from seqjax.records import maker
 
 
 @maker
 @weighted()
-def minimal_gated_unit(input_size: int, hidden_size: int, **options: Unpack[WeightOptions]) -> Cell[GateWeights, Array]:
+def minimal_gated_unit(input_size: int, hidden_size: int, **options: Unpack[GateOptions]) -> Cell[GateWeights, Array]:
     """A GRU whose one gate resets and updates: a third fewer parameters.
 
         u = σ(x W + h U + b)             n = tanh(x W + (u ⊙ h) U + b)
@@ -32,8 +29,8 @@ def minimal_gated_unit(input_size: int, hidden_size: int, **options: Unpack[Weig
 
     def step(params: GateWeights, h: Array, x: Array) -> tuple[Array, Array]:
         (a,), candidate = through_reset(params, h, x, 2, options["compute_dtype"])
-        u = jax.nn.sigmoid(a)
-        h = (1 - u) * h + u * jnp.tanh(candidate(u))
+        u = options["gate_activation"](a)
+        h = (1 - u) * h + u * options["activation"](candidate(u))
         return h, h
 
     return from_gates("minimal_gated_unit", ("u", "n"), input_size, hidden_size, step, options)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from seqjax import initializers
 from seqjax.base import Array, Cell
-from seqjax.cells.factory import WeightOptions, from_gates, weighted
+from seqjax.cells.factory import GateOptions, WeightOptions, from_gates, weighted
 from seqjax.cells.gated import gated_gru, gated_lstm
 from seqjax.cells.states import LSTMState
 from seqjax.cells.sums import normalize
@@ -81,7 +81,7 @@ class LayerNormLSTMParams(NamedTuple):
 @maker
 @weighted(b_init=initializers.lstm_bias)
 def layer_norm_lstm(
-    input_size: int, hidden_size: int, *, epsilon: float = 1e-5, **options: Unpack[WeightOptions]
+    input_size: int, hidden_size: int, *, epsilon: float = 1e-5, **options: Unpack[GateOptions]
 ) -> Cell[LayerNormLSTMParams, LSTMState]:
     """An LSTM whose summed input is layer-normalised each tick.
 
@@ -94,7 +94,7 @@ def layer_norm_lstm(
 
     Args:
       epsilon: added to the variance.
-      **options: sizes, initialisers and dtypes, see `WeightOptions`.
+      **options: sizes, initialisers and dtypes, see `GateOptions`.
 
     Returns:
       A cell with state `LSTMState` and output h ``[*B, h]``.
@@ -130,7 +130,7 @@ class LayerNormGRUParams(NamedTuple):
 @maker
 @weighted()
 def layer_norm_gru(
-    input_size: int, hidden_size: int, *, epsilon: float = 1e-5, **options: Unpack[WeightOptions]
+    input_size: int, hidden_size: int, *, epsilon: float = 1e-5, **options: Unpack[GateOptions]
 ) -> Cell[LayerNormGRUParams, Array]:
     """A GRU whose summed inputs are layer-normalised each tick.
 
@@ -144,7 +144,7 @@ def layer_norm_gru(
 
     Args:
       epsilon: added to the variance.
-      **options: sizes, initialisers and dtypes, see `WeightOptions`.
+      **options: sizes, initialisers and dtypes, see `GateOptions`.
 
     Returns:
       A cell with state h ``[*B, h]`` and output h.

@@ -6,7 +6,7 @@ import jax
 
 from seqjax import checks, initializers
 from seqjax.base import Array, Cell
-from seqjax.cells.factory import WeightOptions, weighted
+from seqjax.cells.factory import GateOptions, weighted
 from seqjax.cells.gated import gated_lstm
 from seqjax.cells.states import LSTMState
 from seqjax.initializers import Initializer
@@ -34,7 +34,7 @@ def peephole_lstm(
     *,
     peepholes: Literal["diagonal", "full"] = "diagonal",
     w_c_init: Initializer = jax.nn.initializers.zeros,
-    **options: Unpack[WeightOptions],
+    **options: Unpack[GateOptions],
 ) -> Cell[PeepholeLSTMParams, LSTMState]:
     """Long short-term memory with peepholes: i and f also see c, o also sees c'.
 
@@ -51,7 +51,7 @@ def peephole_lstm(
     Args:
       peepholes: ``"diagonal"`` or ``"full"``.
       w_c_init: initialiser of each gate's block of P, ``[h]`` if diagonal, ``[h, h]`` if full.
-      **options: sizes, initialisers and dtypes, see `WeightOptions`.
+      **options: sizes, initialisers and dtypes, see `GateOptions`.
 
     Returns:
       A cell with state `LSTMState` and output h ``[*B, h]``.

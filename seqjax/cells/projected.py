@@ -4,7 +4,7 @@ from typing import NamedTuple, Unpack
 
 from seqjax import checks, initializers
 from seqjax.base import Array, Cell
-from seqjax.cells.factory import WeightOptions, weighted
+from seqjax.cells.factory import GateOptions, weighted
 from seqjax.cells.gated import gated_lstm
 from seqjax.cells.states import LSTMState
 from seqjax.initializers import Initializer
@@ -29,7 +29,7 @@ def projected_lstm(
     projection_size: int,
     *,
     w_p_init: Initializer = initializers.input_weights,
-    **options: Unpack[WeightOptions],
+    **options: Unpack[GateOptions],
 ) -> Cell[ProjectedLSTMParams, LSTMState]:
     """LSTM with a recurrent projection (LSTMP): a wide memory behind a narrow output.
 
@@ -43,7 +43,7 @@ def projected_lstm(
       hidden_size: h, units of the memory c.
       projection_size: p, units of h and of the output.
       w_p_init: initialiser of P ``[h, p]``.
-      **options: sizes, initialisers and dtypes, see `WeightOptions`; each gate's block of U is ``[p, h]``.
+      **options: sizes, initialisers and dtypes, see `GateOptions`; each gate's block of U is ``[p, h]``.
 
     Returns:
       A cell with state `LSTMState`, ``h [*B, p]`` and ``c [*B, h]``, and output h ``[*B, p]``.

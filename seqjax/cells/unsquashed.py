@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from seqjax import checks, initializers
 from seqjax.base import Array, Cell
-from seqjax.cells.factory import ProductOptions, WeightOptions, from_gates, weighted
+from seqjax.cells.factory import GateOptions, ProductOptions, WeightOptions, from_gates, weighted
 from seqjax.cells.states import LSTMState, lstm_zeros
 from seqjax.cells.sums import through_reset
 from seqjax.products import Bias, preactivation
@@ -80,7 +80,7 @@ class ResetLSTMParams(NamedTuple):
 
 @maker
 @weighted(b_init=initializers.lstm_bias)
-def reset_lstm(input_size: int, hidden_size: int, **options: Unpack[WeightOptions]) -> Cell[ResetLSTMParams, LSTMState]:
+def reset_lstm(input_size: int, hidden_size: int, **options: Unpack[GateOptions]) -> Cell[ResetLSTMParams, LSTMState]:
     """An LSTM whose candidate sees the state through a GRU's reset gate, and whose output is not squashed.
 
         r, u, f, o = σ(x W + h U + b)
@@ -92,7 +92,7 @@ def reset_lstm(input_size: int, hidden_size: int, **options: Unpack[WeightOption
     at 1.
 
     Args:
-      **options: sizes, initialisers and dtypes, see `WeightOptions`.
+      **options: sizes, initialisers and dtypes, see `GateOptions`.
 
     Returns:
       A cell with state `LSTMState` and output h ``[*B, h]``.
@@ -110,8 +110,8 @@ def reset_lstm(input_size: int, hidden_size: int, **options: Unpack[WeightOption
     def step(params: ResetLSTMParams, state: LSTMState, x: Array) -> tuple[LSTMState, Array]:
         h, c = state
         sums, candidate = through_reset(params, h, x, 5, options["compute_dtype"])
-        r, u, f, o = map(jax.nn.sigmoid, sums)
-        c = u * jnp.tanh(candidate(r)) + f * c
+        r, u, f, o = map(options["gate_activation"], sums)
+        c = u * options["activation"](candidate(r)) + f * c
         h = o * c
         return LSTMState(h, c), h
 

@@ -1,8 +1,8 @@
 """cuDNN's LSTM, through `jax.experimental.rnn`: one call for all of time, in float32.
 
 cuDNN takes right-padded sequences by their lengths, batch first, and all weights as one vector: W and U transposed,
-gates i, f, g, o as here, then two biases, of which one is ours and the other zero. A reversed LSTM is run forwards over
-sequences turned round within their lengths.
+gates i, f, g, o as here, then two biases, of which the second is zero where the cell has one. A reversed LSTM is run
+forwards over sequences turned round within their lengths.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from seqjax.engines.base import Costs, Problem, Work
 from seqjax.engines.costs import state_bytes
 from seqjax.engines.equations import jaxprs
 from seqjax.engines.memory import Schedule
-from seqjax.products import preactivation
+from seqjax.products import Biases, preactivation
 
 
 def prepare(problem: Problem) -> "CuDNN":
@@ -126,9 +126,10 @@ def pack(params: PyTree) -> Array:
     hidden = w_h.shape[0]
     if b is None:
         b = jnp.zeros(4 * hidden, w_h.dtype)
-    elif isinstance(b, tuple):
+    elif isinstance(b, tuple) and not isinstance(b, Biases):
         b = jnp.concatenate([jnp.zeros(hidden, w_h.dtype) if block is None else block for block in b])
-    return jnp.concatenate([w_x.T.reshape(-1), w_h.T.reshape(-1), b, jnp.zeros_like(b)])
+    both = b if isinstance(b, Biases) else (b, jnp.zeros_like(b))
+    return jnp.concatenate([w_x.T.reshape(-1), w_h.T.reshape(-1), *both])
 
 
 def run(

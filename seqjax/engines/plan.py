@@ -90,13 +90,13 @@ def _schedule(prepared: Prepared, memory: str | int, budget: int | None, length:
                 f"got {memory!r}. Use engine='split', which takes any."
             )
         return everything
-    if memory == "all" or (memory == "auto" and length * prepared.tick_bytes() < _memory_of_device() // EASY):
+    if memory == "all" or (memory == "auto" and length * prepared.tick_bytes() < memory_of_device() // EASY):
         return everything
     if isinstance(memory, int):
         return Schedule(min(memory, length), "nothing"), f"states kept every {memory} ticks"
     if budget is None and memory != "auto":
         return _by_name(memory, prepared, length), memory
-    budget = budget if budget is not None else _memory_of_device() // BUDGET
+    budget = budget if budget is not None else memory_of_device() // BUDGET
     costs = prepared.costs()
     for name in ("all", "carries", "sqrt", "log"):
         schedule = _by_name(name, prepared, length)
@@ -144,7 +144,7 @@ def _by_name(name: str, prepared: Prepared, length: int) -> Schedule:
 
 
 @functools.cache
-def _memory_of_device() -> int:
+def memory_of_device() -> int:
     """Bytes of memory of the default device; of the machine on a CPU."""
     device = jax.devices()[0]
     stats = device.memory_stats() if device.platform != "cpu" else None

@@ -133,9 +133,10 @@ def language_model(
     checks.sizes("language_model", hidden_size=hidden_size, embedding_size=size, layers=layers)
     if not tied and not dropout:
         # One recurrence with its embedding: the split engine multiplies rows of the matrix, not every symbol's.
-        init, function = _symbols(vocabulary_size, size)
+        _, function = _symbols(vocabulary_size, size)
+        symbols = memoryless(function, symbols_or_nothing(vocabulary_size, size).init)
         cells = [cell(below, hidden_size) for below in [size] + [hidden_size] * (layers - 1)]
-        cells[0] = stack(memoryless(function, init), cells[0])
+        cells[0] = stack(symbols, cells[0])
         recurrences = [recurrent(cell, engine=engine, memory=memory) for cell in cells]
         return serial(*recurrences, dense(hidden_size, vocabulary_size))
     body = deep(size, hidden_size, cell=cell, layers=layers, rate=dropout, engine=engine, memory=memory)

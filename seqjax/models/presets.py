@@ -115,14 +115,17 @@ def zaremba_model(size: Size, vocabulary_size: int) -> Layer:
     """
     numbers = ZAREMBA[size]
     plain = language_model(vocabulary_size, numbers.hidden_size, cell=lstm, layers=2, dropout=numbers.dropout)
+    return uniform_start(plain, numbers.scale)
+
+
+@maker
+def uniform_start(layer: Layer, scale: float) -> Layer:
+    """The layer, all of whose parameters are drawn uniform in ± scale."""
 
     def init(key: jax.Array):
-        leaves, tree = jax.tree.flatten(jax.eval_shape(plain.init, key))
+        leaves, tree = jax.tree.flatten(jax.eval_shape(layer.init, key))
         keys = jax.random.split(key, len(leaves))
-        drawn = [
-            jax.random.uniform(k, leaf.shape, leaf.dtype, -numbers.scale, numbers.scale)
-            for k, leaf in zip(keys, leaves)
-        ]
+        drawn = [jax.random.uniform(k, leaf.shape, leaf.dtype, -scale, scale) for k, leaf in zip(keys, leaves)]
         return tree.unflatten(drawn)
 
-    return plain._replace(init=init)
+    return layer._replace(init=init)

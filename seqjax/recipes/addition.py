@@ -19,6 +19,7 @@ import seqjax as sj
 from seqjax import tasks
 from seqjax.recipes.language.pairs import PairOptions, Pairs, network, read, some, train_pairs, written_from
 from seqjax.recipes.running import learning
+from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.options import BadInput, check_sizes
 
 HELD_BACK, SHOWN = 2000, 8
@@ -44,7 +45,8 @@ class Options(PairOptions):
             raise ValueError(f"{who}: expected --digits of at most 9, got {self.digits}. Lower it.")
 
 
-def main(options: Options) -> None:
+@trains
+def main(options: Options) -> Course:
     """``python -m seqjax addition``."""
     # Data: different sums, so that none held back was seen in training, the other way round neither.
     sums = different_sums(options, options.examples + HELD_BACK)
@@ -60,7 +62,7 @@ def main(options: Options) -> None:
         return written_from(read(source), target)
 
     # Training
-    learned = train_pairs(
+    learned = yield from train_pairs(
         "addition",
         options,
         pairs,

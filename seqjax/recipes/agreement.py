@@ -26,8 +26,10 @@ from seqjax import models, tasks
 from seqjax.base import PyTree
 from seqjax.colours import COLOURS
 from seqjax.models.body import MakeCell
+from seqjax.recipes.pictures import curves
 from seqjax.recipes.pictures.curves import MARKERS
 from seqjax.recipes.running import beside, learning
+from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.options import bad_input, check_not_negative, check_sizes
 from seqjax.recipes.running.run import Run, vocabularies
 from seqjax.tasks.sentences import agreement_sentence
@@ -62,7 +64,8 @@ class Options(learning.LearningOptions):
             raise ValueError(f"{who}: expected --window from 1 to 5, short of the noun, got {self.window}. Set it.")
 
 
-def main(options: Options) -> None:
+@trains
+def main(options: Options) -> Course:
     """``python -m seqjax agreement``."""
     # Data: sentences drawn anew for every update, each with a gap of its own.
     vocabulary = tasks.Vocabulary([tasks.PAD, *tasks.agreement(0).source_symbols])
@@ -110,7 +113,7 @@ def main(options: Options) -> None:
         f"{len(vocabulary) - 1} words; gaps of 0 to {options.gap} in training, to {options.reach} when asked; "
         "a guess between was and were is right for 50 %"
     )
-    outcome = learning.learn(
+    outcome = yield from learning.learn(
         folder,
         options,
         learning.begin(options, params, memory),
@@ -140,10 +143,19 @@ def main(options: Options) -> None:
     means = {name: [float(ratio[asked.gaps == gap].mean()) for gap in gaps] for name, ratio in found.items()}
     path = folder.folder / "gaps.png"
     draw(path, gaps, table, means, options.gap)
+    curve = curves.draw(
+        folder,
+        {name: f"trained_{name}" for name in readers},
+        levels={"chance": 0.5},
+        x_scale=options.batch_size / 1000,
+        x_label="sentences read (thousands)",
+        y_label="right verbs, gaps as in training (share)",
+        name="accuracy.png",
+    )
     results = ", ".join(f"{name} {outcome.numbers['trained_' + name]:.1%}" for name in readers)
     print(f"\ngaps as in training: {results} (chance 50 %); {outcome.steps} steps in {outcome.seconds:.0f} s")
     learning.conclude(folder, "share of right verbs", outcome.numbers, {"chance": 0.5})
-    print(f"run folder {folder.folder}, accuracy against gap {path}")
+    print(f"run folder {folder.folder}, accuracy against gap {path}, learning curve {curve}")
 
 
 class Asked(NamedTuple):

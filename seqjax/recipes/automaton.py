@@ -21,17 +21,19 @@ import numpy as np
 import seqjax as sj
 from seqjax import automata
 from seqjax.recipes.pictures import automaton
-from seqjax.recipes.running import optimizers
+from seqjax.recipes.running import optimizers, trackers
 from seqjax.recipes.running.options import (
     BadInput,
     FolderOrNone,
     TextOrNone,
+    Track,
     bad_input,
     check_positive,
     check_seed,
     check_sizes,
 )
 from seqjax.recipes.running.run import Run
+from seqjax.recipes.running.trackers import Tracker
 
 LONGEST, READ, LONG = 12, 8, 1000  # letters of strings that are all tried, that are all read, and of random ones
 MOST_STRINGS, MOST_READ = 2**20, 2**16
@@ -64,6 +66,9 @@ class Options:
     """Another seed, other weights and strings."""
     run_dir: FolderOrNone = None
     """New folder for the run's files; runs/RECIPE-DATE-TIME if not given."""
+    track: Track | None = None
+    """A dashboard beside the JSON lines: TensorBoard, in the run's folder tensorboard, or Weights & Biases, in the
+    project seqjax."""
 
     def check(self, who: str) -> None:
         """Refuses sizes out of range."""
@@ -101,36 +106,40 @@ def main(options: Options) -> None:
     )
 
     # A network as an automaton: learned, then read.
-    model, params, loss = learn(options, dfa, rng, folder)
-    network = sj.as_cell(model)
-    print(f"learned: a GRU of {options.hidden_size} units, loss {loss:.4f} nats a letter after {options.steps} steps")
-    found, length = None, min(READ, longest, longest_of(symbols, MOST_READ))
-    try:
-        found = automata.extract(
-            network,
-            params,
-            jnp.eye(symbols),
-            lambda logits: logits[..., 1] > logits[..., 0],
-            length=length,
-            alphabet=dfa.alphabet,
-        )
-    except ValueError as error:
-        print(f"read out of it: nothing ({error})")
-    truth = accepted(dfa, long)
-    right = float((decisions(network, params, long, symbols) == truth).mean())
-    summary = {"step": options.steps, "wrong": wrong, "loss": loss, "network_accuracy": right}
-    line = f"strings of {LONG:,} letters: the GRU is right at {right:.2%} of letters"
-    if found is not None:
-        same = automata.equivalent(found.dfa, dfa, empty=False)
-        read = float((accepted(found.dfa, long) == truth).mean())
+    with trackers.following(folder) as tracker:
+        model, params, loss = learn(options, dfa, rng, tracker)
+        network = sj.as_cell(model)
         print(
-            f"read out of it: {len(found.dfa.accepting)} states from {found.clusters} clusters, "
-            f"{'the same' if same else 'another'} language (but for the empty string, of which a network says nothing)"
+            f"learned: a GRU of {options.hidden_size} units, loss {loss:.4f} nats a letter after {options.steps} steps"
         )
-        line += f", the automaton read out of it at {read:.2%}"
-        summary |= {"same_language": float(same), "automaton_accuracy": read}
-    print(f"{line}, the commoner answer at {max(truth.mean(), 1 - truth.mean()):.2%}")
-    folder.log(**summary)
+        found, length = None, min(READ, longest, longest_of(symbols, MOST_READ))
+        try:
+            found = automata.extract(
+                network,
+                params,
+                jnp.eye(symbols),
+                lambda logits: logits[..., 1] > logits[..., 0],
+                length=length,
+                alphabet=dfa.alphabet,
+            )
+        except ValueError as error:
+            print(f"read out of it: nothing ({error})")
+        truth = accepted(dfa, long)
+        right = float((decisions(network, params, long, symbols) == truth).mean())
+        summary = {"wrong": wrong, "loss": loss, "network_accuracy": right}
+        line = f"strings of {LONG:,} letters: the GRU is right at {right:.2%} of letters"
+        if found is not None:
+            same = automata.equivalent(found.dfa, dfa, empty=False)
+            read = float((accepted(found.dfa, long) == truth).mean())
+            print(
+                f"read out of it: {len(found.dfa.accepting)} states from {found.clusters} clusters, "
+                f"{'the same' if same else 'another'} language (but for the empty string, of which a network says "
+                "nothing)"
+            )
+            line += f", the automaton read out of it at {read:.2%}"
+            summary |= {"same_language": float(same), "automaton_accuracy": read}
+        print(f"{line}, the commoner answer at {max(truth.mean(), 1 - truth.mean()):.2%}")
+        tracker.log(options.steps, summary)
 
     path = folder.folder / "automaton.png"
     automaton.draw(path, dfa, *prefixes(network, params, dfa, length))
@@ -182,7 +191,9 @@ def decisions(cell: sj.Cell, params: object, strings: np.ndarray, symbols: int) 
     return ys[..., 0] > 0.5 if ys.shape[-1] == 1 else ys[..., 1] > ys[..., 0]
 
 
-def learn(options: Options, dfa: automata.DFA, rng: np.random.Generator, folder: Run) -> tuple[sj.Layer, object, float]:
+def learn(
+    options: Options, dfa: automata.DFA, rng: np.random.Generator, tracker: Tracker
+) -> tuple[sj.Layer, object, float]:
     """A GRU with a readout, trained on random strings labelled at every letter; its parameters and last loss."""
     symbols = len(dfa.alphabet)
     model = sj.serial(sj.recurrent(sj.gru(symbols, options.hidden_size)), sj.dense(options.hidden_size, 2))
@@ -198,7 +209,7 @@ def learn(options: Options, dfa: automata.DFA, rng: np.random.Generator, folder:
         train, _, metrics = update(train, start, batch)
         if step % max(1, options.steps // 10) == 0 or step == options.steps:
             loss = float(metrics.loss)
-            folder.log(step=step, loss=loss)
+            tracker.log(step, {"loss": loss})
     return model, train.params, loss
 
 

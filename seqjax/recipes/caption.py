@@ -29,6 +29,7 @@ from seqjax.recipes.language.pairs import answerer, some, written_from
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import learning
 from seqjax.recipes.running.cells import CELLS, CellName
+from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.options import BadInput, FolderOrNone, bad_input, check_not_negative, check_sizes
 from seqjax.recipes.running.run import Run, digest, vocabularies
 from seqjax.tasks.digits import NAMES
@@ -74,7 +75,8 @@ class Options(learning.LearningOptions):
             )
 
 
-def main(options: Options) -> None:
+@trains
+def main(options: Options) -> Course:
     """``python -m seqjax caption``."""
     # Data: strips put together from digits; those held back are of digits that no strip in training has.
     with bad_input("caption"):
@@ -109,7 +111,7 @@ def main(options: Options) -> None:
         f"strips of {options.shortest} to {options.longest} digits, {height} × {width} pixels; a guess is right for "
         f"{chance:.3%}\nmodel: {options.cell}, {learning.parameter_count(params):,} parameters"
     )
-    outcome = learning.learn(
+    outcome = yield from learning.learn(
         folder,
         options,
         learning.begin(options, params),

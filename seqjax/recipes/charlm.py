@@ -21,6 +21,7 @@ from seqjax.recipes.language.characters import CharacterOptions, encode_prompt, 
 from seqjax.recipes.language.text import log_loss, ngram_nats, scorer, standard_library, write
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import learning, watch
+from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.options import (
     BadInput,
     FileOrNone,
@@ -63,7 +64,8 @@ class Options(CharacterOptions):
         check_not_negative(who, self, "temperature", "watch_gradients")
 
 
-def main(options: Options) -> None:
+@trains
+def main(options: Options) -> Course:
     """``python -m seqjax charlm``."""
     # Data: the whole text as numbers, and the part that is never trained on.
     with bad_input("charlm"):
@@ -110,7 +112,7 @@ def main(options: Options) -> None:
         f"model: {size.parameter_count:,} parameters, state of {size.state_size:,} numbers, "
         f"{sum(size.flop):,.0f} FLOP a character"
     )
-    outcome = learning.learn(
+    outcome = yield from learning.learn(
         folder,
         options,
         start,

@@ -21,6 +21,7 @@ import seqjax as sj
 from seqjax import tasks
 from seqjax.recipes.language.pairs import PairOptions, Pairs, network, train_pairs
 from seqjax.recipes.running import learning
+from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.options import bad_input, check_sizes
 
 HELD_BACK, SHOWN, EACH = 1000, 5, 200
@@ -48,7 +49,8 @@ class Options(PairOptions):
             raise ValueError(f"{who}: expected --length of at most 9, got {self.length}. Lower it.")
 
 
-def main(options: Options) -> None:
+@trains
+def main(options: Options) -> Course:
     """``python -m seqjax execute``."""
     # Data: programs and what they print; those held back are all of the hardest kind.
     with bad_input("execute"):
@@ -77,7 +79,7 @@ def main(options: Options) -> None:
 
     # Training
     held_back = hard(HELD_BACK, options.length, options.nesting)
-    learned = train_pairs(
+    learned = yield from train_pairs(
         "execute",
         options,
         pairs,

@@ -25,9 +25,11 @@ import seqjax as sj
 from seqjax import models, tasks
 from seqjax.base import PyTree
 from seqjax.colours import COLOURS
+from seqjax.recipes.pictures import curves
 from seqjax.recipes.pictures.curves import MARKERS
 from seqjax.recipes.running import learning
 from seqjax.recipes.running.cells import CELLS, CellName
+from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.options import (
     BadInput,
     FileOrNone,
@@ -79,7 +81,8 @@ class Options(learning.LearningOptions):
             check_left_out(who, self, "--data", "series")
 
 
-def main(options: Options) -> None:
+@trains
+def main(options: Options) -> Course:
     """``python -m seqjax forecast``."""
     # Data: the first four fifths to learn from, the last fifth to forecast; scaled by what is learned from.
     with bad_input("forecast"):
@@ -130,7 +133,7 @@ def main(options: Options) -> None:
         f"back; {len(starts)} forecasts of {options.horizon} ticks after {options.warm_up}\n"
         f"model: {options.cell}, {learning.parameter_count(params):,} parameters"
     )
-    outcome = learning.learn(
+    outcome = yield from learning.learn(
         folder,
         options,
         learning.begin(options, params, model.initial_state(params, (options.batch_size,))),
@@ -158,6 +161,14 @@ def main(options: Options) -> None:
         print(f"{name:14}" + "".join(f"{told(error[h - 1], '.3g'):>10}" for h in ahead))
     path = folder.folder / "forecast.png"
     draw(path, past, future, found, errors)
+    curve = curves.draw(
+        folder,
+        {"a tick ahead": "one", f"{options.horizon} ticks ahead": "furthest"},
+        levels={"mean of the series": 1.0},
+        y_label="error, held back (standard deviations)",
+        y_scale="log",
+        name="errors.png",
+    )
     first, end = ({name: error[tick] for name, error in errors.items()} for tick in (0, -1))
     print(
         f"\nerror a tick ahead {told(first[options.cell])} (linear {told(first['linear'])}, persistence "
@@ -167,7 +178,7 @@ def main(options: Options) -> None:
     floors = {f"{name}, {h} ahead": figure(errors[name][h - 1]) for name in ("linear", "persistence") for h in ahead}
     figures = {f"{h} ahead": figure(errors[options.cell][h - 1]) for h in ahead}
     learning.conclude(folder, "standard deviations", figures, floors)
-    print(f"run folder {folder.folder}, forecasts {path}")
+    print(f"run folder {folder.folder}, forecasts {path}, learning curve {curve}")
 
 
 def generated(options: Options) -> np.ndarray:

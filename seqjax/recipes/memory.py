@@ -26,6 +26,7 @@ from seqjax.base import Array, PyTree
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import learning
 from seqjax.recipes.running.cells import CELLS, CellName, convolutions
+from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.options import bad_input, check_sizes
 from seqjax.recipes.running.run import Run
 from seqjax.tasks.reber import SYMBOLS as REBER
@@ -57,7 +58,8 @@ class Options(learning.LearningOptions):
             check_sizes(who, self, "length")
 
 
-def main(options: Options) -> None:
+@trains
+def main(options: Options) -> Course:
     """``python -m seqjax memory``."""
     # Data: drawn anew for every update; the held-back sequences are drawn once, and others twice as long.
     task = TASKS[options.task]
@@ -90,7 +92,7 @@ def main(options: Options) -> None:
         f"{options.task}, {length} ticks: {problem.measure} of the best blind answer {problem.chance:.4f}\n"
         f"model: {options.cell} of {options.hidden_size} units, {learning.parameter_count(params):,} parameters"
     )
-    outcome = learning.learn(
+    outcome = yield from learning.learn(
         folder,
         options,
         start,

@@ -27,6 +27,7 @@ from seqjax.base import Array, PyTree
 from seqjax.recipes.pictures import curves, piano_roll
 from seqjax.recipes.running import learning
 from seqjax.recipes.running.cells import CELLS, CellName
+from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.options import (
     BadInput,
     FileOrNone,
@@ -79,7 +80,8 @@ class Options(learning.LearningOptions):
         check_positive(who, self, "temperature")
 
 
-def main(options: Options) -> None:
+@trains
+def main(options: Options) -> Course:
     """``python -m seqjax music``."""
     # Data: pieces as rolls [T, 88], some to learn from, some to choose when to stop by, some to measure on.
     with bad_input("music"):
@@ -128,7 +130,7 @@ def main(options: Options) -> None:
         f"to measure on; {to_beat} nats a frame\n"
         f"model: {options.model}, {learning.parameter_count(params):,} parameters"
     )
-    outcome = learning.learn(
+    outcome = yield from learning.learn(
         folder,
         options,
         start,

@@ -24,6 +24,7 @@ from seqjax.recipes.language.text import log_loss, ngram_nats, scorer, standard_
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import beside, learning
 from seqjax.recipes.running.cells import CELLS, CellName
+from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.learning import LearningOptions
 from seqjax.recipes.running.options import FileOrNone, bad_input, check_left_out, check_positive, check_sizes
 from seqjax.recipes.running.run import Run, digest, vocabularies
@@ -73,7 +74,8 @@ class Options(LearningOptions):
             check_left_out(who, self, "--symbols characters", "vocabulary")
 
 
-def main(options: Options) -> None:
+@trains
+def main(options: Options) -> Course:
     """``python -m seqjax ngramlm``."""
     # Data: one stream of symbols, and the part that is never trained on.
     with bad_input("ngramlm"):
@@ -116,7 +118,7 @@ def main(options: Options) -> None:
         f"{options.text or stream.name}: {len(stream.train):,} {options.symbols} to learn from, "
         f"{len(stream.held_back):,} held back, {size:,} kinds; the model sees {options.context}"
     )
-    outcome = learning.learn(
+    outcome = yield from learning.learn(
         folder,
         options,
         learning.begin(options, params, memory),

@@ -23,6 +23,7 @@ from seqjax.colours import COLOURS
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import beside, learning
 from seqjax.recipes.running.cells import CELLS, CellName
+from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.options import bad_input, check_not_negative, check_sizes
 from seqjax.recipes.running.run import Run
 from seqjax.tasks import applications
@@ -57,7 +58,8 @@ class Options(learning.LearningOptions):
         check_not_negative(who, self, "noise")
 
 
-def main(options: Options) -> None:
+@trains
+def main(options: Options) -> Course:
     """``python -m seqjax speech``."""
 
     # Data: utterances drawn anew for every update.
@@ -102,7 +104,7 @@ def main(options: Options) -> None:
         f"utterances of 1 to {options.longest} of {options.symbols} symbols, 2 to 5 frames each, noise "
         f"{options.noise:g}; {HELD_BACK:,} held back; who says nothing is wrong about 100 % of the symbols"
     )
-    outcome = learning.learn(
+    outcome = yield from learning.learn(
         folder,
         options,
         learning.begin(options, params, memory),

@@ -39,6 +39,7 @@ from seqjax.recipes.language.tagging import (
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import beside, learning
 from seqjax.recipes.running.cells import CELLS, CellName
+from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.learning import LearningOptions
 from seqjax.recipes.running.options import (
     BadInput,
@@ -108,7 +109,8 @@ class Options(LearningOptions):
             raise ValueError(f"{who}: expected --train with --held-back, got none. Name the sentences to learn from.")
 
 
-def main(options: Options) -> None:
+@trains
+def main(options: Options) -> Course:
     """``python -m seqjax tag``."""
     # Data: sentences, and everything in them as numbers.
     with bad_input("tag"):
@@ -157,7 +159,7 @@ def main(options: Options) -> None:
         f"back; {len(code.words):,} words, {len(code.tags)} tags; the commonest tag of each word: {told(floor)}; "
         f"{len(plan.members)} shapes of batches, {plan.waste:.0%} padding"
     )
-    outcome = learning.learn(
+    outcome = yield from learning.learn(
         folder,
         options,
         learning.begin(options, params, memory, noise=options.dropout > 0),

@@ -31,6 +31,7 @@ from seqjax.recipes.language.translators import Languages, batch, looked_at, sea
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import beside, learning
 from seqjax.recipes.running.cells import CELLS, CellName
+from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.learning import LearningOptions
 from seqjax.recipes.running.options import BadInput, FileOrNone, bad_input, check_not_negative, check_rates, check_sizes
 from seqjax.recipes.running.run import Run, digest, vocabularies
@@ -97,7 +98,8 @@ class Options(LearningOptions):
             )
 
 
-def main(options: Options) -> None:
+@trains
+def main(options: Options) -> Course:
     """``python -m seqjax translate``."""
     # Data: pairs of sentences as words, no source on both sides of the split.
     with bad_input("translate"):
@@ -148,7 +150,7 @@ def main(options: Options) -> None:
         f"held back; {len(source):,} and {len(target):,} words; "
         f"{len(plan.members)} shapes of batches, {plan.waste:.0%} padding"
     )
-    outcome = learning.learn(
+    outcome = yield from learning.learn(
         folder,
         options,
         learning.begin(options, params, memory, noise=options.dropout > 0),

@@ -31,6 +31,7 @@ from seqjax.recipes.language.text import log_loss, ngram_nats, scorer, windows_o
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import learning
 from seqjax.recipes.running.cells import CELLS, CellName
+from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.learning import PatientOptions
 from seqjax.recipes.running.options import (
     BadInput,
@@ -102,7 +103,8 @@ class Options(PatientOptions):
             )
 
 
-def main(options: Options) -> None:
+@trains
+def main(options: Options) -> Course:
     """``python -m seqjax wordlm``."""
     # Data: sentences as one stream of words, and the part that is never trained on.
     with bad_input("wordlm"):
@@ -145,7 +147,7 @@ def main(options: Options) -> None:
         f"model: {learning.parameter_count(params):,} parameters"
     )
     per_window = 1 if method.divide_by == "count" else used.window
-    outcome = learning.learn(
+    outcome = yield from learning.learn(
         folder,
         used,
         learning.begin(used, params, memory, optimizer=method.optimizer, noise=True),

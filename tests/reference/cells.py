@@ -21,7 +21,10 @@ def blocks(w, names):
     """The block of each gate by name; zeros for a bias that is absent, in a block or altogether."""
     if w is None:
         return SimpleNamespace(**dict.fromkeys(names, 0.0))
+    if hasattr(w, "recurrent"):
+        w = w.input + w.recurrent
     parts = w if isinstance(w, tuple) else np.split(w, len(names), axis=-1)
+    parts = [sum(part) if isinstance(part, tuple) else part for part in parts]
     return SimpleNamespace(**{name: 0.0 if part is None else part for name, part in zip(names, parts)})
 
 

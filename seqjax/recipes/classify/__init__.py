@@ -28,6 +28,7 @@ from seqjax.recipes.classify.sequences import Task
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import beside, learning
 from seqjax.recipes.running.cells import CELLS, CellName, convolutions
+from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.learning import LearningOptions
 from seqjax.recipes.running.options import FileOrNone, FolderOrFile, bad_input, check_left_out, check_rates, check_sizes
 from seqjax.recipes.running.run import Run, vocabularies
@@ -89,7 +90,8 @@ class Options(LearningOptions):
             )
 
 
-def main(options: Options) -> None:
+@trains
+def main(options: Options) -> Course:
     """``python -m seqjax classify``."""
     # Data
     with bad_input("classify"):
@@ -122,7 +124,7 @@ def main(options: Options) -> None:
         f"{options.task}: {len(task.classes)} classes, chance {task.chance:.2%}; up to {len(held_back.xs)} ticks, "
         f"{held_back.xs.shape[1]:,} sequences held back"
     )
-    outcome = learning.learn(
+    outcome = yield from learning.learn(
         folder,
         options,
         learning.begin(options, params, memory, noise=options.dropout > 0),

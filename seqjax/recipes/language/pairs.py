@@ -5,7 +5,7 @@ and what it shows.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -18,6 +18,7 @@ from seqjax.models import Conditional, Source, conditional_objective, encoder_de
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import learning
 from seqjax.recipes.running.cells import CELLS, CellName
+from seqjax.recipes.running.courses import Answer, Update
 from seqjax.recipes.running.options import check_sizes
 from seqjax.recipes.running.run import Run, vocabularies
 from seqjax.tasks import BOS, EOS, PAD, Padded, Pair, Vocabulary, pad
@@ -206,8 +207,8 @@ def train_pairs(
     told: str,
     unit: str,
     words: tuple[str, str],
-) -> Learned:
-    """Trains a model to write the targets of pairs.
+) -> Generator[Update, Answer, Learned]:
+    """Trains a model to write the targets of pairs; a generator, as `learning.learn` is.
 
     Args:
       who: the recipe.
@@ -228,7 +229,7 @@ def train_pairs(
     answer, asked, (whole, single) = answerer(model, pairs.target), pairs.batch(held_back), words
     run = Run.start(who, options, {**facts, **vocabularies(source=pairs.source, target=pairs.target)})
     print(f"{told}\nmodel: {options.cell}, {learning.parameter_count(params):,} parameters")
-    outcome = learning.learn(
+    outcome = yield from learning.learn(
         run,
         options,
         learning.begin(options, params),

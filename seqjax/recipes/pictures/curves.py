@@ -1,7 +1,9 @@
 """Pictures of a run, fit to print: axes with units, and colours that colour-blind readers can tell apart."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -81,15 +83,76 @@ def draw(
       name: of the picture in the run's folder.
 
     Returns:
-      Its path.
+      Its path. ``curve.json`` beside it says what it shows, for pictures of several runs.
     """
-    records = run.metrics()
     series = {}
     for label, field in lines.items():
-        found = [record for record in records if field in record]
-        series[label] = [record["step"] * x_scale for record in found], [record[field] for record in found]
+        found = values_of(run, field)
+        series[label] = [step * x_scale for step in found], list(found.values())
     path = run.folder / name
-    curves(path, series, levels=levels, x_label=x_label, y_label=y_label, y_scale=y_scale)
+    told: dict[str, Any] = {"x_label": x_label, "y_label": y_label, "y_scale": y_scale}
+    curves(path, series, levels=levels, **told)
+    described = {"lines": lines, "levels": levels, "x_scale": x_scale, **told}
+    (run.folder / "curve.json").write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    return path
+
+
+def values_of(run: Run, field: str) -> dict[int, float]:
+    """A number of the run's records by step."""
+    return {int(record["step"]): record[field] for record in run.metrics() if field in record}
+
+
+def over_seeds(path: Path, runs: Sequence[Run]) -> Path:
+    """Draws the learning curve that each of several runs has drawn: its median, and from the lowest to the highest.
+
+    Beside it, on a scale of its own, is every run's last value. Shown are the steps that all runs have come to.
+
+    Args:
+      path: of the picture; its ending decides the format.
+      runs: alike but for the seed, each with the ``curve.json`` of `draw`.
+
+    Returns:
+      The path.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    told = [json.loads((run.folder / "curve.json").read_text("utf-8")) for run in runs]
+    figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+    lines, ends = list(told[0]["lines"].items()), list[float]()
+    left, right = figure.subplots(1, 2, width_ratios=(5, 0.8 + 0.35 * len(lines)))
+    for place, ((label, field), colour, marker) in enumerate(zip(lines, COLOURS, MARKERS)):
+        found = [values_of(run, field) for run in runs]
+        steps = sorted(set.intersection(*map(set, found)))
+        x = [step * told[0]["x_scale"] for step in steps]
+        y = np.array([[values[step] for step in steps] for values in found])
+        left.fill_between(x, y.min(0), y.max(0), color=colour, alpha=0.25, linewidth=0)
+        left.plot(x, np.median(y, 0), color=colour, marker=marker, markersize=3.5, linewidth=1.3, label=label)
+        last = y[:, -1]
+        ends.extend(last)
+        beside = place + 0.12 * (np.arange(len(last)) - (len(last) - 1) / 2)
+        right.plot(beside, last, "o", color=colour, markersize=3.5, alpha=0.8, markeredgewidth=0)
+        right.plot([place - 0.3, place + 0.3], [np.median(last)] * 2, color=colour, linewidth=1.6)
+    for index, name in enumerate(told[0]["levels"]):
+        level, style = np.median([one["levels"][name] for one in told]), ("--", ":", "-.")[index % 3]
+        left.axhline(level, color="black", linestyle=style, linewidth=1.0, label=name)
+    left.set_xlabel(told[0]["x_label"])
+    left.set_ylabel(told[0]["y_label"])
+    left.margins(x=0.01)
+    right.margins(y=0.15)
+    if np.ptp(ends) == 0:  # no scale of its own
+        right.set_ylim(left.get_ylim())
+    right.set_xlim(-0.6, len(lines) - 0.4)
+    right.set_xticks([])
+    right.set_xlabel("each seed,\nat the end")
+    for axes in (left, right):
+        axes.set_yscale(told[0]["y_scale"])
+        axes.spines[["top", "right"]].set_visible(False)
+    handles, names = left.get_legend_handles_labels()
+    handles.append(Patch(color="0.8", linewidth=0))
+    names.append(f"lowest to highest of {len(runs)} seeds, around their median")
+    figure.legend(handles, names, frameon=False, fontsize="small", ncols=2, loc="outside upper center")
+    figure.savefig(path, dpi=200)
     return path
 
 

@@ -4,8 +4,10 @@ In order of reading:
 
 - `options`: the options of every recipe, their checks, and `BadInput`, the one sentence a person gets;
 - `run`: the folder of a run, by which it knows its options and its data again; `checkpoints`: the states in it;
+- `trackers`: where a run's numbers go, JSON lines and a dashboard;
 - `loop`: updates with a bar, records, checkpoints and Ctrl-C; `learning`: a model, a loss and
-  an optimizer for that loop, by the names of `optimizers`;
+  an optimizer for that loop, by the names of `optimizers`; `courses`: who makes the updates, of one run or of several;
+- `seeds`: runs that differ in the seed, side by side, and their spread;
 - `devices`: the cores that share a batch; `patience`: ending early, with the best parameters;
 - `cells`: recurrences by name; `beside`: several models on the same batches; `watch`: where the gradient goes.
 
@@ -14,7 +16,7 @@ lines go on behind the checkpoint of step 40.
 
 >>> import jax, tempfile
 >>> import seqjax as sj
->>> from seqjax.recipes.running import learning, run
+>>> from seqjax.recipes.running import courses, learning, run
 >>> options = learning.LearningOptions(steps=40, batch_size=8, learning_rate=0.1, run_dir=tempfile.mkdtemp())
 >>> folder = run.Run.start("echo", options, {"symbols": 4})
 >>> def batch_of(step):
@@ -28,8 +30,10 @@ lines go on behind the checkpoint of step 40.
 ...     return {"right": float((logits.argmax(-1) == asked.targets).mean())}
 >>> start, objective = learning.begin(options, params, state), sj.objective(model, sj.cross_entropy)
 >>> told = {"work": 8, "unit": "sequences", "show_evaluation": "{right:.0%} right", "evaluations": 1}
->>> outcome = learning.learn(folder, options, start, objective, batch_of, evaluate=evaluate, **told)
-... # doctest: +ELLIPSIS
+>>> @courses.trains
+... def main(options):
+...     outcome = yield from learning.learn(folder, options, start, objective, batch_of, evaluate=evaluate, **told)
+>>> main(options)  # doctest: +ELLIPSIS
     40 steps  100% right  loss ... sequences/s norm ... clip ...
 >>> folder.last_step(), folder.metrics()[-1]
 (40, {'step': 40, 'right': 1.0})

@@ -51,12 +51,12 @@ def share(who: str, asked: int, batch_size: int, params: PyTree = ()) -> int | N
             "Leave it out to have it chosen."
         )
     if not asked:
-        usable = available if jax.default_backend() == "cpu" and _recurrent_bytes(params) <= CACHE else 1
+        usable = available if jax.default_backend() == "cpu" and recurrent_bytes(params) <= CACHE else 1
         asked = next(n for n in range(usable, 0, -1) if batch_size % n == 0)
     return asked if asked > 1 else None
 
 
-def _recurrent_bytes(params: PyTree) -> int:
+def recurrent_bytes(params: PyTree) -> int:
     """Of the largest array of recurrent weights, which cells call ``w_h``."""
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     weights = [leaf for path, leaf in leaves if jax.tree_util.keystr(path[-1:], simple=True) == "w_h"]

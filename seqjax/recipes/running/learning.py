@@ -3,8 +3,8 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -14,8 +14,16 @@ import seqjax as sj
 from seqjax import tasks
 from seqjax.base import Array, PyTree
 from seqjax.objectives import Objective
-from seqjax.recipes.running import devices, loop, optimizers
-from seqjax.recipes.running.options import RunOptions, check_not_negative, check_positive, check_sizes
+from seqjax.recipes.running import devices, loop, optimizers, trackers
+from seqjax.recipes.running.courses import Answer, Update
+from seqjax.recipes.running.options import (
+    RunOptions,
+    check_left_out,
+    check_not_negative,
+    check_positive,
+    check_seed,
+    check_sizes,
+)
 from seqjax.recipes.running.patience import Patience
 from seqjax.recipes.running.run import Run
 
@@ -37,10 +45,19 @@ class LearningOptions(RunOptions):
     does neither."""
     clip: float = 1.0
     """Highest global norm of the gradient of the mean loss; larger ones are scaled down to it."""
+    seeds: tuple[int, ...] = ()
+    """Train with each of these seeds, updates together where memory allows: a run each in the folder's seed-0, seed-1
+    and so on, seeds.json and seeds.png with their median and spread."""
 
     def check(self, who: str) -> None:
-        """Refuses sizes, rates and thresholds out of range."""
+        """Refuses sizes, rates and thresholds out of range, and a seed twice."""
         super().check(who)
+        for seed in self.seeds:
+            check_seed(who, seed)
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"{who}: expected --seeds that differ, got {self.seeds}. Leave out what is there twice.")
+        if self.seeds:
+            check_left_out(who, self, "--seeds", "seed")
         check_sizes(who, self, "batch_size")
         devices.share(who, self.devices, self.batch_size)
         check_positive(who, self, "learning_rate", "clip")
@@ -130,8 +147,10 @@ def learn(
     evaluations: int | None = None,
     watch: Callable[[Training, sj.Batch, int], None] | None = None,
     patience: Patience | None = None,
-) -> Outcome:
+) -> Generator[Update, Answer, Outcome]:
     """Trains to ``options.steps`` updates or to the end of its patience, from the start or from the run's checkpoint.
+
+    To be called as ``outcome = yield from learn(…)``: each `Update` is made by whoever runs the command.
 
     Args:
       run: where metrics and checkpoints go.
@@ -160,7 +179,7 @@ def learn(
     Raises:
       Interrupted: Ctrl-C; the message says how to go on.
     """
-    update = sj.train_step(
+    update: Any = sj.train_step(
         objective,
         optimizer or optimizer_of(options),
         clip=clip or sj.clip_by_global_norm(options.clip),
@@ -169,12 +188,12 @@ def learn(
     )
     empty = start.memory
 
-    def advance(state: Training, step: int) -> tuple[Training, dict[str, Array]]:
+    def advance(state: Training, step: int) -> Generator[Update, Answer, tuple[Training, dict[str, Array]]]:
         carried = goes_on is not None and goes_on(step)
         batch, state = batch_of(step), Training(state.train, state.memory if carried else empty)
         if watch is not None:
             watch(state, batch, step + 1)
-        train, memory, metrics = update(state.train, state.memory, batch)
+        train, memory, metrics = yield Update(update, (state.train, state.memory, batch), step + 1)
         kept = empty if goes_on is None else memory
         more = {} if extra is None else extra(metrics.loss)
         numbers = {"gradient_norm": metrics.gradient_norm, "clip_rate": metrics.clipped}
@@ -187,7 +206,7 @@ def learn(
             patience.note(int(state.train.step), numbers[patience.measure], params)
         return numbers
 
-    steps, final = loop.train(
+    steps, final = yield from loop.train(
         run,
         start,
         advance,
@@ -205,7 +224,8 @@ def learn(
     last = next((record for record in reversed(records) if "loss" not in record), {})
     if last.get("step") != steps:  # stopped at its last update, before the evaluation
         last = look(final)
-        run.log(step=steps, **last)
+        with trackers.following(run) as tracker:
+            tracker.log(steps, last)
     if patience is not None:
         params, last = run.restore_best(params), patience.lowest()
         print(f"lowest {patience.measure} at step {last['step']} of {steps}, whose parameters are taken")

@@ -1,10 +1,9 @@
 """The loop that every recipe trains in: progress, metrics, checkpoints, Ctrl-C, and going on after it."""
 
-import contextlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import jax
@@ -13,10 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seqjax.base import Array, PyTree
+from seqjax.recipes.running import trackers
 from seqjax.recipes.running.options import BadInput
 from seqjax.recipes.running.run import Run
 
-Advance = Callable[[PyTree, int], tuple[PyTree, dict[str, Array]]]
+Advance = Callable[[PyTree, int], Generator[Any, Any, tuple[PyTree, dict[str, Array]]]]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -37,8 +37,10 @@ def train(
     log_every: int = 20,
     evaluate_every: int,
     over: Callable[[], bool] = lambda: False,
-) -> tuple[int, PyTree]:
+) -> Generator[Any, Any, tuple[int, PyTree]]:
     """Trains to ``steps`` updates from the start or from the run's checkpoint.
+
+    What ``advance`` yields it yields on: updates that are made elsewhere, beside those of other runs.
 
     Everything that decides the next update has to be in ``state`` or follow from the step's number: then a
     run that was stopped and resumed equals one that was not. Metrics stay on the device until they are
@@ -48,8 +50,8 @@ def train(
     Args:
       run: where metrics and checkpoints go.
       state: what training starts from if the run has no checkpoint yet.
-      advance: ``(state, step) -> (state, metrics)`` makes the update with that number, counted from 0;
-        metrics are scalars by name.
+      advance: ``(state, step) -> (state, metrics)``, a generator, makes the update with that number, counted from
+        0; metrics are scalars by name.
       steps: updates in all.
       show: a format string of the bar, over the metrics' means since the last record and ``{speed}``.
       work: units handled by one update, for the speed.
@@ -69,17 +71,17 @@ def train(
     first = 0
     if run.last_step() is not None:
         first, state = run.restore(state)
-        run.forget_after(first)
+    run.forget_after(first)
     seconds = max((record.get("seconds", 0.0) for record in run.metrics()), default=0.0)
     saved, pending, mark = first, [], time.perf_counter()
-    with _bar() as progress, _ctrl_c() as asked_to_stop:
+    with trackers.following(run) as tracker, bar() as progress, _ctrl_c as asked_to_stop:
         latest = "compiling"
         task = progress.add_task("", total=steps, completed=first, show=latest)
 
         def record(step: int, **numbers: float) -> None:
             if not np.isfinite(list(numbers.values())).all():
                 raise BadInput(_diverged(run, step, saved))
-            run.log(step=step, **numbers)
+            tracker.log(step, numbers)
 
         def keep(step: int) -> None:
             nonlocal saved
@@ -90,7 +92,7 @@ def train(
         last = first if over() else steps
         try:
             for step in range(first + 1, last + 1):
-                state, metrics = advance(state, step - 1)
+                state, metrics = yield from advance(state, step - 1)
                 pending.append(metrics)
                 stopping = asked_to_stop()
                 evaluating = step % evaluate_every == 0 or step == steps
@@ -139,7 +141,8 @@ def _means(records: list[dict[str, Any]]) -> dict[str, float]:
     return {name: float(np.mean([record[name] for record in records])) for name in records[0]}
 
 
-def _bar() -> Progress:
+def bar() -> Progress:
+    """Of updates, on a terminal; lines are printed above it."""
     console = Console(file=sys.stdout)
     return Progress(
         BarColumn(bar_width=None),
@@ -152,19 +155,29 @@ def _bar() -> Progress:
     )
 
 
-@contextlib.contextmanager
-def _ctrl_c() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C is only noted, so that the update in progress can end; the second one interrupts."""
-    asked = False
-    usual = signal.getsignal(signal.SIGINT)
+class _CtrlC:
+    """The first Ctrl-C is only noted, so that updates in progress can end; the second one interrupts.
 
-    def note(number: int, frame: Any) -> None:
-        nonlocal asked
-        asked = True
+    One for all runs that are under way, in whatever order they begin and end.
+    """
+
+    def __init__(self) -> None:
+        self.runs, self.asked, self.usual = 0, False, signal.getsignal(signal.SIGINT)
+
+    def __enter__(self) -> Callable[[], bool]:
+        if not self.runs:
+            self.asked, self.usual = False, signal.signal(signal.SIGINT, self._note)
+        self.runs += 1
+        return lambda: self.asked
+
+    def __exit__(self, *_: Any) -> None:
+        self.runs -= 1
+        if not self.runs:
+            signal.signal(signal.SIGINT, self.usual)
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.asked = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, usual)
+
+_ctrl_c = _CtrlC()

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -14,13 +14,14 @@ File = Annotated[str, tyro.conf.arg(metavar="FILE")]
 FolderOrNone = Annotated[str | None, tyro.conf.arg(metavar="FOLDER")]
 FileOrNone = Annotated[str | None, tyro.conf.arg(metavar="FILE")]
 TextOrNone = Annotated[str | None, tyro.conf.arg(metavar="TEXT")]
+Track = Literal["tensorboard", "wandb"]
 FolderOrFile = Annotated[str | None, tyro.conf.arg(metavar="FOLDER|FILE")]
 
 
 # Options younger than some stored runs: one without them was made as by their defaults.
-LATER = frozenset({"optimizer", "schedule"})
+LATER = frozenset({"optimizer", "schedule", "seeds", "track"})
 # Options that any start of a run may change: they do not say what is computed.
-FREE = frozenset({"steps", "devices"})
+FREE = frozenset({"steps", "devices", "track"})
 
 
 class BadInput(ValueError):
@@ -40,8 +41,12 @@ class RunOptions:
     devices: int = 0
     """Devices that share each batch; 0 for all cores of a CPU, but one where recurrent weights exceed 2 MB, and one
     accelerator elsewhere."""
+    track: Track | None = None
+    """A dashboard beside the JSON lines: TensorBoard, in the run's folder tensorboard, or Weights & Biases, in the
+    project seqjax."""
     resume: FolderOrNone = None
-    """Go on with the run in this folder, with its own options; more steps, and other devices, may be given."""
+    """Go on with the run in this folder, with its own options; more steps, other devices, another dashboard may be
+    given."""
 
     def check(self, who: str) -> None:
         """Raises ValueError at the first option that cannot be used; a recipe adds checks of its own."""

@@ -17,7 +17,7 @@ import numpy as np
 
 import seqjax as sj
 from seqjax.base import PyTree
-from seqjax.recipes.running import checkpoints
+from seqjax.recipes.running import checkpoints, trackers
 from seqjax.recipes.running.options import FREE, LATER, BadInput, RunOptions, bad_input, flag
 from seqjax.tasks.vocabulary import Vocabulary
 
@@ -59,6 +59,7 @@ class Run:
         """
         if options.resume is None:
             return cls.create(recipe, options, facts)
+        trackers.check(recipe, options.track)
         run = cls.open(recipe, options.resume)
         made, now = run.options(type(options)), dataclasses.asdict(options)
         for name, value in dataclasses.asdict(made).items():
@@ -75,16 +76,13 @@ class Run:
                 )
         done = run.last_step() or 0
         if options.steps < done:
-            raise BadInput(
-                f"{recipe}: expected --steps of at least the {done} that the run has made, "
-                f"got {options.steps}. Raise it."
-            )
+            raise BadInput(f"{recipe}: expected --steps of at least the {done} made, got {options.steps}. Raise it.")
         run.metrics()  # what cannot be gone on with is refused before anything is written
         if done:
             with bad_input(recipe):
                 checkpoints.check(run._checkpoints, done)
         run.config["options"].update({name: now[name] for name in (*FREE, *free)})
-        run._write_config()
+        run.write_config()
         return run
 
     @classmethod
@@ -93,6 +91,7 @@ class Run:
 
         The options are any dataclass with a ``run_dir``: what is not trained has no steps and is not resumed.
         """
+        trackers.check(recipe, getattr(options, "track", None))
         folder = Path(options.run_dir or f"runs/{recipe}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -121,12 +120,12 @@ class Run:
             },
         }
         run = cls(folder, config)
-        run._write_config()
+        run.write_config()
         return run
 
     @classmethod
-    def open(cls, recipe: str, folder: str | Path) -> Self:
-        """Opens a run of this recipe; anything else is bad input."""
+    def open(cls, recipe: str, folder: str | Path, *, several: bool = False) -> Self:
+        """Opens a run of this recipe, or of ``several`` seeds; anything else is bad input."""
         folder = Path(folder)
         wanted = f"{recipe}: expected {folder} to be the folder of a {recipe} run"
         remedy = f"Name a folder that `python -m seqjax {recipe}` made."
@@ -140,6 +139,8 @@ class Run:
         if not whole or config.get("recipe") != recipe:
             got = f"a run of {config['recipe']}" if whole and "recipe" in config else "another kind of config.json"
             raise BadInput(f"{wanted}, got {got}. {remedy}")
+        if not several and config["options"].get("seeds"):
+            raise BadInput(f"{wanted}, got that of several seeds. Name one of the runs in it.")
         return cls(folder, config)
 
     def options(self, kind: type[Options], *, part: bool = False) -> Options:
@@ -171,14 +172,18 @@ class Run:
             options.check(self.config["recipe"])
         return options
 
-    def log(self, **record: float) -> None:
+    @property
+    def lines(self) -> Path:
+        """The file of its numbers."""
+        return self.folder / "metrics.jsonl"
+
+    def log(self, step: int, **numbers: float) -> None:
         """Appends a line to ``metrics.jsonl``."""
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(record, allow_nan=False) + "\n")
+        trackers.JsonLines(self.lines).log(step, numbers)
 
     def metrics(self) -> list[dict[str, float]]:
         """Every record so far."""
-        return self.records("metrics.jsonl")
+        return self.records(self.lines.name)
 
     def records(self, name: str) -> list[dict[str, Any]]:
         """Every line of a file of JSON lines, each of a step; none where there is no file."""
@@ -198,7 +203,7 @@ class Run:
     def forget_after(self, step: int) -> None:
         """Drops the records of later steps, which a run that goes on from ``step`` writes again."""
         kept = [record for record in self.metrics() if record["step"] <= step]
-        _replace(self.folder / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in kept))
+        _replace(self.lines, "".join(json.dumps(r) + "\n" for r in kept))
 
     def save(self, step: int, state: PyTree) -> None:
         """Writes a checkpoint; the one before is kept until this one is whole."""
@@ -222,7 +227,8 @@ class Run:
         """What to type to go on."""
         return f"python -m seqjax {self.config['recipe']} --resume {shlex.quote(str(self.folder))}"
 
-    def _write_config(self) -> None:
+    def write_config(self) -> None:
+        """Writes ``config.json`` anew."""
         _replace(self.folder / "config.json", json.dumps(self.config, indent=2, ensure_ascii=False) + "\n")
 
     def restore_best(self, like: PyTree) -> PyTree | None:
@@ -287,7 +293,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if get_origin(hint) is Literal:
         return value in get_args(hint)
     if get_origin(hint) is tuple:
-        return isinstance(value, list) and all(_fits(one, get_args(hint)[0]) for one in value)
+        return isinstance(value, list | tuple) and all(_fits(one, get_args(hint)[0]) for one in value)
     if get_args(hint):
         return any(_fits(value, one) for one in get_args(hint))
     return type(value) is hint or (hint is float and type(value) is int)

@@ -1,0 +1,9 @@
+"""Doctests of a file that shows a framework which is not installed are left out."""
+
+from importlib.util import find_spec
+
+FRAMEWORKS = {"torch": ["torch"], "keras": ["keras"], "haiku": ["haiku"], "equinox": ["equinox"], "onnx": ["onnx"]}
+
+collect_ignore = [
+    f"seqjax/interop/{file}.py" for file, modules in FRAMEWORKS.items() if not all(map(find_spec, modules))
+]

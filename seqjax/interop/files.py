@@ -1,0 +1,179 @@
+"""Parameters in a file: ``safetensors``, each array under its name, with the call of the module that they belong to."""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import seqjax
+from seqjax import checks
+from seqjax.base import Array, PyTree
+from seqjax.interop.by_name import rebuilt
+from seqjax.interop.extras import needed
+from seqjax.naming import named
+
+# The format's names of types.
+TYPES = {
+    "BOOL": "bool", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64", "U8": "uint8", "U16": "uint16",
+    "U32": "uint32", "U64": "uint64", "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64",
+    "C64": "complex64", "F8_E4M3": "float8_e4m3fn", "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2": "float8_e5m2",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz", "F8_E8M0": "float8_e8m0fnu",
+}  # fmt: skip
+# Options that say how a module is run, not what it is; and where an object lies in memory.
+RUNNING = re.compile(r"(, )?\b(engine|memory)=('[^']*'|\d+)| at 0x[0-9a-f]+")
+
+
+def save_params(path: str | os.PathLike, module: Any, params: PyTree) -> None:
+    """Writes parameters to a ``safetensors`` file, under their names, in their own types.
+
+    Beside the arrays the file holds the call that makes the module, by which `load_params` knows them again, and the
+    version of this package. A file that was there is replaced once the new one is whole. A leaf that is a JAX key is
+    kept as its data.
+
+    Args:
+      path: of the file, ``…/model.safetensors``.
+      module: the cell, layer or model that the parameters belong to.
+      params: its parameters.
+
+    Raises:
+      TypeError: parameters of another module, or an array of a type that the format lacks.
+      FileNotFoundError: no such folder.
+
+    Example:
+      >>> import jax, tempfile, seqjax as sj
+      >>> model = sj.serial(sj.embedding(65, 8), sj.recurrent(sj.lstm(8, 16)), sj.dense(16, 65))
+      >>> params, path = model.init(jax.random.key(0)), tempfile.mkdtemp() + "/model.safetensors"
+      >>> sj.interop.save_params(path, model, params)
+      >>> again = sj.interop.load_params(path, model)
+      >>> bool((again[1].w_h == params[1].w_h).all())
+      True
+    """
+    numpy = needed("safetensors.numpy", extra="files")
+    checks.params_of("save_params", module, params)
+    arrays = named(module, params)
+    keys = {name: str(jax.random.key_impl(leaf)) for name, leaf in arrays.items() if _is_key(leaf)}
+    plain = {name: jax.random.key_data(leaf) if name in keys else leaf for name, leaf in arrays.items()}
+    written = {name: np.asarray(leaf, order="C") for name, leaf in plain.items()}
+    for name, array in written.items():
+        _check_type(numpy, name, array)
+    metadata = {"seqjax": seqjax.__version__, "module": printed(module), "keys": json.dumps(keys)}
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"save_params: expected a folder to write {path.name} to, got nothing at {path.parent}. Make it first."
+        )
+    new = path.with_name(path.name + ".new")
+    numpy.save_file(written, new, metadata=metadata)
+    os.replace(new, path)
+
+
+def load_params(path: str | os.PathLike, module: Any, *, same_call: bool = True) -> PyTree:
+    """Reads the parameters of a module that `save_params` wrote.
+
+    Args:
+      path: of the file.
+      module: the module they belong to, made by the same call; how it is run (``engine``, ``memory``) may differ.
+      same_call: whether to insist on that call; if False, names, shapes and kinds of arrays have to agree only.
+
+    Returns:
+      The parameters, in the types of the file.
+
+    Raises:
+      FileNotFoundError: no file.
+      ValueError: a file that is cut off, or something else, or of another module; arrays that are missing or unknown
+        or of another shape; 64 bits where JAX keeps 32.
+      TypeError: an array of another kind, such as integers for floats.
+
+    Example:
+      Of a model that was trained with dropout, the same without:
+
+      >>> import jax, tempfile, seqjax as sj
+      >>> noisy = sj.serial(sj.embedding(65, 8), sj.dropout(0.5), sj.recurrent(sj.lstm(8, 16)))
+      >>> path = tempfile.mkdtemp() + "/model.safetensors"
+      >>> sj.interop.save_params(path, noisy, noisy.init(jax.random.key(0)))
+      >>> model = sj.serial(sj.embedding(65, 8), sj.recurrent(sj.lstm(8, 16)))
+      >>> sj.interop.load_params(path, model, same_call=False)[1].w_h.shape
+      (16, 64)
+    """
+    metadata, arrays, keys = _read(Path(path))
+    if same_call:
+        _check_call(path, metadata, module)
+    return rebuilt("load_params", module, {name: _array(name, a, keys.get(name)) for name, a in arrays.items()})
+
+
+def printed(module: Any) -> str:
+    """The call that makes a module, without the options that say how it is run.
+
+    >>> import seqjax as sj
+    >>> printed(sj.recurrent(sj.lstm(3, 4), reverse=True, memory="sqrt"))
+    'recurrent(lstm(3, 4), reverse=True)'
+    """
+    return RUNNING.sub("", repr(module))
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray], dict[str, str]]:
+    """What a file says of itself, its arrays, and of which kind those are that hold JAX keys."""
+    safetensors = needed("safetensors", extra="files")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"load_params: expected a file of parameters, got nothing at {path}. Write it with save_params."
+        )
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+        entries = safetensors.deserialize(path.read_bytes())
+        arrays = {name: _entry(each) for name, each in sorted(entries)}
+        return metadata, arrays, dict(json.loads(metadata.get("keys", "{}")))
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"load_params: expected {path} to be a whole safetensors file, got one that is cut off, or something else "
+            f"({error}). Write it again with save_params."
+        ) from error
+
+
+def _entry(entry: Mapping[str, Any]) -> np.ndarray:
+    return np.frombuffer(entry["data"], jnp.dtype(TYPES[entry["dtype"]])).reshape(entry["shape"])
+
+
+def _check_call(path: Any, metadata: Mapping[str, str], module: Any) -> None:
+    found = metadata.get("module")
+    if found is None:
+        raise ValueError(
+            f"load_params: expected {path} to name the module of its parameters, as save_params writes it, got a "
+            "file without. Pass same_call=False if its arrays have this module's names; sj.interop.named lists them."
+        )
+    if found != printed(module):
+        raise ValueError(
+            f"load_params: expected parameters of {printed(module)}, got a file of {found}. Make that module, or pass "
+            "same_call=False where only names and shapes have to agree."
+        )
+
+
+def _array(name: str, array: np.ndarray, key: str | None) -> Array:
+    kept = jnp.asarray(array)
+    if kept.dtype != array.dtype:
+        raise ValueError(
+            f"load_params: expected {name} in at most 32 bits, as JAX keeps no more, got {array.dtype}. Set "
+            "jax_enable_x64, or save the parameters cast."
+        )
+    return kept if key is None else jax.random.wrap_key_data(kept, impl=key)
+
+
+def _check_type(numpy: Any, name: str, array: np.ndarray) -> None:
+    try:
+        numpy.save({"": np.zeros(0, array.dtype)})
+    except Exception as error:  # each version has a type of its own for it
+        raise TypeError(
+            f"save_params: expected arrays of types that safetensors has, got {name} of {array.dtype}. "
+            "Cast it, or leave it out of the parameters."
+        ) from error
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
