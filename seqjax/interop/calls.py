@@ -58,16 +58,21 @@ def call_of(
 
     Raises:
       TypeError: neither a cell nor a layer.
-      ValueError: an extra that is none, or that a cell does not take.
+      ValueError: an extra that is none, or that a cell does not take; one letter for two sizes.
     """
     is_cell = isinstance(module, Cell)
     if not is_cell:
         checks.instance(who, module, Layer, "Wrap a function in pointwise(fn).")
     for each in takes:
         checks.choice(who, "takes" + " of a cell" * is_cell, each, ("key",) if is_cell else EXTRAS)
-    ticks, *lanes = jax.export.symbolic_shape(
-        ", ".join(map(str, (length, *(batch if isinstance(batch, tuple) else (batch,)))))
-    )
+    sizes = (length, *(batch if isinstance(batch, tuple) else (batch,)))
+    letters = [size for size in sizes if isinstance(size, str)]
+    if len(set(letters)) < len(letters):
+        raise ValueError(
+            f"{who}: expected a letter of its own for length and each axis of the batch, got {', '.join(letters)}. "
+            "One letter is one size."
+        )
+    ticks, *lanes = jax.export.symbolic_shape(", ".join(map(str, sizes)))
     leading = (*lanes,) if is_cell else (ticks, *lanes)
     one = jax.eval_shape(lambda x: x, x)
     xs = jax.tree.map(lambda each: jax.ShapeDtypeStruct((*leading, *each.shape), each.dtype), one)

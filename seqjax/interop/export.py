@@ -17,6 +17,7 @@ import numpy as np
 from seqjax import symbolic
 from seqjax.base import Cell, Layer, PyTree
 from seqjax.interop.calls import Extra, Size, call_of
+from seqjax.interop.extras import needed
 
 
 def plain(tree: PyTree) -> PyTree:
@@ -149,6 +150,7 @@ def export_module(
       The programs.
 
     Raises:
+      ModuleNotFoundError: a file is wanted, and flatbuffers, which JAX writes it with, is not installed.
       TypeError: neither a cell nor a layer.
       ValueError: an extra that is none, or that a cell does not take.
 
@@ -169,6 +171,7 @@ def export_module(
         exported(run, *front, call.state, call.xs, platforms=platforms, **call.extra),
     )
     if path is not None:
+        needed("flatbuffers", extra="export")
         path = pathlib.Path(path)
         types = {} if constants else {"params": params}
         types |= {"state": call.state, "xs": call.xs, **call.at_start, **call.extra}
@@ -191,13 +194,14 @@ def read_programs(path: str | pathlib.Path) -> Programs:
       >>> run.call(start.call(jnp.ones((2, 3))), jnp.ones((2, 3)))[1].shape
       (2, 4)
     """
+    needed("flatbuffers", extra="export")
     with zipfile.ZipFile(path) as file:
         return Programs(*(jax.export.deserialize(bytearray(file.read(name))) for name in Programs._fields))
 
 
 PAGE = """{module}
 
-Needs JAX {version}, or one that came out within half a year of it, and nothing else:
+Needs JAX {version}, or one that came out within half a year of it, and flatbuffers:
 
     import zipfile
 
