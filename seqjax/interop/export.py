@@ -50,14 +50,16 @@ def exported(
 ) -> jax.export.Exported:
     """A function as a program of StableHLO, called with plain containers in the place of records.
 
-    ``exported(f, a).call(plain(a))`` is ``plain(f(a))``, here or, from ``serialize()``, in a process that has JAX only:
+    ``exported(f, a).call(plain(a))`` is ``plain(f(a))``, here or, from ``serialize()``, in a process that has JAX and
+    flatbuffers only:
 
         program = jax.export.deserialize(bytearray(file.read_bytes()))
         symbols = program.call(params, first, key)["symbols"]
 
     Sizes may be symbols, made together: ``t, b = jax.export.symbolic_shape("t, b")``, in the shape of a
     `jax.ShapeDtypeStruct`. Any layer, sampler, loss or training step takes a batch of any size; a length of any size
-    all that does not cut time into pieces (`seqjax.explain` says so of a recurrence).
+    all that does not cut time into pieces (`seqjax.explain` says so of a recurrence). A sampler draws what its call
+    draws, except for batches so large (2¹⁸ numbers for a tick or a few) that the call draws fewer ticks at once.
 
     Args:
       function: of arrays and trees; options are bound beforehand, ``lambda params, first: sj.sample(…, length=9)``.
