@@ -1,6 +1,9 @@
 """Doctests of a file that shows a framework which is not installed are left out."""
 
+import os
 from importlib.util import find_spec
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
 
 FRAMEWORKS = {"torch": ["torch"], "keras": ["keras"], "haiku": ["haiku"], "equinox": ["equinox"], "onnx": ["onnx"]}
 

@@ -34,14 +34,11 @@ class TorchModel(torch.nn.Module):
         (table, w_x, w_h, b), dense = (jax.tree.leaves(p) for p in params if jax.tree.leaves(p))
         weight, bias = sorted(dense, key=lambda leaf: -leaf.ndim)
         self.embedding = torch.nn.Embedding(*table.shape)
-        self.lstm = torch.nn.LSTM(w_x.shape[0], options.hidden_size)
+        cell = sj.lstm(w_x.shape[0], options.hidden_size)
+        self.lstm = sj.interop.torch.to_module(cell, sj.cells.LSTMParams(w_x, w_h, b))
         self.dense = torch.nn.Linear(*weight.shape)
         copies = {
             self.embedding.weight: table,
-            self.lstm.weight_ih_l0: w_x.T,
-            self.lstm.weight_hh_l0: w_h.T,
-            self.lstm.bias_ih_l0: b,
-            self.lstm.bias_hh_l0: np.zeros_like(b),
             self.dense.weight: weight.T,
             self.dense.bias: bias,
         }

@@ -60,6 +60,11 @@ def layer(model: Model) -> sj.Layer:
     )
 
 
+def recurrent(model: Model) -> list[sj.Layer]:
+    """Its recurrent layers alone."""
+    return [sj.recurrent(CELLS[model.cell](*sizes)) for sizes in model.sizes()]
+
+
 def start(model: Model) -> tuple:
     """The parameters all begin with."""
     return layer(model).init(jax.random.key(0))
@@ -99,7 +104,7 @@ def flax(model: Model) -> Trainer:
     """linen modules, Optax, one jitted function whose state is donated."""
     import flax.linen as nn
 
-    convert = peers.find("flax")
+    modules = peers.find("flax").MODULES
     names = [f"recurrent_{n}" for n in range(model.layers)]
 
     class Network(nn.Module):
@@ -108,7 +113,7 @@ def flax(model: Model) -> Trainer:
             xs = nn.Embed(model.symbols, model.embedding_size, name="embedding")(symbols)
             new = []
             for name, carry in zip(names, carries):
-                cell = convert.MODULES[model.cell](model.hidden_size, name=name)
+                cell = modules[model.cell](model.hidden_size, name=name)
                 rnn = nn.RNN(cell, time_major=True, return_carry=True)
                 carry, xs = rnn(xs, initial_carry=carry)
                 new.append(carry)
@@ -117,11 +122,11 @@ def flax(model: Model) -> Trainer:
     network = Network()
     optimizer = optax.chain(optax.clip_by_global_norm(CLIP), optax.adam(LEARNING_RATE))
     (embedding, first), *others, dense = start(model)
-    recurrent = [first, *others]
+    trees = [sj.interop.flax.to_state_dict(*pair)["cell"] for pair in zip(recurrent(model), [first, *others])]
     params = {
         "embedding": {"embedding": embedding.w},
         "dense": {"kernel": dense.w, "bias": dense.b},
-        **{name: convert.load(model.cell, p) for name, p in zip(names, recurrent)},
+        **dict(zip(names, trees)),
     }
     params = jax.tree.map(jnp.copy, params)
     zeros = jnp.zeros((model.batch, model.hidden_size), jnp.float32)
@@ -146,7 +151,7 @@ def flax(model: Model) -> Trainer:
         return value
 
     def named() -> dict[str, np.ndarray]:
-        first, *others = (convert.unload(model.cell, params[name]) for name in names)
+        first, *others = (sj.interop.flax.from_state_dict(model.cell, params[name])[1] for name in names)
         dense = sj.DenseParams(params["dense"]["kernel"], params["dense"]["bias"])
         return problem.named(((SymbolParams(params["embedding"]["embedding"]), first), *others, dense))
 
@@ -160,14 +165,13 @@ def torch(model: Model) -> Trainer:
     convert = peers.find("torch")
     (embedding, first), *others, dense = jax.tree.map(np.asarray, start(model))
     embed = torch.nn.Embedding(model.symbols, model.embedding_size).to(convert.DEVICE)
-    rnn = convert.MODULES[model.cell](model.embedding_size, model.hidden_size, model.layers).to(convert.DEVICE)
+    rnn = sj.interop.torch.to_module(sj.serial(*recurrent(model)), (first, *others)).to(convert.DEVICE)
     out = torch.nn.Linear(model.hidden_size, model.symbols).to(convert.DEVICE)
     with torch.no_grad():
         embed.weight.copy_(torch.from_numpy(np.array(embedding.w)))
         out.weight.copy_(torch.from_numpy(np.array(dense.w.T)))
         out.bias.copy_(torch.from_numpy(np.array(dense.b)))
-    for number, params in enumerate([first, *others]):
-        convert.load(rnn, params, number)
+    for number in range(model.layers):
         second = getattr(rnn, f"bias_hh_l{number}")
         if model.cell == "lstm":
             second.requires_grad_(False)
@@ -194,7 +198,8 @@ def torch(model: Model) -> Trainer:
         return loss.detach()
 
     def named() -> dict[str, np.ndarray]:
-        first, *others = (convert.effective(model.cell, rnn, n) for n in range(model.layers))
+        params = convert.unload(model.cell, rnn, convert.numpy, add=True)
+        first, *others = params if model.layers > 1 else [params]
         dense = sj.DenseParams(convert.numpy(out.weight).T, convert.numpy(out.bias))
         return problem.named(((SymbolParams(convert.numpy(embed.weight)), first), *others, dense))
 

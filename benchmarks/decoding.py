@@ -200,13 +200,12 @@ def torch_loop(row: Row) -> Writer:
     _, ((embedding, cell), readout) = model(row)
     size = row.hidden_size
     look_up = torch.nn.Embedding(row.vocabulary_size, size).to(device)
-    lstm, linear = torch.nn.LSTM(size, size).to(device), torch.nn.Linear(size, row.vocabulary_size).to(device)
+    lstm = sj.interop.torch.to_module(sj.lstm(size, size), cell).to(device)
+    linear = torch.nn.Linear(size, row.vocabulary_size).to(device)
     with torch.no_grad():
-        weights = (look_up.weight, lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0, linear.weight, linear.bias)
-        given = (embedding.w, cell.w_x.T, cell.w_h.T, cell.b, readout.w.T, readout.b)
-        for weight, value in zip(weights, given):
+        weights = (look_up.weight, linear.weight, linear.bias)
+        for weight, value in zip(weights, (embedding.w, readout.w.T, readout.b)):
             weight.copy_(torch.from_numpy(np.array(value)))
-        lstm.bias_hh_l0.zero_()
 
     @torch.no_grad()
     def tick(state: Any, symbol: torch.Tensor) -> tuple[Any, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Masks, lengths and resets, wrapped into a step before any engine sees it."""
+"""Masks, lengths and resets: what they do to sequences, and wrapped into a step before any engine sees it."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import numpy as np
 from seqjax import checks
 from seqjax.base import Array, PyTree, is_noise
 
-__all__ = ["first_pair", "first_valid", "from_lengths", "given", "restart", "select", "wrap", "zero"]
+__all__ = ["first_pair", "first_valid", "from_lengths", "given", "hold", "restart", "reverse", "select", "wrap", "zero"]
 
 
 def from_lengths(lengths: Array, length: int) -> Array:
@@ -93,6 +93,87 @@ def restart(reset: Array, fresh: PyTree, state: PyTree) -> PyTree:
     )
 
 
+def reverse(xs: PyTree, *, mask: Array | None = None, lengths: Array | None = None) -> PyTree:
+    """Each sequence from its last real tick to its first; padding stays where it is.
+
+        y_t = x_{L-1-t} for t < L, x_t behind the end            lengths
+        y at the k-th real tick = x at the k-th real tick from the end          mask
+
+    Args:
+      xs: a tree of ``[T, *B, ...]``; all of time is turned round without mask and lengths.
+      mask: ``[T, *B]``, True at real ticks.
+      lengths: ``[*B]``, in place of a mask.
+
+    Returns:
+      The same tree; done twice, it is the tree itself.
+
+    Raises:
+      ValueError: both a mask and lengths, or one that does not fit.
+      TypeError: a mask of another type than bool, lengths that are not integers.
+
+    Example:
+      >>> reverse(jnp.array([[1, 1], [2, 2], [3, 0]]), lengths=jnp.array([3, 2])).T.tolist()
+      [[3, 2, 1], [2, 1, 0]]
+    """
+    mask = checks.ticks("reverse", "mask", given("reverse", mask, lengths, xs), xs)
+    if mask is None:
+        return jax.tree.map(lambda x: x[::-1], xs)
+    order = jnp.argsort(~mask, axis=0, stable=True)  # the k-th real tick
+    last = mask.sum(0, keepdims=True, dtype=order.dtype) - 1
+    rank = jnp.cumsum(mask, 0, dtype=order.dtype) - 1
+    tick = jnp.arange(mask.shape[0], dtype=order.dtype).reshape(-1, *[1] * (mask.ndim - 1))
+    source = jnp.where(mask, jnp.take_along_axis(order, jnp.where(mask, last - rank, 0), 0), tick)
+    return jax.tree.map(lambda x: _at_ticks(x, source), xs)
+
+
+def hold(mask: Array, ys: PyTree, before: PyTree = None, *, reset: Array | None = None) -> PyTree:
+    """Outputs that stand still where the mask is False: those of the last real tick, in place of zero.
+
+        y'_t = y_s      s the last real tick up to t, in the segment of t
+
+    Args:
+      mask: ``[T, *B]``, True at real ticks.
+      ys: a tree of ``[T, *B, ...]``.
+      before: what stands before the first real tick, ``[*B, ...]``: the last tick of what was held in the chunk
+        before; zeros if None.
+      reset: ``[T, *B]``, True at the first tick of a segment, which begins with zeros.
+
+    Returns:
+      A tree like ``ys``.
+
+    Raises:
+      TypeError: a mask or reset of another type than bool.
+      ValueError: a mask, reset or ``before`` of another shape.
+
+    Example:
+      >>> mask = jnp.array([False, True, False, False, True])
+      >>> held = hold(mask, jnp.array([0, 5, 0, 0, 7]), jnp.array(3))
+      >>> held.tolist()
+      [3, 5, 5, 5, 7]
+      >>> hold(jnp.array([False, True]), jnp.array([0, 8]), held[-1]).tolist()
+      [7, 8]
+    """
+    mask, reset = checks.ticks("hold", "mask", mask, ys), checks.ticks("hold", "reset", reset, ys)
+    tick = jnp.arange(mask.shape[0]).reshape(-1, *[1] * (mask.ndim - 1))
+    last = jax.lax.cummax(jnp.where(mask, tick, -1), axis=0)
+    begun = jnp.full_like(last, -1) if reset is None else jax.lax.cummax(jnp.where(reset, tick, -1), axis=0)
+
+    ys = jax.tree.map(jnp.asarray, ys)
+
+    def leaf(y: Array, old: Array) -> Array:
+        old = jnp.asarray(old).astype(y.dtype)
+        checks.shapes("hold", "before", old.shape, "a tick of ys", y.shape[1:])
+        start = select(begun < 0, jnp.broadcast_to(old[None], y.shape), jnp.zeros_like(y))
+        return select((last >= 0) & (last >= begun), _at_ticks(y, jnp.maximum(last, 0)), start)
+
+    return jax.tree.map(leaf, ys, jax.tree.map(lambda y: jnp.zeros_like(y[0]), ys) if before is None else before)
+
+
+def _at_ticks(x: Array, ticks: Array) -> Array:
+    """``x [T, *B, ...]`` at each sequence's own ``ticks [T, *B]``."""
+    return jnp.take_along_axis(x, ticks.reshape(ticks.shape + (1,) * (np.ndim(x) - ticks.ndim)), 0)
+
+
 def first_valid(mask: Array, xs: PyTree) -> PyTree:
     """An input that stands in at masked ticks, ``[*B, ...]``: one on which the step is sure to be defined.
 
@@ -146,6 +227,7 @@ def _first_inputs(mask: Array, tick: Array, xs: PyTree) -> PyTree:
     real = mask.any(0)
 
     def leaf(x: Array) -> Array:
+        x = jnp.asarray(x)  # in a dtype that JAX has: NumPy's int64 may be wider
         index = tick.reshape((1, *tick.shape) + (1,) * (x.ndim - mask.ndim))
         own = jnp.take_along_axis(x, index, axis=0)[0] if tick.ndim else x[tick]
         if jnp.issubdtype(x.dtype, jnp.inexact):
@@ -162,6 +244,7 @@ def _first_inputs(mask: Array, tick: Array, xs: PyTree) -> PyTree:
 
 def _lent(real: Array, own: Array) -> Array:
     """``own [*B, ...]`` where a sequence is real; elsewhere that of the first one that is, if there is one."""
+    own = jnp.asarray(own)
     if not real.ndim or not real.size or not jnp.issubdtype(own.dtype, jnp.number):
         return own
     lender = real & (jnp.arange(real.size).reshape(real.shape) == jnp.argmax(real))

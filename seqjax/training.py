@@ -16,6 +16,7 @@ from seqjax.clipping import clip_by_global_norm, clipped_by, global_norm
 from seqjax.devices import mesh_of, shares_of
 from seqjax.fixing import completed, differentiable, flags_of, flags_on
 from seqjax.losses import Tally
+from seqjax.losses.penalties import Penalty, cost_of
 from seqjax.objectives import Batch, Objective, fixed_by
 from seqjax.products import accumulator
 from seqjax.stepping import Step
@@ -47,8 +48,8 @@ class Metrics(NamedTuple):
     """What a step reports, as device arrays.
 
     Attributes:
-      loss: what was descended, before the update.
-      tally: sum and count of the loss, to be added up over steps.
+      loss: what was descended, before the update, the penalty included.
+      tally: sum and count of the loss, without the penalty, to be added up over steps.
       gradient_norm: ‖g‖ over all parameters, before clipping.
       clipped: whether clipping changed the gradient.
       clip_rate: the fraction of steps so far whose gradient was clipped, this one included.
@@ -89,6 +90,7 @@ def train_step(
     *,
     clip: optax.GradientTransformation | None = None,
     divide_by: Literal["count"] | float = "count",
+    penalty: Penalty | None = None,
     fixed: PyTree | None = None,
     devices: int | Sequence[jax.Device] | None = None,
     donate: bool = True,
@@ -96,6 +98,10 @@ def train_step(
     """A jitted function that trains on one batch or window.
 
         train', state', metrics = step(train, state, batch)
+
+    What is descended is the loss of the batch and, if there is one, a penalty on the parameters:
+
+        L(θ) = Σ losses / n + R(θ)            n the count of real ticks, or ``divide_by``
 
     The model's state comes back as the objective leaves it: hand it to the next window of the same
     sequences, or start anew. Step n draws with ``fold_in(train.key, n)``. Asked again with an equal objective
@@ -123,6 +129,8 @@ def train_step(
         only together with ``divide_by``.
       divide_by: ``"count"`` makes the loss the mean over real ticks; a number divides the sum by that: the
         batch size for a sum over time and mean over sequences (Zaremba et al. 2014).
+      penalty: R, ``params -> scalar``, such as `seqjax.losses.l2`. It is added once an update, whatever the number of
+        ticks, chunks and devices; the tally is without it, so that training and evaluation report the same thing.
       fixed: a tree of bool like the parameters, True at those that stay as they are whatever the optimizer does; what
         the objective says of its model if None, see `seqjax.fixed`.
       devices: spread the first batch axis over these devices, or over that many of ``jax.devices()``: the
@@ -138,7 +146,7 @@ def train_step(
 
     Raises:
       ValueError: a batch that the devices can't share equally, or a clip that has a state; a ``train`` whose memory an
-        earlier step took; ``fixed`` unlike the parameters.
+        earlier step took; ``fixed`` unlike the parameters; a penalty that is no scalar.
       TypeError: arguments of a step in another order than (train, state, batch).
 
     Example:
@@ -185,7 +193,7 @@ def train_step(
         )
     made = _made if records.call_of(objective) else _made.__wrapped__
     flags = None if fixed is None else flags_of(fixed)
-    return made(objective, optimizer, clip, divide_by, mesh_of(devices), donate, flags)
+    return made(objective, optimizer, clip, divide_by, penalty, mesh_of(devices), donate, flags)
 
 
 @functools.lru_cache(maxsize=16)
@@ -194,6 +202,7 @@ def _made(
     optimizer: optax.GradientTransformation,
     clip: optax.GradientTransformation | None,
     divide_by: str | float,
+    penalty: Penalty | None,
     mesh: Mesh | None,
     donate: bool,
     flags: tuple | None,
@@ -203,15 +212,16 @@ def _made(
     def stays(params: PyTree) -> PyTree:
         return fixed_by(objective, params) if flags is None else flags_on(flags, params)
 
+    def moving(leaves: PyTree, params: PyTree) -> PyTree:
+        """The parameters, with no gradient where they stay."""
+        held = stays(params)
+        return jax.tree.map(lambda p, still: jax.lax.stop_gradient(p) if still else p, completed(leaves, params), held)
+
     def of_sum(params: PyTree, state: PyTree, batch: Batch, key: Array | None) -> tuple[PyTree, PyTree, Tally]:
         """The gradient of the summed loss, which adds up over devices as tallies do."""
-        held = stays(params)
 
         def summed(leaves: PyTree) -> tuple[Array, tuple[PyTree, Tally]]:
-            moving = jax.tree.map(
-                lambda p, still: jax.lax.stop_gradient(p) if still else p, completed(leaves, params), held
-            )
-            new, tally = objective(moving, state, batch, key)
+            new, tally = objective(moving(leaves, params), state, batch, key)
             return tally.sum, (new, tally)
 
         gradient, (new, tally) = jax.grad(summed, has_aux=True)(differentiable(params))
@@ -248,7 +258,11 @@ def _made(
                 with jax.numpy_dtype_promotion("standard"):  # a count of float16 ends at 65,504
                     return (x / divisor.astype(accumulator(jnp.finfo(x.dtype).dtype))).astype(x.dtype)
 
-            return mean(tally.sum), jax.tree.map(mean, gradient), new, tally
+            loss, gradient = mean(tally.sum), jax.tree.map(mean, gradient)
+            if penalty is not None:
+                cost, slope = jax.value_and_grad(lambda p: cost_of(penalty, moving(p, train.params)))(leaves)
+                loss, gradient = jax.tree.map(lambda a, b: a + b.astype(a.dtype), (loss, gradient), (cost, slope))
+            return loss, gradient, new, tally
 
         leaves = differentiable(train.params)
         loss, gradient, new_state, tally = look(leaves)

@@ -1,5 +1,6 @@
 """What each cell is for, at gates set open and shut by hand; and what it says to bad input."""
 
+import re
 from functools import partial
 
 import jax
@@ -251,11 +252,11 @@ def test_bad_extra_sizes():
 def test_bad_inputs(name):
     cell = FACTORIES[name](4, 4)
     params = cell.init(jax.random.key(0))
-    state = cell.initial_state(params, (2,))
+    state, places = cell.initial_state(params, (2,)), REGISTRY[name].input_shape[:-1]
     with pytest.raises(ValueError, match=rf"{name}: expected inputs of size 4, got 5 .* Set input_size=5"):
-        cell.step(params, state, jnp.ones((2, 5)))
+        cell.step(params, state, jnp.ones((2, *places, 5)))
     with pytest.raises(ValueError, match=rf"{name}: expected inputs of batch shape \(2,\) like the state, got \(3,\)"):
-        cell.step(params, state, jnp.ones((3, 4)))
+        cell.step(params, state, jnp.ones((3, *places, 4)))
     with pytest.raises(ValueError, match=rf"{name}: expected inputs of size 4, got a scalar .* Add a feature axis"):
         cell.step(params, state, jnp.ones(()))
 
@@ -280,3 +281,29 @@ def test_bad_options():
         sj.cells.gated_lstm(3, 4, reset=True, projection_size=2)
     with pytest.raises(ValueError, match=r"gated_lstm: expected projection_size to be a whole number"):
         sj.cells.gated_lstm(3, 4, projection_size=0)
+
+
+def test_conv_lstm_errors():
+    """Sizes and axes; an input that is not the picture of a state."""
+    make = sj.cells.conv_lstm
+    with pytest.raises(ValueError, match=r"conv_lstm: expected shape\[1\] to be a whole number of at least 1, got 0"):
+        make(3, 4, (5, 0))
+    with pytest.raises(ValueError, match=r"conv_lstm: expected kernel_size\[0\] to be a whole number of at least 1"):
+        make(3, 4, (5, 5), 0)
+    with pytest.raises(
+        ValueError, match=r"expected a shape of at least one axis and a kernel_size for each, got shape="
+    ):
+        make(3, 4, (5, 5), (3, 3, 3))
+    with pytest.raises(ValueError, match=r"conv_lstm: expected hidden_size to be a whole number of at least 1, got 0"):
+        make(3, 0, (5, 5))
+    cell = make(3, 4, (5, 6))
+    params = cell.init(jax.random.key(0))
+    state = cell.initial_state(params, (2,))
+    for wrong, got in (((2, 6, 5, 3), (6, 5)), ((2, 30, 3), (2, 30)), ((3,), ())):
+        told = re.escape(f"conv_lstm: expected inputs of (5, 6) places, got {got}")
+        with pytest.raises(ValueError, match=told):
+            cell.step(params, state, jnp.ones(wrong))
+    with pytest.raises(ValueError, match=r"inputs of batch shape \(2,\) like the state, got \(\) .*params, \(\)\)"):
+        cell.step(params, state, jnp.ones((5, 6, 3)))
+    assert make(3, 4, 7) == make(3, 4, 7)
+    assert make(3, 4, 7).initial_state(make(3, 4, 7).init(jax.random.key(0))).h.shape == (7, 4)

@@ -28,7 +28,10 @@ VARIANTS = {
     "layer_norm_lstm_two_biases": (sj.layer_norm_lstm(D, H, b_init=two_biases()), reference.layer_norm_lstm),
     "gru_bias_in_candidate": (sj.gru(D, H, b_init=only("n")), reference.gru_after),
     "layer_norm_gru_bias_in_gates": (sj.layer_norm_gru(D, H, b_init=only("r", "z")), reference.layer_norm_gru),
+    "conv_lstm_peepholes": (sj.cells.conv_lstm(D, H, (4,), (5,), peepholes=True), reference.conv_lstm),
+    "conv_lstm_volume": (sj.cells.conv_lstm(1, 2, (2, 3, 2), (1, 3, 2), b_init=only("i", "g")), reference.conv_lstm),
 }
+PICTURES = {"conv_lstm_peepholes": (4, D), "conv_lstm_volume": (2, 3, 2, 1)}
 
 
 def registered(name):
@@ -48,10 +51,10 @@ def ticks(cell, params, state, xs):
     return state, jnp.stack(ys)
 
 
-def assert_equal_to_reference(cell, step, input_size, length=T):
+def assert_equal_to_reference(cell, step, input_shape, length=T):
     params = perturbed(cell.init(jax.random.key(1)), jax.random.key(2), 1.0)
     state = state_of(cell, params)
-    xs = jax.random.normal(jax.random.key(3), (length, B, input_size))
+    xs = jax.random.normal(jax.random.key(3), (length, B, *input_shape))
     last, ys = ticks(cell, params, state, xs)
     p = jax.tree.map(np.asarray, params)
     for b in range(B):
@@ -65,7 +68,7 @@ def assert_equal_to_reference(cell, step, input_size, length=T):
 @pytest.mark.parametrize("name", [*REGISTRY, *VARIANTS])
 def test_cell_equals_its_equations(name):
     cell, step = VARIANTS[name] if name in VARIANTS else registered(name)
-    assert_equal_to_reference(cell, step, REGISTRY[name].input_size if name in REGISTRY else D)
+    assert_equal_to_reference(cell, step, REGISTRY[name].input_shape if name in REGISTRY else PICTURES.get(name, (D,)))
 
 
 LSTM_CHOICES = [
@@ -95,7 +98,7 @@ def test_choices_combine(make, step, choices, bias):
     for own in choices:
         cell = make(D, H, **own, **bias)
         cell = cell._replace(step=jax.jit(cell.step))
-        assert_equal_to_reference(cell, partial(step, **own), D, length=3)
+        assert_equal_to_reference(cell, partial(step, **own), (D,), length=3)
 
 
 GATED = [name for name, entry in REGISTRY.items() if "gate_activation" in inspect.signature(entry.make).parameters]

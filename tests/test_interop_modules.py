@@ -85,8 +85,8 @@ def test_linen_trains_ours():
     assert jax.tree.map(jnp.shape, variables) == {
         "params": {
             "cell": {
-                "0": {"w_x": (D, 4 * H), "w_h": (H, 4 * H), "b": (4 * H,)},
-                "1": {"w_x": (H, 6), "w_h": (2, 6), "b": (6,), "b_n": (2,)},
+                "lstm": {"w_x": (D, 4 * H), "w_h": (H, 4 * H), "b": (4 * H,)},
+                "gru": {"w_x": (H, 6), "w_h": (2, 6), "b": (6,), "b_n": (2,)},
             }
         }
     }

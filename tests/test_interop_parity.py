@@ -4,34 +4,23 @@ Live where a framework is installed. torch and ONNX are in test_cells_libraries.
 """
 
 import importlib.util
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference import frameworks
+from reference import frameworks, libraries, parity
 from reference.frameworks import CASES
 
 import seqjax as sj
 
-MODULES = {"flax": "flax", "nnx": "flax", "equinox": "equinox", "haiku": "haiku", "keras": "keras"}
+MODULES = parity.PASSPORTS
 STYLES = {"nnx_lstm": "nnx", "nnx_optimized_lstm": "nnx dense", "nnx_gru": "nnx dense", "nnx_simple": "nnx dense"}
 
 
 def passport(name):
     return getattr(sj.interop, MODULES[CASES[name].framework])
-
-
-def ours(name):
-    """``run(weights, xs, *state)`` by the package, its parameters made of theirs inside the derivative."""
-    case = CASES[name]
-
-    def run(weights, xs, *state):
-        layer, params = passport(name).from_state_dict(case.kind, weights)
-        last, ys = layer.apply(params, passport(name).state_from(layer, *state), xs)
-        return ys, tuple(last) if state[1:] else (last,)
-
-    return run
 
 
 def weights_of(inputs):
@@ -41,9 +30,8 @@ def weights_of(inputs):
 @pytest.mark.parametrize("name", CASES)
 def test_equals_the_framework(name):
     """Outputs, last states and every gradient: of weights in their own layout, of inputs and of first states."""
-    inputs, expected = frameworks.load(name)
+    found, expected = parity.numbers(name)
     outputs, gradients = (1e-10, 1e-8) if CASES[name].dtype == "float64" else (1e-5, 1e-5)
-    found = frameworks.results_of(ours(name), inputs)
     assert found.keys() == expected.keys()
     for k, value in expected.items():
         tolerance = gradients if k.startswith("gradient_") else outputs
@@ -94,3 +82,16 @@ def theirs_moved(layer, params, xs):
     """What other parameters give."""
     params = params._replace(b=params.b + 0.01)
     return np.asarray(layer.apply(params, layer.initial_state(params, xs.shape[1:-1]), xs)[1])
+
+
+def test_the_ledger_is_of_these_cases():
+    """Every stored case is a row; what the page says is what the tests find, within their tolerance."""
+    stored = {row.stored for row in parity.SAME}
+    assert stored == {*libraries.TORCH, *libraries.ONNX, *CASES}
+    text = parity.PAGE.read_text("utf-8")
+    rounded = re.compile(r"\d(\.\d)?e-\d+")
+    exact = parity.page(lambda name: (0.0, None if name in libraries.ONNX else 0.0))
+    assert rounded.sub("·", text) == rounded.sub("·", exact)
+    for row in text.splitlines():
+        largest = 1e-5 if "| Keras |" in row else 1e-8
+        assert all(float(number[0]) <= largest for number in re.finditer(rounded, row)), row

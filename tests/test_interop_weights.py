@@ -203,6 +203,10 @@ def test_states_go_both_ways(name):
         expected = turned.apply(params.backward, sj.cells.LSTMState(*parts[1]), xs)[1]
         np.testing.assert_allclose(ys[..., H:], expected, rtol=1e-12)
         assert_equal(module.state_to(both, state), tuple(np.stack(each) for each in zip(*parts)))
+        ends = sj.bidirectional(sj.lstm(D, H), sj.lstm(D, H), keep_backward=True)
+        last, _ = ends.apply(params, module.state_from(ends, *given(*parts)), xs)
+        expected = turned.apply(params.backward, sj.cells.LSTMState(*parts[1]), xs)[0]
+        np.testing.assert_allclose(np.stack(module.state_to(ends, last))[:, 1], np.stack(expected), rtol=1e-12)
     with pytest.raises(ValueError, match=rf"^{name}: expected "):
         module.state_from(two, draw(1, B, H))
     with pytest.raises(ValueError, match=rf"^{name}: expected h0 alone for gru"):

@@ -52,6 +52,7 @@ ALIKE = (
     *("carousel", "peephole_lstm", "peephole_full", "coupled_lstm", "projected_lstm", "layer_norm_lstm"),
     *("five_equation_lstm", "reset_lstm", "gated_lstm_reset", "multiplicative_rnn", "sparse_echo_state", "residual"),
     *("zoneout", "learned_scaled", "recurrent_dropout", "learned_initial_state", "belief_plain", "hand_set"),
+    *("conv_lstm_peepholes", "skip_stack", "belief_late"),
 )
 # Other libraries' cells: with `pytest -m slow`, but for two under the law of a Python loop.
 FOREIGN = ("nnx_gru", "linen_lstm", "linen_gru", "equinox_gru", "haiku_lstm", "haiku_gru")
@@ -115,7 +116,7 @@ SLOW = ("pallas",)
 # What an engine refuses, and in which words; "*" stands for every cell. Whatever is not listed must run.
 REFUSED = {
     "cudnn": {"*": "one batch axis, lengths at most and a CUDA device for engine='cudnn', got"},
-    "pallas": {},
+    "pallas": dict.fromkeys(("conv_lstm", "conv_lstm_peepholes"), "neither pointwise nor a product with a weight"),
 }
 
 

@@ -258,21 +258,46 @@ def test_bidirectional_may_be_given_the_backward_readers_first_state():
     assert plain._fields == ("forward", "noise")
 
 
+def test_bidirectional_keeps_the_backward_readers_last_state():
+    """Behind the chunk's first tick, masked, reset or neither; no later chunk reads it."""
+    back = sj.zoneout(sj.lstm(D, H), 0.5)
+    plain, kept = (sj.bidirectional(sj.lstm(D, H), back, keep_backward=keep) for keep in (False, True))
+    params, mask = made(plain), MASKS["holes"].at[0, 1].set(False)
+    state = kept.initial_state(params, (B,), key=KEY)
+    without = sj.BidirectionalState(*state[:2])
+    ticks = {"mask": mask, "reset": RESET}
+    after, ys = kept.apply(params, state, XS, **ticks)
+    other, zs = plain.apply(params, without, XS, **ticks)
+    assert_close((after.forward, after.noise, ys), (other.forward, other.noise, zs))
+    assert isinstance(other, sj.BidirectionalState)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    inner, noise = after.backward
+    assert noise is None
+    opening = RESET.at[0].set(False)  # a reset at the first tick closes nothing that was read
+    start = (back.initial_state(params.backward, (B,))[0], state.noise[1])
+    assert_close(inner, sj.unroll(back, params.backward, start, XS, mask=mask, reset=opening, reverse=True)[0][0])
+    real = np.flatnonzero(mask[0])
+    assert bool(RESET[0, real[0]])
+    np.testing.assert_allclose(inner.h[real], ys[0, real, H:], rtol=1e-12)
+    again = kept.apply(params, state._replace(backward=after.backward), XS, **ticks)  # nobody reads it
+    assert_close(again, (after, ys))
+
+
 def test_bidirectional_equals_torch():
-    """Packed sequences of unequal lengths, outputs, last state, and all gradients."""
+    """Packed sequences of unequal lengths, outputs, last states of both readers, and all gradients."""
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     lengths = np.array([7, 4, 1])
-    layer = sj.bidirectional(sj.lstm(D, H), sj.lstm(D, H))
+    layer = sj.bidirectional(sj.lstm(D, H), sj.lstm(D, H), keep_backward=True)
     params = made(layer)
     h0, c0 = rng.normal(size=(2, B, H))
     weights = rng.normal(size=(T, B, 2 * H))
 
     def ours(params, xs):
-        state = sj.BidirectionalState(sj.LSTMState(jnp.array(h0), jnp.array(c0)), sj.LSTMState(None, None))
+        state = layer.initial_state(params, (B,))._replace(forward=sj.LSTMState(jnp.array(h0), jnp.array(c0)))
         mask = sj.masks.from_lengths(jnp.array(lengths), T)
         state, ys = layer.apply(params, state, jnp.where(mask[..., None], xs, jnp.nan), mask=mask)
-        return (ys * weights).sum() + jnp.cos(state.forward.h).sum(), (ys, state.forward)
+        return (ys * weights).sum() + jnp.cos(state.forward.h + state.backward.c).sum(), (ys, state[::2])
 
     (_, (ys, last)), (of_params, of_xs) = jax.value_and_grad(ours, (0, 1), has_aux=True)(params, XS)
 
@@ -291,10 +316,10 @@ def test_bidirectional_equals_torch():
     start = (torch.tensor(np.stack([h0, 0 * h0])), torch.tensor(np.stack([c0, 0 * c0])))
     out, (h, c) = net(packed, start)
     out, _ = torch.nn.utils.rnn.pad_packed_sequence(out, total_length=T)
-    ((out * torch.tensor(weights)).sum() + torch.cos(h[0]).sum()).backward()
+    ((out * torch.tensor(weights)).sum() + torch.cos(h[0] + c[1]).sum()).backward()
 
     assert_close(ys, out.detach().numpy())
-    assert_close(last, sj.LSTMState(h[0].detach().numpy(), c[0].detach().numpy()))
+    assert_close(last, tuple(sj.LSTMState(h[i].detach().numpy(), c[i].detach().numpy()) for i in range(2)))
     assert_close(of_xs, x.grad.numpy(), rtol=1e-8, atol=1e-10)
     for suffix, p in {"": of_params.forward, "_reverse": of_params.backward}.items():
         for name, value in {"weight_ih_l0": p.w_x.T, "weight_hh_l0": p.w_h.T, "bias_ih_l0": p.b}.items():

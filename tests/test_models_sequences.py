@@ -67,6 +67,45 @@ def test_classifier_pools_the_ticks_since_the_last_reset(pool):
         np.testing.assert_allclose(ys[b], pooled @ answer.w + answer.b, rtol=1e-10)
 
 
+@pytest.mark.parametrize("size", [2 * H, (H, 2)], ids=["halves", "unequal"])
+def test_classifier_pools_both_ends(size):
+    """The forward reader's last output beside the backward one's at the first tick, of the last segment of a chunk."""
+    small = size if isinstance(size, int) else sum(size)
+    model = models.classifier(sj.bidirectional(sj.gru(D, H), sj.gru(D, small - H)), size, 2, pool="ends")
+    params = start(model)
+    mask, resets = MASKS["holes"], np.asarray(RESET)
+
+    @jax.jit
+    def both(params):
+        fresh = model.initial_state(params, (B,))
+        middle, _ = model.apply(params, fresh, XS[:3], mask=mask[:3], reset=RESET[:3])
+        late = mask.at[3:, 1].set(False)
+        chunks = model.apply(params, middle, XS[3:], mask=late[3:], reset=jnp.zeros_like(RESET[3:]))[1]
+        ragged = model.apply(params, fresh, XS, lengths=jnp.array([T, 2, 0]))[1]
+        return model.apply(params, fresh, XS, mask=mask, reset=RESET)[1], ragged, chunks
+
+    whole, ragged, chunks = both(params)
+    (ahead, back), answer = arrays(params.body), arrays(params.answer)
+    read = lambda p, real: reference.trajectory(reference.gru_after, p, np.zeros(p.w_h.shape[0]), real)[1]
+
+    def expected(seen, again=None):
+        """Of the ticks of a segment; a backward reader sees those of the last chunk only."""
+        if not len(seen):
+            return answer.b
+        h = np.concatenate([read(ahead, seen)[-1], read(back, (seen if again is None else again)[::-1])[-1]])
+        return h @ answer.w + answer.b
+
+    for b in range(B):
+        begin, real = max(np.flatnonzero(resets[:, b]), default=0), np.asarray(mask)[:, b]
+        np.testing.assert_allclose(whole[b], expected(XS[begin:, b][real[begin:]]), rtol=1e-10)
+        np.testing.assert_allclose(ragged[b], expected(XS[: (T, 2, 0)[b], b]), rtol=1e-10)
+        begin = max(np.flatnonzero(resets[:3, b]), default=0)
+        first, second = XS[begin:3, b][real[begin:3]], XS[3:, b][real[3:] & (b != 1)]
+        np.testing.assert_allclose(
+            chunks[b], expected(np.concatenate([first, second]), second if len(second) else first), rtol=1e-10
+        )
+
+
 def test_one_to_one_is_a_feed_forward_net():
     """C1: one tick of a recurrent classifier is a net with one hidden layer."""
     model = models.classifier(sj.recurrent(sj.elman(D, H)), H, 2)
@@ -395,6 +434,9 @@ def test_guesses_come_as_often_as_the_rate_says():
     [
         (lambda: models.classifier(sj.gru(3, 4), 4, 2), TypeError, "classifier: expected a Layer, got Cell"),
         (lambda: models.classifier(sj.dense(3, 4), 4, 2, pool="sum"), ValueError, "expected pool to be one of"),
+        (lambda: models.classifier(sj.dense(3, 5), 5, 2, pool="ends"), ValueError, "expected an even size with"),
+        (lambda: models.classifier(sj.dense(3, 5), (3, 2), 2), ValueError, r"expected size to be a whole number, or"),
+        (lambda: models.classifier(sj.dense(3, 5), (5, 0), 2, pool="ends"), ValueError, "expected backward to be a"),
         (lambda: _apply(models.classifier(sj.recurrent(sj.gru(D, 5)), 4, 2)), ValueError, "classifier: expected"),
         (lambda: models.encoder_decoder(5, 5, 4, context="none"), ValueError, "expected context to be one of"),
         (lambda: models.encoder_decoder(5, 5, 4, reverse_source=True, both_ways=True), ValueError, "got both"),

@@ -30,6 +30,30 @@ def test_stack_is_one_cell_after_the_other():
         np.testing.assert_allclose(a, b, rtol=1e-13)
 
 
+def test_skip_stack_is_haikus_deep_rnn_with_skip_connections():
+    """Each cell above the first reads the input beside the output below; all outputs are the output."""
+    hk = pytest.importorskip("haiku", reason="haiku is not installed (extra peers)")
+    sizes = ((D, H), (D + H, 2), (D + 2, H))
+    cell = sj.transforms.skip_stack(*(sj.elman(d, h, activation=jax.nn.relu) for d, h in sizes))
+    params = drawn(cell)
+    state = state_of(cell, params)
+    last, ys = sj.unroll(cell, params, state, XS)
+
+    def theirs(xs, state):
+        return hk.dynamic_unroll(hk.deep_rnn_with_skip_connections([hk.VanillaRNN(n) for n in (H, 2, H)]), xs, state)
+
+    run = hk.without_apply_rng(hk.transform(theirs))
+    with jax.numpy_dtype_promotion("standard"):
+        given = {}
+        for p, name in zip(params, ("vanilla_rnn", "vanilla_rnn_1", "vanilla_rnn_2")):
+            given |= {f"{name}/linear": {"w": p.w_x, "b": p.b}, f"{name}/linear_1": {"w": p.w_h, "b": 0 * p.b}}
+        assert jax.tree.structure(given) == jax.tree.structure(run.init(KEY, XS, state))
+        expected, end = run.apply(given, XS, state)
+    np.testing.assert_allclose(ys, expected, rtol=1e-12)
+    for a, b in zip(last, end):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
 def test_residual_adds_the_input():
     inner = sj.elman(H, H)
     cell = sj.residual(inner)
@@ -230,6 +254,10 @@ def test_stack_and_residual_errors():
         sj.stack()
     with pytest.raises(TypeError, match=r"stack: expected a Cell, got Layer. Layers go into serial"):
         sj.stack(sj.recurrent(sj.elman(D, H)))
+    with pytest.raises(ValueError, match=r"skip_stack: expected at least one cell, got none"):
+        sj.transforms.skip_stack()
+    with pytest.raises(TypeError, match=r"skip_stack: expected a Cell, got Layer. Layers go into serial, cells into"):
+        sj.transforms.skip_stack(sj.recurrent(sj.elman(D, H)))
     with pytest.raises(TypeError, match=r"residual: expected a Cell, got function.* Pass a cell"):
         compose.residual(sj.elman)
     cell = sj.residual(sj.elman(D, H))

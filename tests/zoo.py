@@ -37,9 +37,9 @@ def draw_perturbed(key, shape):
     return jax.random.normal(x, (*shape, D)), epsilon
 
 
-def normal(size):
-    """Inputs of a size."""
-    return lambda key, shape: jax.random.normal(key, (*shape, size))
+def normal(*size):
+    """Inputs of a size, or of a shape."""
+    return lambda key, shape: jax.random.normal(key, (*shape, *size))
 
 
 def nnx_cell(kind):
@@ -71,11 +71,14 @@ def haiku_cell(kind):
     return sj.interop.from_haiku(lambda: getattr(haiku, kind)(H), D)
 
 
-CELLS: dict[str, CellCase] = {name: CellCase(entry.small, normal(entry.input_size)) for name, entry in REGISTRY.items()}
+CELLS: dict[str, CellCase] = {
+    name: CellCase(entry.small, normal(*entry.input_shape)) for name, entry in REGISTRY.items()
+}
 CELLS |= {
     "gated_lstm_reset": CellCase(
         lambda: sj.cells.gated_lstm(D, H, forget=False, peepholes="full", reset=True, squash=False, normalise="layer")
     ),
+    "conv_lstm_peepholes": CellCase(lambda: sj.cells.conv_lstm(2, 2, 4, peepholes=True), normal(4, 2)),
     "bias_in_blocks": CellCase(lambda: sj.gru(D, H, b_init=sj.initializers.only("z"), inner_bias=False)),
     "two_biases": CellCase(
         lambda: sj.gru(
@@ -86,6 +89,7 @@ CELLS |= {
         )
     ),
     "stack": CellCase(lambda: sj.stack(sj.lstm(D, H), sj.gru(H, 2))),
+    "skip_stack": CellCase(lambda: sj.transforms.skip_stack(sj.lstm(D, H), sj.gru(D + H, 2))),
     "memoryless": CellCase(lambda: sj.memoryless(lambda w, x: jnp.tanh(x @ w), lambda key: jnp.ones((D, H)))),
     "symbols": CellCase(
         lambda: sj.stack(sj.memoryless(lambda w, x: w[x], lambda key: jnp.ones((2, D))), sj.lstm(D, H)),
@@ -103,6 +107,7 @@ CELLS |= {
     "belief": CellCase(lambda: sj.hmm.cell(sj.hmm.random(jax.random.key(0), H, 5)), symbols),
     "viterbi": CellCase(lambda: sj.hmm.viterbi_cell(sj.hmm.random_gaussian(jax.random.key(0), H, D))),
     "belief_plain": CellCase(lambda: sj.hmm.belief_cell(sj.hmm.random(jax.random.key(0), H, 5)), symbols),
+    "belief_late": CellCase(lambda: sj.hmm.lag_cell(sj.hmm.random(jax.random.key(0), H, 5), 2), symbols),
     "automaton": CellCase(lambda: sj.automata.network(D, H, 2)),
     "hand_set": CellCase(lambda: sj.automata.network(D, H, 2, hidden=jnp.tanh, output=jax.nn.sigmoid)),
     "with_states": CellCase(lambda: sj.with_states(sj.lstm(D, H))),
@@ -127,7 +132,7 @@ LAYERS: dict[str, LayerCase] = {
     "feed_forward": LayerCase(lambda: sj.feed_forward(D, H, activation=jnp.tanh)),
     "dropout": LayerCase(lambda: sj.dropout(0.5)),
     "residual": LayerCase(lambda: sj.residual(sj.recurrent(sj.elman(D, D)))),
-    "bidirectional": LayerCase(lambda: sj.bidirectional(sj.lstm(D, H), sj.gru(D, 2)), causal=False),
+    "bidirectional": LayerCase(lambda: sj.bidirectional(sj.lstm(D, H), sj.gru(D, 2), keep_backward=True), causal=False),
     "serial": LayerCase(
         lambda: sj.serial(
             sj.embedding(5, D),

@@ -9,11 +9,11 @@ import torch
 
 import seqjax as sj
 from benchmarks import memory, problem, record
+from benchmarks.peers.passports import KINDS, one_bias
 from benchmarks.problem import Problem, Result
 from benchmarks.program import Runner
 
 CELLS = {"elman": "elman", "lstm": "lstm", "gru": "gru"}
-MODULES = {"elman": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
 DEVICE = torch.device("cuda" if torch.cuda.is_available() and jax.default_backend() != "cpu" else "cpu")
 
 torch.set_num_threads(record.cores())
@@ -22,8 +22,7 @@ torch.set_num_threads(record.cores())
 def runner(row: Problem, which: str) -> Runner:
     """Without gradients where none is asked for."""
     dtype, wide = getattr(torch, row.dtype), getattr(torch, row.wide)
-    module = MODULES[row.cell](row.input_size, row.hidden_size).to(DEVICE, dtype)
-    load(module, problem.parameters(row, row.cell))
+    module = sj.interop.torch.to_module(row.make(row.cell), problem.parameters(row, row.cell)).to(DEVICE, dtype)
     xs = torch.from_numpy(problem.inputs(row)).to(DEVICE, dtype)
     r = problem.loss_weights(row)
     r = None if r is None else torch.from_numpy(r).to(DEVICE)
@@ -63,33 +62,10 @@ def set_precision(*, exact: bool) -> None:
     torch.backends.cudnn.allow_tf32 = not exact
 
 
-def load(module: torch.nn.Module, params: Any, layer: int = 0) -> None:
-    """Our one bias is torch's first; its second holds c_n of the GRU and zeros."""
-    second = np.zeros_like(params.b)
-    if isinstance(params, sj.GRUParams):
-        second[-len(params.b_n) :] = params.b_n
-    weights = {"weight_ih": params.w_x.T, "weight_hh": params.w_h.T, "bias_ih": params.b, "bias_hh": second}
-    with torch.no_grad():
-        for name, weight in weights.items():
-            getattr(module, f"{name}_l{layer}").copy_(torch.from_numpy(np.array(weight)))
-
-
-def unload(cell: str, module: torch.nn.Module, read: Callable[[torch.Tensor], np.ndarray], layer: int = 0) -> Any:
-    """Weights or their gradients in our layout; of the second bias, c_n alone."""
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    w_x, w_h, b, second = (read(getattr(module, f"{name}_l{layer}")) for name in names)
-    if cell == "gru":
-        return sj.GRUParams(w_x.T, w_h.T, b, second[2 * module.hidden_size :])
-    return {"elman": sj.ElmanParams, "lstm": sj.LSTMParams}[cell](w_x.T, w_h.T, b)
-
-
-def effective(cell: str, module: torch.nn.Module, layer: int) -> Any:
-    """Weights in our layout, one bias where torch adds two."""
-    params = unload(cell, module, numpy, layer)
-    second = numpy(getattr(module, f"bias_hh_l{layer}"))
-    if cell == "gru":
-        second[2 * module.hidden_size :] = 0
-    return params._replace(b=params.b + second)
+def unload(cell: str, module: torch.nn.Module, read: Callable[[torch.Tensor], np.ndarray], *, add: bool = False) -> Any:
+    """What is read of its weights in our layout: a sum of biases if they are to be added, else the first's gradient."""
+    entries = {name: read(weight) for name, weight in module.named_parameters()}
+    return one_bias(sj.interop.torch.from_state_dict(KINDS[cell], entries)[1], add=add)
 
 
 def numpy(tensor: torch.Tensor) -> np.ndarray:

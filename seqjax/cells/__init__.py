@@ -27,7 +27,7 @@ In order of reading:
    gated_lstm(3, 4, coupled=True, peepholes='diagonal', normalise='layer', projection_size=2)
 
 4. `multiplicative`: the input chooses the recurrent weights. `headwise`, `slstm`: block-diagonal ones, in heads.
-   `reservoir`: fixed ones.
+   `reservoir`: fixed ones. `conv_lstm`: convolutions over pictures.
 5. `registry`: the one table of all cells, from which tests, README and commands are made.
 
 To add a cell: a file such as minimal_gated_unit.py, its tick in NumPy in tests/reference/cells.py, an entry in the
@@ -35,6 +35,7 @@ registry. Cells that transform others (`stack`, `zoneout`) are in `seqjax.transf
 """
 
 from seqjax.cells.carousel import CarouselParams, carousel
+from seqjax.cells.conv_lstm import ConvLSTMParams, conv_lstm
 from seqjax.cells.coupled import CoupledLSTMParams, coupled_lstm
 from seqjax.cells.elman import ElmanParams, elman
 from seqjax.cells.factory import GateWeights, WeightOptions
@@ -63,6 +64,7 @@ from seqjax.cells.unsquashed import FiveEquationLSTMParams, ResetLSTMParams, fiv
 
 __all__ = [
     "CarouselParams",
+    "ConvLSTMParams",
     "CoupledLSTMParams",
     "EchoStateParams",
     "ElmanParams",
@@ -89,6 +91,7 @@ __all__ = [
     "SparseEchoStateParams",
     "WeightOptions",
     "carousel",
+    "conv_lstm",
     "coupled_lstm",
     "echo_state",
     "elman",

@@ -6,6 +6,7 @@
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -54,6 +55,11 @@ class Entry(NamedTuple):
         return D if "input_size" in inspect.signature(self.make).parameters else H
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one tick's input that `small` reads: its size, behind the places of a picture."""
+        return (*self.sizes.get("shape", ()), self.input_size)
+
+    @property
     def offered(self) -> bool:
         """Whether ``input_size`` and ``hidden_size`` alone make a cell with outputs of ``hidden_size``."""
         parameters = inspect.signature(functools.partial(self.make, **self.variant)).parameters.values()
@@ -62,9 +68,10 @@ class Entry(NamedTuple):
 
 
 def letters(entry: Entry, d: int, h: int) -> dict[str, int]:
-    """The sizes in a formula: d, h, p of a projection, m of factors, n heads, c connections."""
+    """The sizes in a formula: d, h, p of a projection, m of factors, n heads, c connections, k places of a kernel."""
     named = {"projection_size": "p", "factor_size": "m", "heads": "n", "connections": "c"}
-    return {"d": d, "h": h} | {named[name]: size for name, size in entry.sizes.items() if name in named}
+    found = {named[name]: size for name, size in entry.sizes.items() if name in named}
+    return {"d": d, "h": h, "k": math.prod(entry.sizes.get("kernel_size", ()))} | found
 
 
 # ---- papers
@@ -81,6 +88,7 @@ KRAUSE = "[Krause et al. 2016](https://arxiv.org/abs/1609.07959)"
 LAYER_NORM = "[Ba et al. 2016](https://arxiv.org/abs/1607.06450)"
 LEVY = "after [Levy et al. 2018](https://arxiv.org/abs/1805.03716)"
 SAK = "[Sak et al. 2014](https://arxiv.org/abs/1402.1128)"
+SHI = "[Shi et al. 2015](https://arxiv.org/abs/1506.04214)"
 SUTSKEVER = "[Sutskever et al. 2011](https://icml.cc/2011/papers/524_icmlpaper.pdf)"
 XLSTM = "[Beck et al. 2024](https://arxiv.org/abs/2405.04517)"
 ZHOU = "[Zhou et al. 2016](https://arxiv.org/abs/1603.09420)"
@@ -91,6 +99,7 @@ RELU: dict[str, Any] = {"activation": jax.nn.relu}
 SOME: dict[str, Any] = {"peepholes": "diagonal", "coupled": True, "normalise": "layer"}
 LEAKY: dict[str, Any] = {"leak": 0.6, "radius": 1.2, "trainable": True}
 FACTORS, HEADS = {"factor_size": 5}, {"heads": 2}
+PICTURES = {"shape": (3, 2), "kernel_size": (3, 2)}
 
 REGISTRY: dict[str, Entry] = {
     "elman": Entry(cells.elman, "h' = φ(x W + h U + b)", ELMAN, "h*(d + h + 1)"),
@@ -165,6 +174,9 @@ REGISTRY: dict[str, Entry] = {
     "headwise_gru": Entry(cells.headwise_gru, "the same", FLASH, "3*h*(d + h//n + 1) + h", sizes=HEADS),
     "slstm": Entry(
         cells.slstm, "the same with exponential gates and a normaliser", XLSTM, "4*h*(d + h//n + 1)", sizes=HEADS
+    ),
+    "conv_lstm": Entry(
+        cells.conv_lstm, "an LSTM over pictures: convolutions of k places", SHI, "4*h*(k*(d + h) + 1)", sizes=PICTURES
     ),
     "echo_state": Entry(
         cells.echo_state, "a fixed random reservoir: h' = (1-a) h + a tanh(…)", JAEGER, "h*(d + h + 1)", sizes=LEAKY

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from seqjax import checks
 from seqjax.base import Array, Cell, Layer, Params, PyTree, State
 from seqjax.layers import inner
-from seqjax.layers.directions import BidirectionalState
+from seqjax.layers.directions import reads_both_ways
 from seqjax.logarithms import log_softmax, logsumexp
 from seqjax.products import accumulator
 from seqjax.records import maker
@@ -41,7 +41,7 @@ def as_cell(model: Cell[Params, State] | Layer[Params, State]) -> Cell[Params, S
     checks.instance("as_cell", model, Layer, remedy)
 
     def step(params: PyTree, state: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
-        if any(map(_looks_ahead, jax.tree.leaves(state, is_leaf=_looks_ahead))):
+        if any(map(reads_both_ways, jax.tree.leaves(state, is_leaf=reads_both_ways))):
             raise TypeError(
                 "as_cell: expected a layer that reads forwards, got a bidirectional one, which must see the whole "
                 "sequence. Decode with one direction."
@@ -51,10 +51,6 @@ def as_cell(model: Cell[Params, State] | Layer[Params, State]) -> Cell[Params, S
         return state, jax.tree.map(lambda y: y[0], ys)
 
     return Cell(model.init, model.initial_state, step)
-
-
-def _looks_ahead(state: PyTree) -> bool:
-    return isinstance(state, BidirectionalState)
 
 
 @maker

@@ -17,6 +17,7 @@ In order of reading:
 - `HMM`, `GaussianHMM`, `Chain`, and how they are made: `random`, `from_probabilities`, `normalise`. (models, on rows;
   what is asked of a model in observations, transitions that change in varying)
 - `forward`, `backward`, `posterior`, `expected_counts`: sums over paths. (inference, on messages)
+- `fixed_lag`, and `lag_cell` a tick at a time: the posterior after a few more ticks. (lagged)
 - `viterbi`, `top_paths`, `sample_paths`, `sample`, `log_joint`: paths. (paths)
 - `fit`: expectation maximisation, with pseudo-counts from a `Prior`. (learning)
 - `cell`, `viterbi_cell`, `belief_cell`: the same as recurrences, a tick at a time. (cells)
@@ -35,6 +36,7 @@ from seqjax.hmm.inference import (
     forward,
     posterior,
 )
+from seqjax.hmm.lagged import LagState, fixed_lag, lag_cell
 from seqjax.hmm.learning import Fit, Prior, fit
 from seqjax.hmm.models import (
     HMM,
@@ -57,6 +59,7 @@ __all__ = [
     "Fit",
     "Forward",
     "GaussianHMM",
+    "LagState",
     "Path",
     "Posterior",
     "Prior",
@@ -68,8 +71,10 @@ __all__ = [
     "crf",
     "expected_counts",
     "fit",
+    "fixed_lag",
     "forward",
     "from_probabilities",
+    "lag_cell",
     "log_joint",
     "normalise",
     "posterior",

@@ -39,7 +39,7 @@ def put_together(
       memory: as in `seqjax.unroll`.
     """
     options: Any = {"engine": engine, "memory": memory}
-    layers: list[Layer] = []
+    layers: list[Any] = []
     params: list[Any] = []
     for row in rows:
         if layers and rate:

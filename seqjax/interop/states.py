@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from seqjax.base import Cell, Layer, PyTree
+from seqjax.base import Cell, Layer, PyTree, without_noise
 from seqjax.cells.states import LSTMState
 from seqjax.interop.rows import as_nested, made_by, taken_apart
-from seqjax.layers import BidirectionalState, bidirectional, dropout, recurrent, serial
+from seqjax.layers import BidirectionalEnds, BidirectionalState, bidirectional, dropout, recurrent, serial
 from seqjax.products import accumulator
 from seqjax.transforms import stack
 
@@ -69,7 +69,9 @@ def _built(module: Cell | Layer, states: Iterator) -> PyTree:
         return _built(options["cell"], states)
     if maker is bidirectional:
         forward, backward = (_built(options[name], states) for name in ("forward", "backward"))
-        return BidirectionalState(forward, None).with_backward(backward)
+        if options["keep_backward"]:
+            return BidirectionalEnds(forward, backward, without_noise(backward))
+        return BidirectionalState(forward, backward)
     return next(states)
 
 
@@ -88,11 +90,12 @@ def state_parts(who: str, layer: Cell | Layer, state: PyTree) -> list[tuple]:
     if maker is recurrent:
         return state_parts(who, options["cell"], state)
     if maker is bidirectional:
-        backward = state.noise
+        kept = getattr(state, "backward", None)  # the last one, where the layer keeps it
+        backward = kept if jax.tree.leaves(kept) else state.noise
         if not jax.tree.leaves(backward):
             raise ValueError(
                 f"{who}: expected a state of both readers of {layer}, got the forward one alone. "
-                "Give the backward reader one: state.with_backward(…)."
+                "Keep the backward one, bidirectional(…, keep_backward=True), or give it: state.with_backward(…)."
             )
         return state_parts(who, options["forward"], state.forward) + state_parts(who, options["backward"], backward)
     return [tuple(state) if isinstance(state, LSTMState) else (state,)]

@@ -32,7 +32,7 @@ from seqjax.layers.affine import DenseParams, dense, feed_forward
 from seqjax.layers.attention import AttendParams, AttendState, Memory, attend
 from seqjax.layers.compose import residual, serial
 from seqjax.layers.conv import ConvParams, ConvState, causal_conv
-from seqjax.layers.directions import BidirectionalParams, BidirectionalState, bidirectional, reverse
+from seqjax.layers.directions import BidirectionalEnds, BidirectionalParams, BidirectionalState, bidirectional, reverse
 from seqjax.layers.noise import dropout
 from seqjax.layers.normalized import LayerNormParams, WeightNormParams, layer_norm, weight_norm
 from seqjax.layers.recurrence import recurrent
@@ -42,6 +42,7 @@ from seqjax.layers.ticks import pointwise
 __all__ = [
     "AttendParams",
     "AttendState",
+    "BidirectionalEnds",
     "BidirectionalParams",
     "BidirectionalState",
     "ConvParams",

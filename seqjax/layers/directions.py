@@ -1,13 +1,13 @@
 """Reading a chunk in both directions."""
 
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from seqjax import base, checks, masks
-from seqjax.base import Array, Cell, Layer, Params, PyTree, State, is_noise
+from seqjax.base import Array, Cell, Layer, Params, PyTree, State, is_noise, without_noise
 from seqjax.engines.plan import EngineName
 from seqjax.layers import inner
 from seqjax.layers.inner import split
@@ -45,14 +45,57 @@ class BidirectionalState(NamedTuple, Generic[State]):
         return self._replace(noise=state)
 
 
+class BidirectionalEnds(NamedTuple, Generic[State]):
+    """A `BidirectionalState`, and where the backward reader arrived.
+
+    Attributes:
+      forward: as there.
+      noise: as there.
+      backward: the backward reader's state behind the chunk's first tick, the last that it reads, None in place of
+        `Noise`: for others to read, not for the next chunk.
+    """
+
+    forward: State
+    noise: PyTree
+    backward: PyTree
+
+    def with_backward(self, state: PyTree) -> "BidirectionalEnds[State]":
+        """As there."""
+        return self._replace(noise=state)
+
+
+def reads_both_ways(state: PyTree) -> bool:
+    """Whether a node of a state is that of a bidirectional layer."""
+    return isinstance(state, BidirectionalState | BidirectionalEnds)
+
+
+@overload
+def bidirectional(
+    forward: Cell[Params, State] | Layer[Params, State],
+    backward: Cell[OtherParams, OtherState] | Layer[OtherParams, OtherState],
+    *,
+    keep_backward: Literal[False] = False,
+    engine: EngineName = "auto",
+    memory: str | int = "auto",
+) -> Layer[BidirectionalParams[Params, OtherParams], BidirectionalState[State]]: ...
+@overload
+def bidirectional(
+    forward: Cell[Params, State] | Layer[Params, State],
+    backward: Cell[OtherParams, OtherState] | Layer[OtherParams, OtherState],
+    *,
+    keep_backward: Literal[True],
+    engine: EngineName = "auto",
+    memory: str | int = "auto",
+) -> Layer[BidirectionalParams[Params, OtherParams], BidirectionalEnds[State]]: ...
 @maker
 def bidirectional(
     forward: Cell[Params, State] | Layer[Params, State],
     backward: Cell[OtherParams, OtherState] | Layer[OtherParams, OtherState],
     *,
+    keep_backward: bool = False,
     engine: EngineName = "auto",
     memory: str | int = "auto",
-) -> Layer[BidirectionalParams[Params, OtherParams], BidirectionalState[State]]:
+) -> Layer[BidirectionalParams[Params, OtherParams], Any]:
     """Two readers of the same chunk, one from each end; their outputs side by side.
 
         y_t = [forward(x_1 … x_t), backward(x_T … x_t)]
@@ -66,12 +109,15 @@ def bidirectional(
     Args:
       forward: a cell, or a layer.
       backward: a cell, or a layer; both are written forwards.
+      keep_backward: whether the state is a `BidirectionalEnds`, whose ``backward`` is the backward reader's last state,
+        for a decoder to start from, as ``forward`` is the forward one's. It goes into no later chunk.
       engine: as in `seqjax.unroll`, for cells.
       memory: as in `seqjax.unroll`, for cells.
 
     Returns:
       A layer whose outputs are concatenated along the last axis, forward first. Its state is a
-      `BidirectionalState`; ``state.with_backward(first)`` gives the backward reader a first state.
+      `BidirectionalState`, or a `BidirectionalEnds`; ``state.with_backward(first)`` gives the backward reader a first
+      state.
 
     Raises:
       TypeError: something else than cells or layers, or a state of another type, such as the forward one alone.
@@ -84,6 +130,13 @@ def bidirectional(
       >>> state, ys = layer.apply(params, layer.initial_state(params, (2,)), jnp.ones((5, 2, 3)))
       >>> ys.shape
       (5, 2, 8)
+
+      The last states of both readers:
+
+      >>> layer = sj.bidirectional(sj.gru(3, 4), sj.gru(3, 4), keep_backward=True)
+      >>> state, ys = layer.apply(params, layer.initial_state(params, (2,)), jnp.ones((5, 2, 3)))
+      >>> bool((state.forward == ys[-1, :, :4]).all()), bool((state.backward == ys[0, :, 4:]).all())
+      (True, True)
 
     References:
       Schuster and Paliwal (1997), Bidirectional recurrent neural networks. https://doi.org/10.1109/78.650093
@@ -104,24 +157,23 @@ def bidirectional(
         batch_shape: tuple[int, ...] = (),
         *,
         key: Array | None = None,
-    ) -> BidirectionalState[State]:
+    ) -> Any:
         forward_key, backward_key = split(key, 2)
-        return BidirectionalState(
-            ahead.initial_state(params.forward, batch_shape, key=forward_key),
-            _noise_of(back.initial_state(params.backward, batch_shape, key=backward_key)),
-        )
+        first = back.initial_state(params.backward, batch_shape, key=backward_key)
+        state = BidirectionalState(ahead.initial_state(params.forward, batch_shape, key=forward_key), _noise_of(first))
+        return BidirectionalEnds(*state, without_noise(first)) if keep_backward else state
 
     def apply(
         params: BidirectionalParams[Params, OtherParams],
-        state: BidirectionalState[State],
+        state: Any,
         xs: PyTree,
         *,
         mask: Array | None = None,
         lengths: Array | None = None,
         reset: Array | None = None,
         key: Array | None = None,
-    ) -> tuple[BidirectionalState[State], PyTree]:
-        if not isinstance(state, BidirectionalState):
+    ) -> tuple[Any, PyTree]:
+        if not reads_both_ways(state):
             raise TypeError(
                 f"bidirectional: expected a BidirectionalState, got {type(state).__name__}. Make it with "
                 "initial_state(params, batch_shape), or carry on a forward one: BidirectionalState(forward, noise)."
@@ -136,10 +188,13 @@ def bidirectional(
         start = _started(back.initial_state(params.backward, batch), state.noise)
         ticks: dict[str, Any] = {"mask": mask, "lengths": lengths, "reset": reset}
         after, ys = inner.run(ahead, params.forward, state.forward, xs, **ticks, key=forward_key)
+        if reset is not None:  # which at the first tick would restart the state behind all that is read
+            ticks["reset"] = jnp.asarray(reset).at[0].set(False)
         before, zs = inner.run(back, params.backward, start, xs, **ticks, key=backward_key)
         both = jax.tree.map(lambda y, z: jnp.concatenate([y, z], axis=-1), ys, zs)
         noise = jax.tree.map(lambda new, old: new if is_noise(new) else old, before, state.noise, is_leaf=is_noise)
-        return BidirectionalState(after, noise), both
+        new = BidirectionalState(after, noise)
+        return BidirectionalEnds(*new, without_noise(before)) if isinstance(state, BidirectionalEnds) else new, both
 
     return Layer(init, initial_state, apply)
 
@@ -154,20 +209,16 @@ def _started(fresh: PyTree, given: PyTree) -> PyTree:
         start = jax.tree.map(
             lambda new, old: old if is_noise(new) or old is not None else new, fresh, given, is_leaf=is_noise
         )
-        fits = jax.tree.map(np.shape, _quiet(start)) == jax.tree.map(np.shape, _quiet(fresh))
+        fits = jax.tree.map(np.shape, without_noise(start)) == jax.tree.map(np.shape, without_noise(fresh))
     except ValueError:
         fits = False
     if not fits:
         raise ValueError(
             f"bidirectional: expected noise, or a first state, like the backward reader's state "
-            f"{jax.tree.map(np.shape, _quiet(fresh))}, got {jax.tree.map(np.shape, _quiet(given))}. "
+            f"{jax.tree.map(np.shape, without_noise(fresh))}, got {jax.tree.map(np.shape, without_noise(given))}. "
             "Make it with initial_state of the backward reader and the same batch shape."
         )
     return start
-
-
-def _quiet(state: PyTree) -> PyTree:
-    return jax.tree.map(lambda leaf: None if is_noise(leaf) else leaf, state, is_leaf=is_noise)
 
 
 @maker

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
+
 from seqjax import checks, masks
 from seqjax.base import Array, Layer, PyTree
 from seqjax.records import maker
@@ -48,6 +51,7 @@ def mapped(who: str, function: Callable, init: Callable[[Array], PyTree] | None 
     ) -> tuple[tuple, PyTree]:
         checks.ticks(who, "reset", reset, xs)
         mask = checks.ticks(who, "mask", masks.given(who, mask, lengths, xs), xs)
+        xs = jax.tree.map(jnp.asarray, xs)  # NumPy's int64 and float64 in the dtype that JAX makes of them
         if mask is None:
             return state, function(params, xs, key)
         ys = function(params, masks.select(mask, xs, masks.first_valid(mask, xs)), key)

@@ -33,29 +33,38 @@ class ClassifierState(NamedTuple):
 
 @maker
 def classifier(
-    body: Layer, size: int, classes: int, *, pool: Literal["last", "mean", "max"] = "last"
+    body: Layer,
+    size: int | tuple[int, int],
+    classes: int,
+    *,
+    pool: Literal["last", "ends", "mean", "max"] = "last",
 ) -> Layer[ClassifierParams, ClassifierState]:
     """Reads a sequence and answers at its end: many to one.
 
         h_1 … h_T = body(x)      y = pool(h) W + b
 
         last    h_T                 mean    (1/T) Σ_t h_t                 max    max_t h_t, unit by unit
+        ends    [→h_T, ←h_1]        h_t = [→h_t, ←h_t], the two readers of a bidirectional body
 
     over the real ticks since the last reset. The chunk's output is one answer ``[*B, classes]`` for all that
-    was read so far, chunks before included: its time axis is gone. With a bidirectional body take the mean or
-    the maximum, as its backward half has seen one tick only at the end.
+    was read so far, chunks before included: its time axis is gone. With a bidirectional body ``"last"`` is not what
+    one wants, as its backward half has seen one tick only at the end; with ``"ends"`` each half has read the whole
+    sequence. There ←h_1 is that of the last chunk with a real tick, which a backward reader starts anew: a chunk should
+    hold the whole sequence.
 
     Args:
       body: any layer ``[T, *B, ...]`` to ``[T, *B, size]``.
-      size: d, of the body's output.
+      size: d, of the body's output; with ``"ends"`` the first half is the forward reader's, and readers of unequal
+        sizes are told as ``(forward, backward)``.
       classes: of the answer; for regression, the number of values.
-      pool: ``"last"``, ``"mean"`` or ``"max"``.
+      pool: ``"last"``, ``"ends"``, ``"mean"`` or ``"max"``.
 
     Returns:
       A layer with state `ClassifierState` and output ``[*B, classes]``; without any real tick, pooled is 0.
 
     Raises:
-      ValueError: a size below 1, an unknown pool, or a body of another output size.
+      ValueError: a size below 1, an odd one or two with another pool than ``"ends"``, an unknown pool, or a body of
+        another output size.
       TypeError: a body that is no layer.
 
     Example:
@@ -67,8 +76,9 @@ def classifier(
       (5, 2)
     """
     checks.instance("classifier", body, Layer, "Wrap a cell in recurrent(cell).")
-    checks.sizes("classifier", size=size, classes=classes)
-    checks.choice("classifier", "pool", pool, ("last", "mean", "max"))
+    checks.choice("classifier", "pool", pool, ("last", "ends", "mean", "max"))
+    checks.sizes("classifier", classes=classes)
+    size, ahead = _halves(size, pool)
     answer = dense(size, classes)
 
     def init(key: Array) -> ClassifierParams:
@@ -109,10 +119,12 @@ def classifier(
             pooled = masks.zero(~reset.any(0), pooled)
             count = masks.zero(~reset.any(0), count)
         fresh = live.sum(0, dtype=jnp.int32)
-        if pool == "last":
-            tick = hs.shape[0] - 1 - jnp.argmax(live[::-1], axis=0)
-            last = jnp.take_along_axis(hs, tick[None, ..., None], 0)[0]
-            pooled = masks.select(fresh > 0, last, pooled)
+        if pool in ("last", "ends"):
+            last = hs.shape[0] - 1 - jnp.argmax(live[::-1], axis=0)
+            found = _at(hs[..., :ahead], last)
+            if pool == "ends":
+                found = jnp.concatenate([found, _at(hs[..., ahead:], jnp.argmax(live, axis=0))], axis=-1)
+            pooled = masks.select(fresh > 0, found, pooled)
         elif pool == "max":
             top = jnp.where(live[..., None], hs, -jnp.inf).max(0)
             top = jnp.maximum(top, jnp.where((count > 0)[..., None], pooled, -jnp.inf))
@@ -124,6 +136,30 @@ def classifier(
         return ClassifierState(after, pooled, count + fresh), logits[0]
 
     return Layer(init, initial_state, apply)
+
+
+def _halves(size: int | tuple[int, int], pool: str) -> tuple[int, int]:
+    """The body's size, and how much of it is read at the last tick."""
+    if isinstance(size, tuple):
+        if pool != "ends" or len(size) != 2:
+            raise ValueError(
+                f"classifier: expected size to be a whole number, or (forward, backward) with pool='ends', got {size} "
+                f"with pool={pool!r}. Give the size of the body's output."
+            )
+        checks.sizes("classifier", forward=size[0], backward=size[1])
+        return sum(size), size[0]
+    checks.sizes("classifier", size=size)
+    if pool == "ends" and size % 2:
+        raise ValueError(
+            f"classifier: expected an even size with pool='ends', half of each reader, got {size}. Give the sizes of "
+            "unequal readers as size=(forward, backward)."
+        )
+    return size, size // 2 if pool == "ends" else size
+
+
+def _at(hs: Array, tick: Array) -> Array:
+    """``hs [T, *B, d]`` at each sequence's own tick ``[*B]``."""
+    return jnp.take_along_axis(hs, tick[None, ..., None], 0)[0]
 
 
 @maker

@@ -14,7 +14,7 @@
 
 In order of reading:
 
-- `stack`, `residual`: cells on top of each other. (compose)
+- `stack`, `skip_stack`, `residual`: cells on top of each other. (compose)
 - `memoryless`: a function in a stack. (functions)
 - `learned_initial_state`, `random_initial_state`, `first_bias`: what a recurrence starts from. (initial_states)
 - `variational_dropout`, `recurrent_dropout`, `zoneout`, `weight_drop`: regularisers; their randomness is part of the
@@ -24,7 +24,7 @@ In order of reading:
 The regularisers that change the middle of a step, and `perturbed`, read its jaxpr. (replay)
 """
 
-from seqjax.transforms.compose import residual, stack
+from seqjax.transforms.compose import residual, skip_stack, stack
 from seqjax.transforms.functions import memoryless
 from seqjax.transforms.initial_states import (
     FirstBiasParams,
@@ -48,6 +48,7 @@ __all__ = [
     "random_initial_state",
     "recurrent_dropout",
     "residual",
+    "skip_stack",
     "stack",
     "variational_dropout",
     "weight_drop",

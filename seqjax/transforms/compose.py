@@ -1,8 +1,9 @@
-"""Stacks and residual connections."""
+"""Stacks, with skip connections and residual ones."""
 
 from typing import overload
 
 import jax
+import jax.numpy as jnp
 
 from seqjax import checks
 from seqjax.base import P1, P2, P3, P4, S1, S2, S3, S4, Array, Cell, Params, PyTree, State
@@ -71,10 +72,7 @@ def stack(*cells: Cell) -> Cell[tuple, tuple]:
       El Hihi and Bengio (1995), Hierarchical recurrent neural networks for long-term dependencies.
       https://papers.nips.cc/paper/1102-hierarchical-recurrent-neural-networks-for-long-term-dependencies
     """
-    if not cells:
-        raise ValueError("stack: expected at least one cell, got none. Pass the cells from the input upwards.")
-    for cell in cells:
-        checks.instance("stack", cell, Cell, "Layers go into serial, cells into stack.")
+    _check_cells("stack", cells)
 
     def init(key: Array) -> tuple:
         return tuple(cell.init(k) for cell, k in zip(cells, jax.random.split(key, len(cells))))
@@ -92,6 +90,57 @@ def stack(*cells: Cell) -> Cell[tuple, tuple]:
         return tuple(new), x
 
     return Cell(init, initial_state, step)
+
+
+@maker
+def skip_stack(*cells: Cell) -> Cell[tuple, tuple]:
+    """Cells on top of each other that all see the input, and are all seen at the output.
+
+        state_l', y_l = step_l(params_l, state_l, [x, y_{l-1}])      l > 1; the first reads x
+        y = [y_1, …, y_L]
+
+    Args:
+      *cells: from the input upwards; all but the first read the input's size and that of the output below together.
+
+    Returns:
+      A cell whose params and state are tuples, one entry a layer, and whose output is all layers' outputs side by side.
+
+    Raises:
+      ValueError: no cell; or params or a state of another number of cells.
+      TypeError: something else than a cell.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> cell = sj.transforms.skip_stack(sj.lstm(3, 4), sj.gru(3 + 4, 5))
+      >>> params = cell.init(jax.random.key(0))
+      >>> cell.step(params, cell.initial_state(params), jnp.ones(3))[1].shape
+      (9,)
+
+    References:
+      Graves (2013), Generating sequences with recurrent neural networks, section 2. https://arxiv.org/abs/1308.0850
+    """
+    _check_cells("skip_stack", cells)
+    stacked = stack(*cells)
+
+    def step(params: tuple, state: tuple, x: Array) -> tuple[tuple, Array]:
+        checks.parts("skip_stack", len(cells), params, state)
+        new: list = []
+        ys: list[Array] = []
+        for cell, p, s in zip(cells, params, state):
+            seen = jnp.concatenate([x.astype(ys[-1].dtype), ys[-1]], axis=-1) if ys else x
+            s, y = cell.step(p, s, seen)
+            new.append(s)
+            ys.append(y)
+        return tuple(new), jnp.concatenate(ys, axis=-1)
+
+    return Cell(stacked.init, stacked.initial_state, step)
+
+
+def _check_cells(who: str, cells: tuple) -> None:
+    if not cells:
+        raise ValueError(f"{who}: expected at least one cell, got none. Pass the cells from the input upwards.")
+    for cell in cells:
+        checks.instance(who, cell, Cell, f"Layers go into serial, cells into {who}.")
 
 
 @maker

@@ -302,6 +302,30 @@ headwise_elman, headwise_lstm = in_heads(elman, "h"), in_heads(lstm, "ifgo")
 headwise_gru, slstm = in_heads(gru_after, "rzn"), in_heads(slstm_head, "ifzo")
 
 
+def convolution(x, w):
+    """``x [*places, d]`` with ``w [*kernel, d, m]``, place by place: its middle on the place, zeros outside."""
+    kernel, places = w.shape[:-2], x.shape[:-1]
+    y = np.zeros((*places, w.shape[-1]))
+    for place in np.ndindex(places):
+        for tap in np.ndindex(kernel):
+            seen = tuple(at + t - (size - 1) // 2 for at, t, size in zip(place, tap, kernel))
+            if all(0 <= at < size for at, size in zip(seen, places)):
+                y[place] += x[seen] @ w[tap]
+    return y
+
+
+def conv_lstm(p, state, x):
+    h, c = state
+    W, U, b = blocks(p.w_x, "ifgo"), blocks(p.w_h, "ifgo"), blocks(p.b, "ifgo")
+    P = blocks(p.w_c, "ifo")
+    i = sigmoid(convolution(x, W.i) + convolution(h, U.i) + c * P.i + b.i)
+    f = sigmoid(convolution(x, W.f) + convolution(h, U.f) + c * P.f + b.f)
+    c = f * c + i * np.tanh(convolution(x, W.g) + convolution(h, U.g) + b.g)
+    o = sigmoid(convolution(x, W.o) + convolution(h, U.o) + c * P.o + b.o)
+    h = o * np.tanh(c)
+    return (h, c), h
+
+
 def echo_state(p, h, x, leak=1.0):
     h = (1 - leak) * h + leak * np.tanh(x @ p.w_x + h @ p.w_h + p.b)
     return h, h

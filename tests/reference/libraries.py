@@ -19,7 +19,13 @@ TORCH = {
     "gru": ("GRU", {}, 3),
     "projected_lstm": ("LSTM", {"proj_size": P}, 4),
 }
-ONNX = {"lstm_peepholes": ("LSTM", {}, 4), "gru_before": ("GRU", {"linear_before_reset": 0}, 3)}
+ONNX = {
+    "lstm_peepholes": ("LSTM", {}, 4),
+    "gru_before": ("GRU", {"linear_before_reset": 0}, 3),
+    "lstm_plain": ("LSTM", {}, 4),
+    "gru_after": ("GRU", {"linear_before_reset": 1}, 3),
+    "rnn_plain": ("RNN", {}, 1),
+}
 
 
 def load(name):
@@ -104,7 +110,7 @@ def onnx_inputs(name, random):
         "initial_h": draw(1, B, H),
     }
     if kind == "LSTM":
-        inputs |= {"initial_c": draw(1, B, H), "P": draw(1, 3 * H)}
+        inputs |= {"initial_c": draw(1, B, H)} | ({"P": draw(1, 3 * H)} if "peepholes" in name else {})
     return inputs
 
 

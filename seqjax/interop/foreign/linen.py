@@ -155,7 +155,9 @@ class RNN(Module):
             params = self.cell.variables.get("params", {})
         else:
             module = self.cell
-            params = names.restored(self.param("cell", lambda key: names.named(module.init(key))), drawn(module))
+            params = names.restored(
+                module, self.param("cell", lambda key: names.nested(module, module.init(key))), drawn(module)
+            )
         key = self.make_rng("dropout") if self.has_rng("dropout") else None
         return sequences.run(
             module, params, inputs, batch, settings,
@@ -169,7 +171,7 @@ class RNN(Module):
           variables: of this module, ``{"params": …}``.
         """
         params = variables["params"]["cell"]
-        return params if isinstance(self.cell, nn.Module) else names.restored(params, drawn(self.cell))
+        return params if isinstance(self.cell, nn.Module) else names.restored(self.cell, params, drawn(self.cell))
 
 
 def drawn(module: Cell | Layer) -> PyTree:
@@ -192,7 +194,7 @@ def to_linen(
     """A cell or layer as a module of Flax Linen that is called as ``nn.RNN`` is.
 
     In the place of ``nn.RNN(cell)`` it keeps the model's parameters, names and all. Parameters of a cell or layer of
-    ours are under ``"cell"``, by the names of their fields. A random stream ``"dropout"`` draws their noise and
+    ours are under ``"cell"``, by their names, as `named` has them. A random stream ``"dropout"`` draws their noise and
     dropout; without it nothing is random.
 
     Args:

@@ -143,7 +143,7 @@ class RNN(Module):
     ):
         """``module`` is a cell of nnx, or one of ours with its parameters."""
         own = not isinstance(module, nnx.Module)
-        self.cell = _variables(names.named(params)) if own else module
+        self.cell = _variables(names.nested(module, params)) if own else module
         self.module: Any = module if own else None
         self.structure = jax.tree.structure(params) if own else None
         self.settings, self.engine, self.memory, self.feature_axes = settings, engine, memory, feature_axes
@@ -193,7 +193,7 @@ class RNN(Module):
         if self.structure is None:
             return nnx.state(self.cell, nnx.Param)
         like = self.structure.unflatten(range(self.structure.num_leaves))
-        return names.restored(nnx.to_pure_dict(nnx.state(self.cell)), like)
+        return names.restored(self.module, nnx.to_pure_dict(nnx.state(self.cell)), like)
 
 
 def _cell_of(cell: Any, inputs: PyTree) -> Cell[Any, Any]:
@@ -228,7 +228,7 @@ def to_nnx(
     """A cell or layer as a module of Flax nnx that is called as ``nnx.RNN`` is.
 
     In the place of ``nnx.RNN(cell)`` it keeps the model's state, names and all. Parameters of a cell or layer of ours
-    are under ``cell``, by the names of their fields; ``rnn.params`` is the tree that the cell itself takes. ``rngs=``
+    are under ``cell``, by their names, as `named` has them; ``rnn.params`` is the tree that the cell takes. ``rngs=``
     at a call draws their noise and dropout; without it nothing is random.
 
     Args:
