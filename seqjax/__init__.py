@@ -84,6 +84,7 @@ from seqjax.losses import (
 )
 from seqjax.objectives import Batch, objective
 from seqjax.records import maker
+from seqjax.serialized import register
 from seqjax.summaries import Summary, summary
 from seqjax.training import Metrics, TrainState, train_state, train_step
 from seqjax.transforms import (
@@ -100,6 +101,8 @@ from seqjax.truncation import truncated, windows
 from seqjax.unroll import explain, unroll
 
 __version__ = "0.1.0"
+
+register()
 
 # Recurrences and how they run.
 __all__ = ["Cell", "Layer", "Noise", "Summary", "explain", "maker", "redraw", "summary", "unroll"]

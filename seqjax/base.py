@@ -5,6 +5,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import chex
 import jax
+import numpy as np
 
 from seqjax import records
 
@@ -217,7 +218,7 @@ def described(tree: PyTree) -> str:
     >>> described({"h": jax.numpy.zeros((2, 3)), "n": None})
     "{'h': [2, 3], 'n': None}"
     """
-    return str(jax.tree.map(lambda leaf: list(jax.numpy.shape(leaf)), tree))
+    return str(jax.tree.map(lambda leaf: list(np.shape(leaf)), tree))
 
 
 def _leaves(state: PyTree) -> list[Array]:

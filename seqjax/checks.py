@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax import records
+from seqjax import records, symbolic
 
 
 def sizes(who: str, **named: int) -> None:
@@ -42,7 +42,7 @@ def choice(who: str, name: str, value: Any, options: Iterable[Any]) -> None:
 
 def inputs(who: str, x: Any, batch: tuple[int, ...], size: int) -> None:
     """One tick's input is ``[*B, size]`` and agrees with the batch axes of the state."""
-    shape = jnp.shape(x)
+    shape = np.shape(x)
     if len(shape) == 0 or shape[-1] != size:
         got = shape[-1] if shape else "a scalar"
         remedy = f"Set input_size={got} or project the inputs." if shape else "Add a feature axis."
@@ -125,9 +125,9 @@ def lengths(who: str, lengths: Any, length: int) -> jax.Array:
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise TypeError(f"{who}: expected lengths of integers, got {lengths.dtype}. Cast them to int32.")
     if not isinstance(lengths, jax.core.Tracer):
-        known = np.asarray(lengths)
-        least, most = (int(known.min()), int(known.max())) if known.size else (0, 0)
-        if least < 0 or most > length:
+        values = np.asarray(lengths)
+        least, most = (int(values.min()), int(values.max())) if values.size else (0, 0)
+        if least < 0 or (symbolic.known(length) and most > length):
             raise ValueError(
                 f"{who}: expected lengths from 0 to the {length} ticks of xs, got {least if least < 0 else most}. "
                 "Cut the lengths with the inputs, or pad the inputs further."
@@ -137,7 +137,7 @@ def lengths(who: str, lengths: Any, length: int) -> jax.Array:
 
 def features(who: str, xs: Any, size: int) -> None:
     """A chunk's inputs are ``[T, *B, size]``."""
-    shape = jnp.shape(xs)
+    shape = np.shape(xs)
     if len(shape) < 2 or shape[-1] != size:
         raise ValueError(
             f"{who}: expected inputs [T, *batch, {size}], got shape {shape}. "
@@ -174,10 +174,10 @@ def ticks(who: str, name: str, flags: Any, xs: Any) -> Any:
             f"{who}: expected {name} of bool, got {jnp.result_type(flags)}. Compare with 0 or cast it to bool."
         )
     for path, leaf in jax.tree_util.tree_flatten_with_path(xs)[0]:
-        if jnp.ndim(flags) == 0 or jnp.shape(leaf)[: jnp.ndim(flags)] != jnp.shape(flags):
+        if np.ndim(flags) == 0 or np.shape(leaf)[: np.ndim(flags)] != np.shape(flags):
             raise ValueError(
                 f"{who}: expected {name} [T, *batch] like the leading axes of xs"
-                f"{jax.tree_util.keystr(path)}, which has shape {jnp.shape(leaf)}, got {jnp.shape(flags)}. "
+                f"{jax.tree_util.keystr(path)}, which has shape {np.shape(leaf)}, got {np.shape(flags)}. "
                 "Time first, then the batch axes."
             )
     return jnp.asarray(flags)
@@ -186,7 +186,7 @@ def ticks(who: str, name: str, flags: Any, xs: Any) -> Any:
 def length(who: str, tree: Any) -> int:
     """T, the length of the first axis of every leaf."""
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    lengths = {jax.tree_util.keystr(path): jnp.shape(leaf)[:1] for path, leaf in leaves}
+    lengths = {jax.tree_util.keystr(path): np.shape(leaf)[:1] for path, leaf in leaves}
     if len(set(lengths.values())) != 1 or () in lengths.values() or (0,) in lengths.values():
         got = ", ".join(f"{where or 'array'} {size[0] if size else 'a scalar'}" for where, size in lengths.items())
         raise ValueError(
@@ -207,7 +207,7 @@ def shapes(who: str, name: str, got: tuple[int, ...], like: str, expected: tuple
 
 def same_shapes(who: str, xs: Any, ys: Any) -> None:
     """Two trees of arrays that will be added leaf by leaf."""
-    before, after = jax.tree.map(jnp.shape, xs), jax.tree.map(jnp.shape, ys)
+    before, after = jax.tree.map(np.shape, xs), jax.tree.map(np.shape, ys)
     if before != after:
         raise ValueError(
             f"{who}: expected outputs of the inputs' shape {before}, got {after}. Make input and output size agree."

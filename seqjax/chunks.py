@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from seqjax import checks
+from seqjax import checks, symbolic
 from seqjax.base import Array, Layer, PyTree
 from seqjax.fixing import fixed
 from seqjax.losses import Tally
@@ -52,7 +52,13 @@ def over_chunks(layer: Layer, loss: Loss, size: int, *, redraw: bool = True) -> 
     def run(params: PyTree, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
         in_order("over_chunks", layer, params, state, batch)
         state, key = begin(layer, params, state, key, redraw)
-        many, rest = divmod(length("over_chunks", batch), size)
+        total = length("over_chunks", batch)
+        if not symbolic.known(total):
+            raise ValueError(
+                f"over_chunks: expected a number of ticks to cut into chunks, got the symbol {total}. "
+                "Export with a length that is a number, or use objective, which takes any."
+            )
+        many, rest = divmod(total, size)
         keys = None if key is None else jax.random.split(key, many + 1)
 
         def one(params: PyTree, state: PyTree, piece: Batch, key: Array | None) -> tuple[PyTree, Tally]:

@@ -56,7 +56,7 @@ def global_norm(tree: PyTree) -> Array:
 
 def _scaled_norm(tree: PyTree) -> tuple[Array, Array]:
     """u and ‖x / u‖, with u a power of two near the largest entry, so that the squares fit and nothing is rounded."""
-    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.size(leaf)]
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if np.size(leaf)]
     kind = jnp.finfo(np.result_type(np.float32, *(accumulator(jnp.finfo(leaf.dtype).dtype) for leaf in leaves)))
     moduli = [jnp.abs(leaf).astype(kind.dtype) for leaf in leaves]
     largest = jnp.stack([jnp.zeros((), kind.dtype), *(modulus.max() for modulus in moduli)]).max()

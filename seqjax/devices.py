@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -74,7 +73,7 @@ def divisible(parts: int, in_front: int, state: PyTree, batch: Batch) -> None:
         ]
     for name, tree, axis in places:
         for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-            shape = jnp.shape(leaf)
+            shape = np.shape(leaf)
             missing = len(shape) <= axis
             sizes.add(0 if missing else shape[axis])
             if missing or len(sizes) > 1 or min(sizes) % parts:

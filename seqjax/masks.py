@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax import checks
 from seqjax.base import Array, PyTree, is_noise
@@ -19,7 +20,7 @@ def from_lengths(lengths: Array, length: int) -> Array:
     >>> masks.from_lengths(jnp.array([2, 0]), 3).astype(int).tolist()
     [[1, 0], [1, 0], [0, 0]]
     """
-    ticks = jnp.arange(length, dtype=jnp.int32).reshape((length,) + (1,) * jnp.ndim(lengths))
+    ticks = jnp.arange(length, dtype=jnp.int32).reshape((length,) + (1,) * np.ndim(lengths))
     return ticks < jnp.asarray(lengths).astype(jnp.int32)[None]
 
 
@@ -49,7 +50,7 @@ def given(who: str, mask: Array | None, lengths: Array | None, xs: PyTree) -> Ar
     length = checks.length(who, xs)
     lengths = checks.lengths(who, lengths, length)
     for leaf in jax.tree.leaves(xs):
-        batch = jnp.shape(leaf)[1 : 1 + lengths.ndim]
+        batch = np.shape(leaf)[1 : 1 + lengths.ndim]
         checks.shapes(who, "lengths", lengths.shape, "the batch axes of xs", batch)
     return from_lengths(lengths, length)
 
@@ -65,7 +66,7 @@ def select(mask: Array, on_true: PyTree, on_false: PyTree) -> PyTree:
     def leaf(a: Array, b: Array) -> Array:
         if a is b:
             return a
-        return jnp.where(mask.reshape(mask.shape + (1,) * (jnp.ndim(a) - mask.ndim)), a, b)
+        return jnp.where(mask.reshape(mask.shape + (1,) * (np.ndim(a) - mask.ndim)), a, b)
 
     return jax.tree.map(leaf, on_true, on_false)
 
@@ -120,7 +121,7 @@ def reverse(xs: PyTree, *, mask: Array | None = None, lengths: Array | None = No
     order = jnp.argsort(~mask, axis=0, stable=True)  # the k-th real tick
     last = mask.sum(0, keepdims=True, dtype=order.dtype) - 1
     rank = jnp.cumsum(mask, 0, dtype=order.dtype) - 1
-    tick = jnp.arange(len(mask), dtype=order.dtype).reshape(-1, *[1] * (mask.ndim - 1))
+    tick = jnp.arange(mask.shape[0], dtype=order.dtype).reshape(-1, *[1] * (mask.ndim - 1))
     source = jnp.where(mask, jnp.take_along_axis(order, jnp.where(mask, last - rank, 0), 0), tick)
     return jax.tree.map(lambda x: _at_ticks(x, source), xs)
 
@@ -153,7 +154,7 @@ def hold(mask: Array, ys: PyTree, before: PyTree = None, *, reset: Array | None 
       [7, 8]
     """
     mask, reset = checks.ticks("hold", "mask", mask, ys), checks.ticks("hold", "reset", reset, ys)
-    tick = jnp.arange(len(mask)).reshape(-1, *[1] * (mask.ndim - 1))
+    tick = jnp.arange(mask.shape[0]).reshape(-1, *[1] * (mask.ndim - 1))
     last = jax.lax.cummax(jnp.where(mask, tick, -1), axis=0)
     begun = jnp.full_like(last, -1) if reset is None else jax.lax.cummax(jnp.where(reset, tick, -1), axis=0)
 
@@ -170,7 +171,7 @@ def hold(mask: Array, ys: PyTree, before: PyTree = None, *, reset: Array | None 
 
 def _at_ticks(x: Array, ticks: Array) -> Array:
     """``x [T, *B, ...]`` at each sequence's own ``ticks [T, *B]``."""
-    return jnp.take_along_axis(x, ticks.reshape(ticks.shape + (1,) * (jnp.ndim(x) - ticks.ndim)), 0)
+    return jnp.take_along_axis(x, ticks.reshape(ticks.shape + (1,) * (np.ndim(x) - ticks.ndim)), 0)
 
 
 def first_valid(mask: Array, xs: PyTree) -> PyTree:
@@ -290,8 +291,8 @@ def wrap(step: Callable, *, masked: bool, resets: bool, reverse: bool) -> Callab
 def _check_outputs(mask: Array, y: PyTree) -> None:
     """Outputs have the mask's batch axes: a mask selects among them, it makes no axes."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(y)[0]:
-        if jnp.shape(leaf)[: mask.ndim] != mask.shape:
+        if np.shape(leaf)[: mask.ndim] != mask.shape:
             raise ValueError(
-                f"unroll: expected outputs with the mask's batch axes {mask.shape}, got shape {jnp.shape(leaf)} at "
+                f"unroll: expected outputs with the mask's batch axes {mask.shape}, got shape {np.shape(leaf)} at "
                 f"y{jax.tree_util.keystr(path)}. Sum over the batch behind unroll, or leave the mask out."
             )

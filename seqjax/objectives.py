@@ -84,7 +84,7 @@ def objective(layer: Layer, loss: Loss, *, redraw: bool = True, penalty: Penalty
         state, key = begin(layer, params, state, key, redraw)
         return chunk(layer, loss, params, state, batch, key)
 
-    inspect.unwrap(run).penalty = penalty  # type: ignore[attr-defined]
+    inspect.unwrap(run).penalty = penalty
     return run
 
 

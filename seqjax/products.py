@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
 from seqjax.base import Array
@@ -55,7 +56,7 @@ def dot(x: Array, w: Array, compute_dtype: jnp.dtype | None = None) -> Array:
     return jax.lax.dot_general(
         jnp.asarray(x).astype(dtype),
         w.astype(dtype),
-        (((jnp.ndim(x) - 1,), (0,)), ((), ())),
+        (((np.ndim(x) - 1,), (0,)), ((), ())),
         preferred_element_type=accumulator(dtype),
     ).astype(wide)
 

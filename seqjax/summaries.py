@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax import checks
 from seqjax.base import Array, Cell, Layer, PyTree
@@ -132,7 +133,7 @@ def _traced(module: Cell | Layer, params: PyTree, state: PyTree, inputs: PyTree,
 
     def trace(axes: int) -> ClosedJaxpr:
         def one(x: Any) -> jax.ShapeDtypeStruct:
-            shape = jnp.shape(x)
+            shape = np.shape(x)
             return jax.ShapeDtypeStruct(shape[:time] + shape[time + axes :], jnp.result_type(x))
 
         return jax.make_jaxpr(run)(params, state, jax.tree.map(one, inputs))
@@ -140,7 +141,7 @@ def _traced(module: Cell | Layer, params: PyTree, state: PyTree, inputs: PyTree,
     if batch_axes is not None:
         return trace(batch_axes)
     tried, first = [], None
-    for axes in range(min((jnp.ndim(x) for x in jax.tree.leaves(inputs)), default=time) - time + 1):
+    for axes in range(min((np.ndim(x) for x in jax.tree.leaves(inputs)), default=time) - time + 1):
         try:
             tried.append(trace(axes))
         except (TypeError, ValueError) as error:

@@ -6,8 +6,9 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from seqjax import base, checks, records
+from seqjax import base, checks, records, symbolic
 from seqjax.base import Array, Cell, Params, PyTree, State
 from seqjax.buffers import owned
 from seqjax.engines import plan
@@ -200,31 +201,38 @@ def _length(xs: PyTree, length: int | None) -> int:
     if not leaves:
         if length is None:
             raise ValueError("unroll: expected length= where xs holds no array, got None. Say how many ticks to run.")
-        checks.sizes("unroll", length=length)
-        return int(length)
+        return _number(length)
     for path, leaf in leaves:
         where = f"xs{jax.tree_util.keystr(path)}"
-        if jnp.ndim(leaf) == 0:
+        if np.ndim(leaf) == 0:
             raise ValueError(f"unroll: expected {where} to be [T, *batch, ...], got a scalar. Put time first.")
         if length is None:
-            length = jnp.shape(leaf)[0]
-        if jnp.shape(leaf)[0] != length:
+            length = np.shape(leaf)[0]
+        if np.shape(leaf)[0] != length:
             raise ValueError(
-                f"unroll: expected {length} ticks in {where}, got shape {jnp.shape(leaf)}. "
+                f"unroll: expected {length} ticks in {where}, got shape {np.shape(leaf)}. "
                 "Time is the first axis of every input and equals length= if that is given."
             )
     if length == 0:
         raise ValueError("unroll: expected at least one tick, got xs of length 0. Skip the call.")
-    return int(length)  # type: ignore[arg-type]
+    return _number(length)  # type: ignore[arg-type]
+
+
+def _number(length: int) -> int:
+    """A length as a plain number; a symbol of `jax.export` as it is."""
+    if not symbolic.known(length):
+        return length
+    checks.sizes("unroll", length=length)
+    return int(length)
 
 
 def _behind_the_mask(xs: PyTree, axes: tuple[int, ...]) -> None:
     """Every input has the mask's axes in front."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(xs)[0]:
-        if jnp.shape(leaf)[: len(axes)] != axes:
+        if np.shape(leaf)[: len(axes)] != axes:
             raise ValueError(
                 f"unroll: expected xs{jax.tree_util.keystr(path)} with the axes {axes} of time and batch where ticks "
-                f"are masked, got shape {jnp.shape(leaf)}. Broadcast it over the batch."
+                f"are masked, got shape {np.shape(leaf)}. Broadcast it over the batch."
             )
 
 
@@ -234,7 +242,7 @@ def _like_initial_state(cell: Cell, params: PyTree, state: PyTree, batch: tuple[
         return
     one, got = base.without_noise(base.single_state(cell, params)), base.without_noise(state)
     expected = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*batch, *leaf.shape), leaf.dtype), one)
-    shapes = lambda tree: [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
+    shapes = lambda tree: [np.shape(leaf) for leaf in jax.tree.leaves(tree)]
     if jax.tree.structure(expected) != jax.tree.structure(got) or shapes(expected) != shapes(got):
         raise ValueError(
             f"unroll: expected a state of {cell.name} such as initial_state(params, {batch}) makes, "

@@ -49,6 +49,19 @@ def test_a_file_holds_one_idea(file):
     assert len(file.read_text("utf-8").splitlines()) <= 300
 
 
+def test_shapes_are_asked_of_numpy():
+    """NumPy reads ``x.shape`` off anything that has one; `jnp.shape` is one of the functions that exporters replace."""
+    asked = {
+        f"{name(file)}:{node.lineno}"
+        for file in FILES
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.Attribute)
+        and node.attr in ("shape", "ndim", "size")
+        and ast.unparse(node.value) in ("jnp", "jax.numpy")
+    }
+    assert not asked
+
+
 @pytest.mark.parametrize("file", [file for file in FILES if file.name == "__init__.py"], ids=name)
 def test_every_room_has_its_page(file):
     """More than a title: what is in the room, in order of reading."""

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax import checks, initializers
 from seqjax.automata.dfa import DFA
@@ -133,7 +134,7 @@ def weights(transition: Array, accepting: Array, start: int = 0, dtype: jnp.dtyp
       dtype: JAX's default float if None.
     """
     kind = jnp.dtype(dtype or jnp.zeros(()).dtype)
-    states, symbols = jnp.shape(transition)
+    states, symbols = np.shape(transition)
     units = states * symbols + 1
     enters = jnp.eye(states, dtype=kind)[jnp.append(jnp.ravel(transition), start)]  # the state a unit leads to
     return NetworkParams(

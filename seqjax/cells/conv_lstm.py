@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax import checks, initializers
 from seqjax.base import Array, Cell, Key
@@ -155,7 +156,7 @@ def _axes(shape: Any, kernel_size: Any) -> tuple[tuple[int, ...], tuple[int, ...
 
 def _check_inputs(x: Array, batch: tuple[int, ...], places: tuple[int, ...], size: int) -> None:
     """One tick's input is ``[*B, *places, size]`` and agrees with the batch axes of the state."""
-    got = jnp.shape(x)
+    got = np.shape(x)
     checks.inputs("conv_lstm", x, got[:-1], size)
     axes = len(got) - 1 - len(places)
     if axes < 0 or got[axes:-1] != places:

@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from seqjax import symbolic
 from seqjax.base import Array
 from seqjax.decoding.ranking import highest, largest
 from seqjax.products import along
@@ -18,7 +19,7 @@ MOST_TICKS, MOST_NUMBERS = 64, 2**18
 
 def ticks(batch: tuple[int, ...], size: int, length: int) -> int:
     """For how many ticks to draw noise at once: drawing costs as much for one as for many, until it fills memory."""
-    return max(1, min(length, MOST_TICKS, MOST_NUMBERS // max(math.prod(batch) * _numbers(size), 1)))
+    return max(1, min(length, MOST_TICKS, MOST_NUMBERS // max(symbolic.entries(batch) * _numbers(size), 1)))
 
 
 def noise(key: Array, shape: tuple[int, ...], size: int, dtype: jnp.dtype) -> Array:
@@ -54,7 +55,7 @@ def choose(log_probs: Array, noise: Array | None, temperature: Array, top_k: int
     ranked, symbols = largest(log_probs, top_k or log_probs.shape[-1])
     if top_p is not None:
         probs = jax.nn.softmax(ranked)
-        before = jnp.cumsum(probs, -1) - probs
+        before = jnp.cumsum(probs, axis=-1) - probs
         most = along(jnp.asarray(top_p, probs.dtype)[..., None], probs)
         ranked = jnp.where((before < most) | (most >= 1), ranked, -jnp.inf)  # the sum rounds to 1 before its last terms
     return _at(symbols, draw(ranked, noise))

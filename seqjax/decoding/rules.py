@@ -148,8 +148,8 @@ def _history(vocabulary_size: int, n: int, size: int) -> Cell[tuple, History]:
             tail = jnp.take_along_axis(symbols, jnp.maximum(read - (n - 1) + i, 0)[..., None], -1)
             seen &= symbols[..., i : i + size - n + 1] == tail
         last = jnp.where(seen, symbols[..., n - 1 :], vocabulary_size)
-        banned = jnp.zeros((*symbol.shape, vocabulary_size + 1), bool)
-        banned = jnp.put_along_axis(banned, last, True, axis=-1, inplace=False)[..., :-1]
-        return History(symbols, read), ~banned
+        allowed = jnp.ones((*symbol.shape, vocabulary_size + 1), bool)
+        ban = jnp.vectorize(lambda allowed, last: allowed.at[last].set(False), signature="(v),(k)->(v)")
+        return History(symbols, read), ban(allowed, last)[..., :-1]
 
     return Cell(lambda key: (), initial_state, step)

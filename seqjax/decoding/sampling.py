@@ -142,9 +142,9 @@ def _sample(
     length, eos = fixed.length, fixed.eos
     batch = problem.first.shape
     for name, value in (("temperature", temperature), ("top_p", top_p)):
-        if value is not None and jnp.shape(value) not in ((), batch):
+        if value is not None and np.shape(value) not in ((), batch):
             raise ValueError(
-                f"sample: expected {name} of shape () or {batch} like the batch, got {jnp.shape(value)}. "
+                f"sample: expected {name} of shape () or {batch} like the batch, got {np.shape(value)}. "
                 "Give one for all, or one a sequence."
             )
     filler = jnp.asarray(0 if eos is None else eos, jnp.int32)

@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
-from seqjax import checks, masks
+import jax
+import numpy as np
+
+from seqjax import checks, masks, symbolic
 from seqjax.base import Array, Cell, PyTree, Step
 from seqjax.engines.memory import Schedule
 
@@ -41,6 +44,12 @@ class Problem(NamedTuple):
     lengths: Array | None = None
     reset: Array | None = None
     reverse: bool = False
+
+    def symbols(self) -> tuple[str, ...]:
+        """The sizes that are no numbers but symbols of `jax.export`, as they print."""
+        arrays = jax.tree.leaves((self.params, self.state, self.xs))
+        sizes = [self.length, *(size for array in arrays for size in np.shape(array))]
+        return tuple(dict.fromkeys(str(size) for size in sizes if not symbolic.known(size)))
 
     def wrapped(self) -> "Wrapped":
         """The same with masks and resets inside the step."""

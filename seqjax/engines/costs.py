@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 
+from seqjax import symbolic
 from seqjax.base import PyTree
 from seqjax.engines.base import Costs
 from seqjax.engines.equations import jaxprs
@@ -25,8 +27,13 @@ def kept_bytes(run: Callable[..., tuple[PyTree, PyTree]], params: PyTree, state:
       state: of the step.
       xs: of the step, for all ticks.
     """
-    ticks = min([TICKS, *(x.shape[0] for x in jax.tree.leaves(xs))])
-    short = jax.eval_shape(lambda xs: jax.tree.map(lambda x: x[:ticks], xs), xs)
+    lengths = [x.shape[0] for x in jax.tree.leaves(xs)]
+    ticks = min([TICKS, *filter(symbolic.known, lengths)])
+
+    def cut(x: jax.Array) -> jax.Array:
+        return x[:ticks] if symbolic.known(x.shape[0]) else jnp.broadcast_to(x[0], (ticks, *x.shape[1:]))
+
+    short = jax.eval_shape(lambda xs: jax.tree.map(cut, xs), xs)
     (moving, tree), (fixed, params_tree) = jax.tree.flatten((state, short)), jax.tree.flatten(params)
     types = [*map(jax.typeof, [*jax.tree.leaves(state), *jax.tree.leaves(short), *fixed])]
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax.base import Array, PyTree
 from seqjax.engines.base import Costs, Problem, Work
@@ -42,8 +43,10 @@ def refusal(problem: Problem) -> str | None:
         return "mask=: give lengths= if the padding is on the right"
     if problem.reset is not None:
         return "reset="
-    if jnp.ndim(state[0]) != 2:
-        return f"a state of shape {jnp.shape(state[0])}"
+    if np.ndim(state[0]) != 2:
+        return f"a state of shape {np.shape(state[0])}"
+    if symbols := problem.symbols():
+        return f"the sizes {', '.join(symbols)}, which are no numbers"
     dtypes = sorted({str(leaf.dtype) for leaf in jax.tree.leaves((params, state, xs))})
     if dtypes != ["float32"]:
         return ", ".join(dtypes)

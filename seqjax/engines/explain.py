@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from seqjax import symbolic
 from seqjax.engines.base import LoopReport
 from seqjax.engines.costs import total_bytes
 from seqjax.engines.plan import Plan
@@ -59,7 +60,8 @@ class Explanation(NamedTuple):
         if self.behind:
             lines.append(f"behind the loops, a chunk at a time: {_listed(self.behind)}")
         costs = ", ".join(f"{name} {value:,}" for name, value in self.bytes_a_tick.items())
-        lines.append(f"predicted bytes a tick: {costs}; this plan {self.total_bytes:,} bytes")
+        total = f"{self.total_bytes:,}" if symbolic.known(self.total_bytes) else str(self.total_bytes)
+        lines.append(f"predicted bytes a tick: {costs}; this plan {total} bytes")
         return "\n".join(lines)
 
 

@@ -18,8 +18,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_policies
+
+from seqjax import symbolic
+from seqjax.base import PyTree
 
 # The name under which a loop marks its states, for ``memory="carries"`` to keep.
 STATES = "seqjax.states"
@@ -78,6 +82,15 @@ def _blocks(
     else:
         state, more = kept(functools.partial(chunk, length=rest), keep, in_loop=False)(state, left)
     return state, [lax.concatenate([b, a] if reverse else [a, b], 0) for a, b in zip(ys, more)]
+
+
+def scan(body: Callable, state: PyTree, xs: PyTree, *, length: int, reverse: bool) -> tuple[PyTree, PyTree]:
+    """`jax.lax.scan`, which reads a length that is a symbol of `jax.export` off its inputs only."""
+    if symbolic.known(length):
+        return lax.scan(body, state, xs, length=length, reverse=reverse)
+    if jax.tree.leaves(xs):
+        return lax.scan(body, state, xs, reverse=reverse)
+    return lax.scan(lambda state, _: body(state, xs), state, jnp.arange(length), reverse=reverse)
 
 
 def kept(f: Callable, keep: str, *, in_loop: bool) -> Callable:

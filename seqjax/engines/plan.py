@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import jax
 
-from seqjax import checks
+from seqjax import checks, symbolic
 from seqjax.engines import cudnn, pallas, scan
 from seqjax.engines.base import Prepared, Problem, UnsupportedError
 from seqjax.engines.costs import total_bytes
@@ -51,15 +51,23 @@ def choose(problem: Problem, engine: str, memory: str | int) -> Plan:
         # Measured on two cores, float32, a training step of an LSTM, times faster than plain scan (medians of 60
         # interleaved rounds): 8 × 128 units 1.5 at 2 ticks, 1.4 at 4, 1.5 at 8, 1.8 at 32, 1.9 at 1,024; 32 × 256
         # units 1.6, 1.2, 1.4, 1.1. At one tick there is no loop to split.
-        engine = "split" if problem.length > 1 else "scan"
-        why = (f"{engine}: {problem.length} ticks",)
+        # Of a number of ticks that is not known no chunk is the right one, and in one piece all of time's batched work
+        # would be in memory at once.
+        known = symbolic.known(problem.length)
+        engine = "split" if known and problem.length > 1 else "scan"
+        why = (f"{engine}: {problem.length} ticks" + (", no number to cut into chunks" if not known else ""),)
     try:
         prepared = ENGINES[engine](problem)
     except UnsupportedError as refusal:
         # What scan cannot run, nothing can; and by its own name an engine refuses with an error that says so.
         prepared = ENGINES["scan"](problem)
         why = (*why, f"scan: {refusal}")
-    schedule, reason = _schedule(prepared, memory, budget, problem.length)
+    if symbols := problem.symbols():
+        schedule, reason = _schedule_of_symbols(prepared, memory, budget, problem.length, symbols)
+        counted = ", ".join(symbol for symbol in symbols if symbol != str(problem.length))
+        why = (*why, f"bytes are those of {counted} = {symbolic.SYMBOL}") if counted else why
+    else:
+        schedule, reason = _schedule(prepared, memory, budget, problem.length)
     return Plan(prepared, schedule, (*why, *prepared.why, reason))
 
 
@@ -99,6 +107,28 @@ def _schedule(prepared: Prepared, memory: str | int, budget: int | None, length:
         f"unroll: expected memory to allow at least {total:,} bytes for {length} ticks, got {budget:,}. "
         "Raise memory, or make the batch smaller."
     )
+
+
+def _schedule_of_symbols(
+    prepared: Prepared, memory: str | int, budget: int | None, length: int, symbols: tuple[str, ...]
+) -> tuple[Schedule, str]:
+    """Where sizes are symbols of `jax.export`: their bytes are not known, and a symbolic length has no chunks."""
+    named = ", ".join(symbols)
+    if budget is not None:
+        raise ValueError(
+            f"unroll: expected sizes that are numbers for a budget of memory, got the symbols {named}. "
+            "Choose memory by a name such as 'sqrt'."
+        )
+    if memory == "auto":
+        return Schedule(prepared.chunk(length), "all"), f"all activations kept: bytes depend on {named}"
+    if symbolic.known(length):
+        return _schedule(prepared, memory, budget, length)
+    if memory not in ("all", "carries"):
+        raise ValueError(
+            f"unroll: expected memory='all' or 'carries' for {length} ticks, which is no number to cut into chunks, "
+            f"got {memory!r}. Choose one of them, or export with a length that is a number."
+        )
+    return Schedule(length, str(memory)), f"{memory} of all ticks: {length} is no number to cut into chunks"
 
 
 def _by_name(name: str, prepared: Prepared, length: int) -> Schedule:

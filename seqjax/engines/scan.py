@@ -53,7 +53,7 @@ class Scan:
 
         if keep == "carries":
             body = jax.checkpoint(body, prevent_cse=False)
-        return jax.lax.scan(body, state, xs, length=length, reverse=self.reverse)
+        return memory.scan(body, state, xs, length=length, reverse=self.reverse)
 
     def chunk(self, length: int) -> int:
         """All of time: there is no batched work that chunks could keep small."""

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax import base, checks
 from seqjax.base import Array, Cell, PyTree
@@ -142,7 +143,7 @@ def _flow(
 
     def loss_of(z: Array) -> Array:
         value = loss(run(_watched(cell, _norms), params, state, (xs, z))[1])
-        checks.shapes("flow", "loss(ys)", jnp.shape(value), "a scalar, the sum or mean over the batch", ())
+        checks.shapes("flow", "loss(ys)", np.shape(value), "a scalar, the sum or mean over the batch", ())
         return value
 
     def last(z: Array) -> list:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax import base, checks
 from seqjax.base import Array, Cell, PyTree
@@ -59,7 +60,7 @@ def sensitivity(
     def total(xs: Array) -> Array:
         _, ys = unroll(cell, params, state, xs, mask=mask, engine=engine, memory=memory)
         numbers = of(ys)
-        checks.shapes("sensitivity", "of(ys)", jnp.shape(numbers), "the batch", batch)
+        checks.shapes("sensitivity", "of(ys)", np.shape(numbers), "the batch", batch)
         return numbers.sum()
 
     return backward.norm([jax.grad(total)(xs)], 1 + len(batch))

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax.base import Array, Cell, PyTree
 from seqjax.hmm.messages import divided, max_product, maximum, sum_product
@@ -117,12 +118,12 @@ def plain_belief_propagation(sizes: Model) -> Cell[Model, Array]:
 def sizes_of(model: Model) -> Model:
     """The model's kind, shapes and dtypes, without its numbers."""
     check_shapes(model)
-    if callable(model.log_transition) or jnp.ndim(model.log_transition) > 2:
+    if callable(model.log_transition) or np.ndim(model.log_transition) > 2:
         raise ValueError(
             f"hmm: expected transitions [N, N] that serve every tick, got a {type(model).__name__} whose transitions "
             "change from step to step, which a cell does not count. Use hmm.forward, hmm.posterior or hmm.viterbi."
         )
-    return jax.tree.map(lambda p: jax.ShapeDtypeStruct(jnp.shape(p), jnp.result_type(p)), model)
+    return jax.tree.map(lambda p: jax.ShapeDtypeStruct(np.shape(p), jnp.result_type(p)), model)
 
 
 def _cell(sizes: Model, step: Callable, start: Callable[[Array], Array] = lambda p: p) -> Cell[Model, Array]:

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax import checks
 from seqjax.base import Array
@@ -101,7 +102,7 @@ def _chain(params: CRFParams, scores: Array, mask: Array | None) -> tuple[Chain,
     """The chain and its evidence; the score of the end joins that of the last real tick."""
     params, scores, mask = owned((params, scores, mask))
     tags = params.start.shape[0]
-    checks.inputs("crf", scores, jnp.shape(scores)[:-1], tags)
+    checks.inputs("crf", scores, np.shape(scores)[:-1], tags)
     mask = checks.ticks("crf", "mask", mask, scores[..., 0])
     if mask is not None:
         checks.shapes("crf", "mask", mask.shape, "the scores without tags", scores.shape[:-1])

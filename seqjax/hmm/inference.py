@@ -229,7 +229,7 @@ def _expected_counts(model: Model, xs: PyTree, mask: Array | None, engine: Engin
         shared = tuple(range(1, evidence.ndim - 1)) if chain.log_transition.ndim < each.ndim else ()
         transition = each.sum(shared)
     else:
-        left, right = (x.reshape(len(x), states[0].size // states.shape[-1], x.shape[-1]) for x in (left, right))
+        left, right = (x.reshape(x.shape[0], states[0].size // states.shape[-1], x.shape[-1]) for x in (left, right))
         transition = _pair_counts(left, right, chain.log_transition, engine)
     return Counts(initial, transition, states, log_likelihood)
 

@@ -12,9 +12,8 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from seqjax import masks
+from seqjax import masks, symbolic
 from seqjax.base import Array
 from seqjax.logarithms import finite, logsumexp
 from seqjax.products import along
@@ -77,7 +76,7 @@ def run(
 def preceded(shape: tuple[int, ...], mask: Array | None) -> Array:
     """``[T, ...]``, True at ticks that have a real tick before them."""
     if mask is None:
-        return jnp.broadcast_to(np.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1)) > 0, shape)
+        return jnp.broadcast_to(jnp.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1)) > 0, shape)
     real = jax.lax.cummax(mask.astype(jnp.int32), axis=0) > 0
     return jnp.concatenate([jnp.zeros_like(real[:1]), real[:-1]])
 
@@ -85,7 +84,7 @@ def preceded(shape: tuple[int, ...], mask: Array | None) -> Array:
 def before(x: Array, mask: Array | None) -> Array:
     """``x [T, *B, ...]`` at the last real tick before each tick; at ticks that have none it means nothing."""
     if mask is not None:
-        ticks = jnp.arange(len(mask)).reshape(-1, *[1] * (mask.ndim - 1))
+        ticks = jnp.arange(mask.shape[0]).reshape(-1, *[1] * (mask.ndim - 1))
         last = jax.lax.cummax(jnp.where(mask, ticks, 0), axis=0)
         x = jnp.take_along_axis(x, last.reshape(last.shape + (1,) * (x.ndim - mask.ndim)), 0)
     return jnp.concatenate([x[:1], x[:-1]])
@@ -101,7 +100,7 @@ def maxima(start: Array, log_a: Array, evidence: Array, mask: Array | None) -> A
         return new if real is None else masks.select(real, new, state), p
 
     state = start, jnp.zeros_like(start[..., :1])
-    return jax.lax.scan(step, state, (evidence, mask), unroll=2)[1]
+    return jax.lax.scan(step, state, (evidence, mask), unroll=2 if symbolic.known(evidence.shape[0]) else 1)[1]
 
 
 @jax.custom_jvp
@@ -163,7 +162,7 @@ def _linear_sums(start: Array, log_a: Array, evidence: Array, mask: Array | None
 
 def _product(h: Array, a: Array) -> Array:
     """h A. Written as sums, a small product costs a loop over ticks no call of its own."""
-    if h.ndim == 2 and len(h) * a.size <= SMALL:
+    if h.ndim == 2 and symbolic.entries((h.shape[0], a.size)) <= SMALL:
         return (h[..., :, None] * along(a, h[..., None])).sum(-2)
     return jnp.matmul(h, a, precision=jax.lax.Precision.HIGHEST)
 

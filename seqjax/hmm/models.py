@@ -36,7 +36,7 @@ class Chain(NamedTuple):
 
     def evidence(self, xs: Array) -> Array:
         """The scores as they are, ``[*B, N]`` a tick."""
-        checks.inputs("Chain", xs, jnp.shape(xs)[:-1], self.log_initial.shape[0])
+        checks.inputs("Chain", xs, np.shape(xs)[:-1], self.log_initial.shape[0])
         return xs
 
     def redraw(self, key: Array) -> "Chain":
@@ -147,7 +147,7 @@ class GaussianHMM(NamedTuple):
 
     def evidence(self, xs: Array) -> Array:
         """ln p(x | z), ``[*B, N]`` for ``x [*B, d]``."""
-        checks.inputs("GaussianHMM", xs, jnp.shape(xs)[:-1], self.mean.shape[1])
+        checks.inputs("GaussianHMM", xs, np.shape(xs)[:-1], self.mean.shape[1])
         xs = xs[..., None, :].astype(self.mean.dtype)
         mean, log_scale = along(self.mean, xs), along(self.log_scale, xs)
         z = (jnp.where(jnp.isfinite(xs), xs, mean) - mean) * jnp.exp(-log_scale)

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from seqjax import checks, masks
+from seqjax import checks, masks, symbolic
 from seqjax.base import Array, PyTree
 from seqjax.buffers import owned
 from seqjax.hmm.rows import check_shapes
@@ -77,6 +77,11 @@ def prepare(who: str, model: Model, xs: PyTree, mask: Array | None, engine: Engi
         raise ValueError(
             f"{who}: expected observations of at least one tick, time leading, with evidence [T, *batch, "
             f"{model.log_initial.shape[0]}], got evidence of shape {shape}. Put time first."
+        )
+    if engine == "associative" and not symbolic.known(shape[0]):
+        raise ValueError(
+            f"{who}: expected a number of ticks to cut into blocks for engine='associative', got {shape[0]}. "
+            "Use engine='scan', which takes any length."
         )
     if mask is not None:
         if mask.dtype != jnp.bool_:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax import checks, masks
 from seqjax.base import Array, PyTree
@@ -132,8 +133,8 @@ def sample(model: Model, key: Array, length: int, batch_shape: tuple[int, ...] =
             f"sample: expected a model that draws observations, got {type(model).__name__}. Use HMM or GaussianHMM, or "
             "give it emit(key, states)."
         )
-    if callable(model.log_transition) or jnp.shape(model.log_transition)[:-2] not in ((), (length - 1,)):
-        got = "a function of inputs" if callable(model.log_transition) else f"shape {jnp.shape(model.log_transition)}"
+    if callable(model.log_transition) or np.shape(model.log_transition)[:-2] not in ((), (length - 1,)):
+        got = "a function of inputs" if callable(model.log_transition) else f"shape {np.shape(model.log_transition)}"
         raise ValueError(
             f"sample: expected log_transition [N, N] or, for {length} ticks, [{length - 1}, N, N], got {got}. Replace "
             "it by the transitions of these ticks."

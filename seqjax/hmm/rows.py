@@ -55,11 +55,11 @@ def check_shapes(model: Any) -> None:
             f"{who}: expected a model that is a tree of arrays, got a class that JAX does not know. Make it a "
             "NamedTuple, or register the dataclass with jax.tree_util.register_dataclass."
         )
-    n = jnp.shape(model.log_initial)
-    shapes = {"log_initial": jnp.shape(model.log_initial)}
+    n = np.shape(model.log_initial)
+    shapes = {"log_initial": np.shape(model.log_initial)}
     if not callable(model.log_transition):
-        shapes["log_transition"] = jnp.shape(model.log_transition)
-    shapes |= {name: jnp.shape(getattr(model, name)) for name in getattr(model, "per_state", ())}
+        shapes["log_transition"] = np.shape(model.log_transition)
+    shapes |= {name: np.shape(getattr(model, name)) for name in getattr(model, "per_state", ())}
     for name, shape in shapes.items():
         right = shape == n if name == "log_initial" else len(shape) == 2 and shape[:1] == n
         if name == "log_transition":

@@ -21,6 +21,10 @@ In order of reading:
   (files)
 - `to_config`, `from_config`: a module as a record that JSON can hold. (config)
 - `save_pretrained`, `from_pretrained`: both in a folder, or from the Hugging Face hub. (pretrained)
+- Files that run without this package, by `jax.export`: `export_module`, a cell or layer as two programs, `start` and
+  `run`, and `read_programs`; `exported`, any function, such as a sampler or a training step, with `plain` containers in
+  the place of records. (export)
+- Graphs for ONNX's runtimes, by jax2onnx: `to_onnx`. (onnx_graph)
 - extras: frameworks that may be missing.
 """
 
@@ -45,6 +49,12 @@ _WHERE: dict[str, str] = {
     "from_config": "config",
     "save_pretrained": "pretrained",
     "from_pretrained": "pretrained",
+    "Programs": "export",
+    "export_module": "export",
+    "exported": "export",
+    "plain": "export",
+    "read_programs": "export",
+    "to_onnx": "onnx_graph",
 }
 
 __all__ = list(_WHERE)

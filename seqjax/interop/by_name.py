@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax import records
 from seqjax.base import Array, PyTree
@@ -69,9 +70,9 @@ def _same_names(who: str, module: Any, expected: Mapping[str, Any], got: Mapping
 
 
 def _fits(who: str, name: str, array: Any, like: Any) -> None:
-    if jnp.shape(array) != jnp.shape(like):
+    if np.shape(array) != np.shape(like):
         raise ValueError(
-            f"{who}: expected {name} of shape {jnp.shape(like)}, got {jnp.shape(array)}. "
+            f"{who}: expected {name} of shape {np.shape(like)}, got {np.shape(array)}. "
             "Make the module with the sizes that the parameters were drawn with."
         )
     expected, got = jnp.result_type(like), jnp.result_type(array)

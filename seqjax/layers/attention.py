@@ -102,7 +102,7 @@ def attend(
         return AttendState(
             cell.initial_state(params.cell, batch_shape, key=key),
             jnp.zeros((*batch_shape, memory_size), values.dtype),
-            jnp.zeros((*batch_shape, len(values)), values.dtype),
+            jnp.zeros((*batch_shape, values.shape[0]), values.dtype),
         )
 
     def step(params: AttendParams, state: AttendState, x: Array) -> tuple[AttendState, Array]:

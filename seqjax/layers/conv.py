@@ -101,7 +101,7 @@ def causal_conv(
     def one_tick(params: ConvParams, state: ConvState, x: Array) -> tuple[ConvState, Array]:
         """``x [N, d]``: reads n places of the ring and writes one."""
         ring, place = state
-        rows = jnp.arange(len(x))
+        rows = jnp.arange(x.shape[0])
         taps = [x] + [ring[rows, (place - lag) % span] for lag in lags[1:]]
         return ConvState(ring.at[rows, place].set(x), (place + 1) % span), product(params, taps)
 
@@ -110,7 +110,9 @@ def causal_conv(
     ) -> tuple[ConvState, Array]:
         """``xs [T, N, d]``: real ticks moved together, one product a tap over all of them, results moved back."""
         length, count = xs.shape[:2]
-        segments = jnp.zeros((length, count), jnp.int32) if reset is None else jnp.cumsum(reset, 0, jnp.int32)
+        segments = (
+            jnp.zeros((length, count), jnp.int32) if reset is None else jnp.cumsum(reset, axis=0, dtype=jnp.int32)
+        )
         last_segment = segments[-1]
         if mask is None:
             real, order = jnp.full(count, length, jnp.int32), None
@@ -136,7 +138,7 @@ def causal_conv(
             own = segments == last_segment[None] if mask is None else own
             place = jnp.where(last_segment > 0, own.sum(0, dtype=jnp.int32) % span, place)
         if mask is not None:
-            rank = jnp.cumsum(mask, 0, jnp.int32) - 1
+            rank = jnp.cumsum(mask, axis=0, dtype=jnp.int32) - 1
             ys = masks.zero(mask, jnp.take_along_axis(ys, jnp.maximum(rank, 0)[..., None], 0))
         ring = jnp.take_along_axis(kept, ((slots - place[None]) % span)[..., None], 0)
         return ConvState(ring.swapaxes(0, 1), place), ys

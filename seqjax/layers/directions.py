@@ -4,6 +4,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax import base, checks, masks
 from seqjax.base import Array, Cell, Layer, Params, PyTree, State, is_noise, without_noise
@@ -208,13 +209,13 @@ def _started(fresh: PyTree, given: PyTree) -> PyTree:
         start = jax.tree.map(
             lambda new, old: old if is_noise(new) or old is not None else new, fresh, given, is_leaf=is_noise
         )
-        fits = jax.tree.map(jnp.shape, without_noise(start)) == jax.tree.map(jnp.shape, without_noise(fresh))
+        fits = jax.tree.map(np.shape, without_noise(start)) == jax.tree.map(np.shape, without_noise(fresh))
     except ValueError:
         fits = False
     if not fits:
         raise ValueError(
             f"bidirectional: expected noise, or a first state, like the backward reader's state "
-            f"{jax.tree.map(jnp.shape, without_noise(fresh))}, got {jax.tree.map(jnp.shape, without_noise(given))}. "
+            f"{jax.tree.map(np.shape, without_noise(fresh))}, got {jax.tree.map(np.shape, without_noise(given))}. "
             "Make it with initial_state of the backward reader and the same batch shape."
         )
     return start

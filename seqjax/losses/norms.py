@@ -40,7 +40,7 @@ def norm_stabiliser(hs: Array, h_0: Array, beta: float, mask: Array | None = Non
     first = norm(wide("norm_stabiliser", h_0))[None]
     before = jnp.concatenate([first, norms[:-1]])
     if mask is not None:
-        tick = jnp.arange(1, len(hs) + 1).reshape((-1,) + (1,) * (mask.ndim - 1))
+        tick = jnp.arange(1, hs.shape[0] + 1).reshape((-1,) + (1,) * (mask.ndim - 1))
         last_real = jax.lax.cummax(jnp.where(mask, tick, 0), axis=0)
         last_real = jnp.concatenate([jnp.zeros_like(last_real[:1]), last_real[:-1]])
         before = jnp.take_along_axis(jnp.concatenate([first, norms]), last_real, axis=0)

@@ -5,6 +5,7 @@ from numbers import Real
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax.base import Array, PyTree
 from seqjax.products import accumulator
@@ -98,9 +99,9 @@ def _summed(who: str, rate: float, names: tuple[str, ...], cost: Callable[[Array
 def cost_of(penalty: Penalty, params: PyTree) -> Array:
     """What the parameters pay, one number."""
     cost = penalty(params)
-    if jnp.shape(cost) or not jnp.issubdtype(jnp.result_type(cost), jnp.floating):
+    if np.shape(cost) or not jnp.issubdtype(jnp.result_type(cost), jnp.floating):
         raise ValueError(
-            f"train_step: expected penalty to return a float, got {jnp.result_type(cost)} of shape {jnp.shape(cost)}. "
+            f"train_step: expected penalty to return a float, got {jnp.result_type(cost)} of shape {np.shape(cost)}. "
             "Sum over the parameters."
         )
     return jnp.asarray(cost)

@@ -4,6 +4,7 @@ import math
 from typing import TypeVar
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from seqjax import checks
@@ -39,7 +40,7 @@ def cross_entropy(logits: Array, labels: Array, mask: Array | None = None) -> Ta
       2.0
     """
     labels = checks.symbols("cross_entropy", labels)
-    checks.shapes("cross_entropy", "labels", jnp.shape(labels), "logits without the last axis", logits.shape[:-1])
+    checks.shapes("cross_entropy", "labels", np.shape(labels), "logits without the last axis", logits.shape[:-1])
     mask = real_ticks("cross_entropy", mask, labels)
     logits = wide("cross_entropy", logits)
     known = (labels >= 0) & (labels < logits.shape[-1])
@@ -117,7 +118,7 @@ def bits_per_character(nats: Number, characters: float = 1) -> Number:
 
 
 def _pair(who: str, outputs: Array, targets: Array, mask: Array | None) -> tuple[Array, Array]:
-    checks.shapes(who, "targets", jnp.shape(targets), "outputs", jnp.shape(outputs))
+    checks.shapes(who, "targets", np.shape(targets), "outputs", np.shape(outputs))
     mask = real_ticks(who, mask, outputs[..., 0])
     outputs = wide(who, outputs)
     targets = jnp.asarray(targets).astype(outputs.dtype)

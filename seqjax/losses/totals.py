@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax import checks
 from seqjax.base import Array
@@ -59,7 +60,7 @@ def real_ticks(who: str, mask: Array | None, ticks: Array, name: str = "mask") -
     """A mask of exactly the shape of ``ticks``, ``[T, *B]``; None passes."""
     mask = checks.ticks(who, name, mask, ticks)
     if mask is not None:
-        checks.shapes(who, name, mask.shape, "the ticks", jnp.shape(ticks))
+        checks.shapes(who, name, mask.shape, "the ticks", np.shape(ticks))
     return mask
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from seqjax.base import Array, PyTree
 from seqjax.losses import Tally
@@ -57,7 +57,7 @@ class _Accumulated:
         return fixed_by(self.objective, params)
 
     def __call__(self, params: PyTree, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
-        counts = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves((state, batch))}
+        counts = {np.shape(leaf)[:1] for leaf in jax.tree.leaves((state, batch))}
         if len(counts) != 1 or counts == {()}:
             raise ValueError(
                 "accumulated: expected leaves [batches, ...] with the same number of batches in front, got first axes "

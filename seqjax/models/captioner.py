@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.nn.initializers import he_normal
 
 from seqjax import checks
@@ -105,10 +106,10 @@ def captioner(
         return CaptionerParams(kernels, columns.init(keys[-2]), decoder.init(keys[-1]))
 
     def encode(params: CaptionerParams, condition: Array, *, key: Array | None = None) -> tuple[DecoderParams, PyTree]:
-        if jnp.shape(condition)[-2:] != (height, width):
+        if np.shape(condition)[-2:] != (height, width):
             raise ValueError(
                 f"captioner: expected pictures [*batch, {height}, {width}], got shape "
-                f"{jnp.shape(condition)}. "
+                f"{np.shape(condition)}. "
                 "Scale or pad them to one size."
             )
         checks.floats("captioner", condition)

@@ -114,13 +114,13 @@ def classifier(
         live = jnp.ones(hs.shape[:-1], bool) if mask is None else mask
         pooled, count = state.pooled, state.ticks
         if reset is not None:
-            segments = jnp.cumsum(reset, 0, jnp.int32)
+            segments = jnp.cumsum(reset, axis=0, dtype=jnp.int32)
             live = live & (segments == segments[-1:])
             pooled = masks.zero(~reset.any(0), pooled)
             count = masks.zero(~reset.any(0), count)
         fresh = live.sum(0, dtype=jnp.int32)
         if pool in ("last", "ends"):
-            last = len(hs) - 1 - jnp.argmax(live[::-1], axis=0)
+            last = hs.shape[0] - 1 - jnp.argmax(live[::-1], axis=0)
             found = _at(hs[..., :ahead], last)
             if pool == "ends":
                 found = jnp.concatenate([found, _at(hs[..., ahead:], jnp.argmax(live, axis=0))], axis=-1)

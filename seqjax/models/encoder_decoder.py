@@ -254,10 +254,10 @@ def _summary(values: Array, mask: Array | None, hidden_size: int, reverse: bool)
     forward, backward = values[..., :hidden_size], values[..., hidden_size:]
     if mask is None:
         first = jnp.zeros(values.shape[1:-1], jnp.int32)
-        last = first + len(values) - 1
+        last = first + values.shape[0] - 1
     else:
         first = jnp.argmax(mask, axis=0)
-        last = len(values) - 1 - jnp.argmax(mask[::-1], axis=0)
+        last = values.shape[0] - 1 - jnp.argmax(mask[::-1], axis=0)
     ends = [_at(forward, first if reverse else last)]
     if backward.shape[-1]:
         ends.append(_at(backward, first))

@@ -54,8 +54,8 @@ def log_probability(
     if not symbols.ndim:
         raise ValueError("log_probability: expected symbols [T, *batch], got one symbol. Put it into a sequence.")
     if lengths is not None:
-        lengths = checks.lengths("log_probability", lengths, len(symbols))
-        checks.shapes("log_probability", "lengths", jnp.shape(lengths), "the symbols' batch", symbols.shape[1:])
+        lengths = checks.lengths("log_probability", lengths, symbols.shape[0])
+        checks.shapes("log_probability", "lengths", np.shape(lengths), "the symbols' batch", symbols.shape[1:])
     return _log_probability(model, params, symbols, first, lengths)
 
 
@@ -137,7 +137,7 @@ def next_symbols(model: Layer, params: PyTree, symbols: Array, k: int) -> NextSy
     """
     symbols = checks.symbols("next_symbols", symbols)
     checks.sizes("next_symbols", k=k)
-    if not symbols.ndim or not len(symbols):
+    if not symbols.ndim or symbols.shape[0] == 0:
         raise ValueError(
             f"next_symbols: expected a text [T, *batch] of at least one symbol, got shape {symbols.shape}. "
             "Begin it with <bos>."

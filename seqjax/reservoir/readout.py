@@ -91,7 +91,7 @@ def fit(
     """
     checks.sizes("fit", chunk=chunk)
     _check_targets(xs, targets)
-    length = jnp.shape(xs)[0]
+    length = np.shape(xs)[0]
 
     def chunks() -> Iterator[tuple[Array, Array | np.ndarray, Array | None]]:
         for t in range(0, length, chunk):
@@ -173,11 +173,11 @@ def fit_stream(
 
 
 def _check_targets(xs: Array, targets: Array | np.ndarray) -> None:
-    ticks = jnp.shape(xs)[:-1]
-    if jnp.shape(targets)[:-1] != ticks:
+    ticks = np.shape(xs)[:-1]
+    if np.shape(targets)[:-1] != ticks:
         raise ValueError(
             f"fit: expected targets [{', '.join(map(str, ticks))}, k] like the inputs, "
-            f"got shape {jnp.shape(targets)}. Give one target a tick, features last."
+            f"got shape {np.shape(targets)}. Give one target a tick, features last."
         )
 
 
@@ -224,9 +224,9 @@ def free_run(
         within ±1: the run has exploded, and its figures mean nothing.
     """
     checks.sizes("free_run", length=length)
-    if drive is not None and jnp.shape(drive)[0] != length:
+    if drive is not None and np.shape(drive)[0] != length:
         raise ValueError(
-            f"free_run: expected drive of {length} ticks, got shape {jnp.shape(drive)}. Give one input a tick."
+            f"free_run: expected drive of {length} ticks, got shape {np.shape(drive)}. Give one input a tick."
         )
     y = jnp.asarray(y)
     state, ys = _free_run(cell, length, params, readout, state, y, drive)
@@ -239,7 +239,7 @@ def _tell_explosion(readout: Readout, y: Array, drive: Array | None, ys: Array) 
     w_h, w_x, b, first, outputs = (np.abs(np.asarray(part, np.float64)) for part in (*readout, y, ys))
     driven = 0.0
     if drive is not None:
-        driven = np.abs(np.asarray(drive, np.float64)).max(initial=0) * w_x[: jnp.shape(drive)[-1]].sum(0)
+        driven = np.abs(np.asarray(drive, np.float64)).max(initial=0) * w_x[: np.shape(drive)[-1]].sum(0)
     usual = first.max(initial=0) + (w_h.sum(0) + b + driven).max()
     wild = ~(outputs <= EXPLODED * usual)  # NaN is wild too
     if wild.any():

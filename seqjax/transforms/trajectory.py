@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax import checks
 from seqjax.base import Array, Cell, Params, PyTree, State, is_noise
@@ -105,8 +106,8 @@ def _check(state: PyTree, epsilon: PyTree) -> None:
     got, other = jax.tree.flatten(epsilon, is_leaf=_opaque)
     if tree != other or any(e.shape != s.shape for s, e in zip(expected, got) if not _opaque(e)):
         raise ValueError(
-            f"perturbed: expected a perturbation like the state, {jax.tree.map(jnp.shape, state)}, got "
-            f"{jax.tree.map(jnp.shape, epsilon)}. Make it with zero_perturbation(state, length)."
+            f"perturbed: expected a perturbation like the state, {jax.tree.map(np.shape, state)}, got "
+            f"{jax.tree.map(np.shape, epsilon)}. Make it with zero_perturbation(state, length)."
         )
 
 

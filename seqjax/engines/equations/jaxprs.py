@@ -15,6 +15,7 @@ from jax import lax
 from jax.extend import core
 from jax.extend.core import primitives
 
+from seqjax import symbolic
 from seqjax.products import RECURRENT_INPUT
 
 Equation = Any
@@ -79,7 +80,7 @@ def is_float(aval: Aval) -> bool:
 def nbytes(aval: Aval) -> int:
     """Bytes of one value of this type."""
     itemsize = 8 if jnp.issubdtype(aval.dtype, jax.dtypes.extended) else np.dtype(aval.dtype).itemsize
-    return int(np.prod(aval.shape, dtype=np.int64)) * itemsize
+    return symbolic.entries(aval.shape) * itemsize
 
 
 def trace(f: Callable, *avals: Aval) -> ClosedJaxpr:

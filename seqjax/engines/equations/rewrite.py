@@ -18,9 +18,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import primitives
 
+from seqjax import symbolic
 from seqjax.engines.equations import jaxprs, linear_call
 from seqjax.engines.equations.jaxprs import Aval, ClosedJaxpr, Equation, Jaxpr
 
@@ -209,7 +211,7 @@ def _split(e: Equation, total: Value) -> list[Value]:
     axis, sizes = e.params["axis"], e.params["sizes"]
     recurring = [term for term in total.terms if term.recurs]
     others = [term for term in total.terms if not term.recurs]
-    shapes = {jnp.shape(term.array)[axis:] for term in total.terms}
+    shapes = {np.shape(term.array)[axis:] for term in total.terms}
     if not recurring or not others or shapes != {total.array.shape[axis:]}:
         return [
             Value(piece, total.recurs, total.moves) for piece in e.primitive.bind(total.array, axis=axis, sizes=sizes)
@@ -224,7 +226,7 @@ def _look_up(e: Equation, inputs: list[Value], ticks: int | None) -> Value:
     out = _plain(e, inputs)
     if ticks is None or matrix.moves or matrix.constant or not _takes_rows(e, out.aval):
         return out
-    few = READS * matrix.array.shape[0] <= ticks * math.prod(out.array.shape[:-1])
+    few = READS * matrix.array.shape[0] <= symbolic.entries((ticks, *out.array.shape[:-1]))
     return out._replace(rows=Rows(e.params, matrix, indices)) if few else out
 
 

@@ -38,6 +38,8 @@ def prepare(problem: Problem) -> "Kernels":
     reason = unavailable()
     if reason is not None:
         raise ValueError(f"unroll: {reason}")
+    if symbols := problem.symbols():
+        raise refused(f"sizes that are no numbers, {', '.join(symbols)}")
     try:
         return Kernels(problem)
     except UnsupportedError as refusal:

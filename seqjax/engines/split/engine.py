@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 from jax import lax
 
+from seqjax import symbolic
 from seqjax.base import PyTree
 from seqjax.engines import costs, memory
 from seqjax.engines.base import Costs, LoopReport, Problem, Work
@@ -115,7 +116,7 @@ class Split:
 
     def chunk(self, length: int) -> int:
         """Ticks whose batched work is large enough for a product and small enough for a cache."""
-        if any(part.runner.all_at_once for part in self.parts):
+        if any(part.runner.all_at_once for part in self.parts) or not symbolic.known(length):
             return length
         if self.late:
             # A chunk's gradient is rounded once to the narrow type of the cast weights: many chunks, small roundings.

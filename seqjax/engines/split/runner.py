@@ -8,7 +8,8 @@ import functools
 from collections.abc import Callable, Sequence
 
 import jax
-from jax import lax
+
+from seqjax.engines import memory
 
 FlatTick = Callable[[list], list]
 Tangents = tuple[list, list, list, list]
@@ -33,7 +34,7 @@ class Runner:
             out = tick([*once, *s, *x])
             return out[:n], out[n:]
 
-        return lax.scan(body, list(state), list(xs), length=length, reverse=reverse)
+        return memory.scan(body, list(state), list(xs), length=length, reverse=reverse)
 
     def linear(
         self,
@@ -66,4 +67,4 @@ class Runner:
             out = linear([*rebuild(sources, list(fixed)), *weights, *s, *x, *e])
             return out[:m], out[m:]
 
-        return lax.scan(body, state, (list(sources), inputs, epsilon), length=length, reverse=reverse)
+        return memory.scan(body, state, (list(sources), inputs, epsilon), length=length, reverse=reverse)

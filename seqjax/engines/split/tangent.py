@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
-from jax.custom_derivatives import SymbolicZero
+from jax.custom_derivatives import SymbolicZero, zero_from_primal
 
 from seqjax.engines.equations import jaxprs
 from seqjax.engines.equations.jaxprs import Aval, Equation, Var
@@ -197,6 +196,6 @@ def _shift(first: jax.Array, after: jax.Array, reverse: bool) -> jax.Array:
 def _with_float0(variables: Sequence[Var], values: Sequence, tangents: Iterable) -> list:
     found = iter(tangents)
     return [
-        next(found) if jaxprs.is_float(v.aval) else np.zeros(value.shape, jaxprs.float0)
+        next(found) if jaxprs.is_float(v.aval) else zero_from_primal(value, symbolic_zeros=True)
         for v, value in zip(variables, values)
     ]

@@ -161,7 +161,7 @@ def basins(cell: Cell, params: PyTree, states: PyTree, x: PyTree, length: int) -
     checks.sizes("basins", length=length)
 
     batch = base.batch_shape(cell, params, states) or ()
-    inputs = jax.tree.map(lambda v: jnp.broadcast_to(v, (*batch, *jnp.shape(v))), x)
+    inputs = jax.tree.map(lambda v: jnp.broadcast_to(v, (*batch, *np.shape(v))), x)
     dtype = jnp.result_type(*backward.floats(states))
     unit = jnp.eye(state_size(states, len(batch)), dtype=dtype)
 

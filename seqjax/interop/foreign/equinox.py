@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax.base import Cell, Key, PyTree
 from seqjax.engines.plan import EngineName
@@ -112,7 +113,7 @@ def _alike(a: PyTree, b: PyTree) -> bool:
 
 
 def _shapes(tree: PyTree) -> PyTree:
-    return jax.tree.map(jnp.shape, tree)
+    return jax.tree.map(np.shape, tree)
 
 
 def _initial_state_of(cell: Any) -> Callable[[Any], PyTree]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax.base import Cell, Init, Key, PyTree
 from seqjax.engines.equations import jaxprs
@@ -86,7 +87,7 @@ def cell_of(
     """
 
     def initial_state(params: PyTree, batch_shape: tuple[int, ...] = (), *, key: Key | None = None) -> PyTree:
-        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*batch_shape, *jnp.shape(leaf))), start(params))
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*batch_shape, *np.shape(leaf))), start(params))
 
     def batched(params: PyTree, state: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
         many: Callable = step
@@ -100,9 +101,9 @@ def cell_of(
 def _batch(who: str, one: PyTree, state: PyTree, x: PyTree, inputs: PyTree) -> tuple[int, ...]:
     """The batch axes of a state beside one example's; the input has the same in front of its own."""
     pairs = zip(jax.tree.leaves(one), jax.tree.leaves(state))
-    batches = [jnp.shape(many)[: jnp.ndim(many) - leaf.ndim] for leaf, many in pairs]
+    batches = [np.shape(many)[: np.ndim(many) - leaf.ndim] for leaf, many in pairs]
     known = [leaf.shape for leaf in jax.tree.leaves(inputs)]
-    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(x)]
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(x)]
     batches += [shape[: len(shape) - len(own)] for own, shape in zip(known, shapes)]
     if not batches:
         raise ValueError(

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax import checks
 from seqjax.base import Array, Cell, Key, Layer, PyTree
@@ -38,18 +39,18 @@ def batch_axes(who: str, inputs: PyTree, feature_axes: int | None) -> int:
         raise ValueError(f"{who}: expected inputs with at least one array, got none. Pass [batch, time, features].")
     if feature_axes is None:
         feature_axes = 0 if jnp.issubdtype(jnp.result_type(leaves[0]), jnp.integer) else 1
-    batch = jnp.ndim(leaves[0]) - 1 - feature_axes
+    batch = np.ndim(leaves[0]) - 1 - feature_axes
     if batch < 0:
         raise ValueError(
             f"{who}: expected inputs [*batch, time, ...] with {feature_axes} axes of features, got shape "
-            f"{jnp.shape(leaves[0])}. Add the missing axis, or set feature_axes."
+            f"{np.shape(leaves[0])}. Add the missing axis, or set feature_axes."
         )
     return batch
 
 
 def one_tick(inputs: PyTree, batch: int) -> PyTree:
     """The types of one example's input at one tick."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x)[batch + 1 :], jnp.result_type(x)), inputs)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x)[batch + 1 :], jnp.result_type(x)), inputs)
 
 
 def run(
@@ -83,7 +84,7 @@ def run(
     state_key, chunk_key = (None, None) if key is None else jax.random.split(key)
     state = initial_carry
     if state is None:
-        state = module.initial_state(params, jnp.shape(jax.tree.leaves(xs)[0])[1 : batch + 1], key=state_key)
+        state = module.initial_state(params, np.shape(jax.tree.leaves(xs)[0])[1 : batch + 1], key=state_key)
     if isinstance(module, Cell):
         options = {"reverse": settings.reverse, "engine": engine, "memory": memory}
         state, ys = unroll(module, params, state, xs, lengths=seq_lengths, **options)
@@ -101,7 +102,7 @@ def _flipped(y: Array, lengths: Array | None) -> Array:
     """Turned round along time; padding stays at the end."""
     if lengths is None:
         return jnp.flip(y, 0)
-    ticks = jnp.arange(y.shape[0] - 1, -1, -1).reshape(-1, *(1,) * jnp.ndim(lengths))
+    ticks = jnp.arange(y.shape[0] - 1, -1, -1).reshape(-1, *(1,) * np.ndim(lengths))
     where = (ticks + jnp.asarray(lengths)[None]) % y.shape[0]
     return jnp.take_along_axis(y, where.reshape(*where.shape, *(1,) * (y.ndim - where.ndim)), axis=0)
 
