@@ -114,7 +114,7 @@ def test_activations_of_gates_and_candidates(name, monkeypatch):
     other = {**vars(np), "tanh": lambda a: a / (1 + np.abs(a))}
     monkeypatch.setattr(reference, "np", SimpleNamespace(**other))
     monkeypatch.setattr(reference, "sigmoid", lambda a: np.clip(a + 3, 0, 6) / 6)
-    assert_equal_to_reference(cell, step, D, length=2)
+    assert_equal_to_reference(cell, step, (D,), length=2)
 
 
 def test_an_lstm_gives_out_by_another_function_and_remembers_by_a_constant():

@@ -76,6 +76,7 @@ def test_the_cell_says_the_same_so_many_ticks_later():
     assert hmm.lag_cell(model, lag) == hmm.lag_cell(draw(9), lag) != hmm.lag_cell(model, 3)
 
 
+@pytest.mark.slow
 def test_gradients_and_long_sequences():
     model = draw(3)
     xs = jnp.array([0, 2, 4, 1, 1])

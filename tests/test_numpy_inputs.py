@@ -61,6 +61,7 @@ def test_masks(batch):
     assert not sj.masks.zero(mask, xs)[3:].any()
 
 
+@pytest.mark.slow
 def test_targets_and_observations():
     """Losses, a step of training on a Batch of NumPy arrays, and inference."""
     xs, mask = RNG.integers(0, 5, (T, 2)), np.arange(T)[:, None] < np.array([5, 3])

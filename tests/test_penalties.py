@@ -57,6 +57,7 @@ def test_the_penalty_is_added_to_the_mean():
     assert metrics.tally.count == MASK.sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cut",
     [
@@ -73,6 +74,7 @@ def test_the_penalty_is_added_once(cut):
     assert_close((metrics.loss, metrics.tally), (told.loss, told.tally))
 
 
+@pytest.mark.slow
 def test_over_two_devices():
     batch = jax.tree.map(lambda x: jnp.concatenate([jnp.asarray(x)] * 2, axis=1), FULL)
     runs = [
@@ -103,6 +105,7 @@ def test_what_is_fixed_does_not_move_or_count():
     assert metrics.loss > metrics.tally.mean
 
 
+@pytest.mark.slow
 def test_optimizers_that_ask_for_the_loss_are_told_the_whole():
     optimizer = optax.lbfgs()
     step = sj.train_step(OBJECTIVE, optimizer, penalty=sj.losses.l2(1.0))
