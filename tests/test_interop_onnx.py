@@ -150,12 +150,13 @@ def test_equations_are_written_out():
     def f(xs, n):
         state, ys = sj.unroll(cell, params, cell.initial_state(params, (2,)), xs, reverse=True)
         ys = jax.lax.cond(n > 0, lambda: jax.nn.relu(ys), lambda: -ys)
-        return [jax.lax.while_loop(lambda s: s.sum() < 9, lambda s: s + jax.nn.relu(s) + 1, state), ys, n % 3]
+        padded = jnp.pad(xs, ((0, 0), (2, 0), (1, 3)), constant_values=7)
+        return [jax.lax.while_loop(lambda s: s.sum() < 9, lambda s: s + jax.nn.relu(s) + 1, state), ys, n % 3, padded]
 
     xs, n = jax.random.normal(KEY, (5, 2, 3)), jnp.array(-7)
     closed = written_out(f, [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (xs, n)])
     assert {"scan", "cond", "while"} <= names(closed)
-    assert not names(closed) & {"jit", "pjit", "name", "custom_jvp_call", "rem"}
+    assert not names(closed) & {"jit", "pjit", "name", "custom_jvp_call", "rem", "pad"}
     for a, b in zip(evaluated(closed, (xs, n)), f(xs, n), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
 

@@ -64,12 +64,22 @@ def _rule(e: Equation, inputs: list) -> list | None:
     if name == "rem" and jnp.issubdtype(e.invars[0].aval.dtype, jnp.integer):
         whole = lax.mul(lax.div(*inputs), inputs[1])
         return [lax.sub(inputs[0], whole)]
+    if name == "pad" and all(low >= 0 and high >= 0 and not inner for low, high, inner in params["padding_config"]):
+        return [_padded(inputs[0], inputs[1], params["padding_config"])]
     if name == "cond":
         branches = [lambda *v, branch=branch: _run(branch, v) for branch in params["branches"]]
         return lax.switch(inputs[0], branches, *inputs[1:])
     if name == "while":
         return _while(e, inputs)
     return _scan(e, inputs) if name == "scan" else None
+
+
+def _padded(x: Array, value: Array, config: Sequence[tuple[int, int, int]]) -> Array:
+    """Joined to what it is padded with: jax2onnx pads no array with a size that is a symbol."""
+    for axis, sides in enumerate(config):
+        low, high = (jnp.broadcast_to(value, (*x.shape[:axis], side, *x.shape[axis + 1 :])) for side in sides[:2])
+        x = lax.concatenate([part for part in (low, x, high) if part.shape[axis]], axis)
+    return x
 
 
 def _while(e: Equation, inputs: list) -> list:
