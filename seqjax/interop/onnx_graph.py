@@ -60,8 +60,8 @@ def to_onnx(
     Example:
       >>> import jax, jax.numpy as jnp, seqjax as sj
       >>> cell = sj.lstm(3, 4)
-      >>> graph = sj.interop.to_onnx(cell, cell.init(jax.random.key(0)), jnp.ones(3)).graph  # doctest: +SKIP
-      >>> [each.name for each in graph.input]  # doctest: +SKIP
+      >>> graph = sj.interop.to_onnx(cell, cell.init(jax.random.key(0)), jnp.ones(3)).graph
+      >>> [each.name for each in graph.input]
       ['x', 'state.h', 'state.c']
     """
     exporter, onnx = needed("jax2onnx", extra="onnx"), needed("onnx", extra="onnx")
