@@ -24,7 +24,7 @@ In order of reading:
 - Files that run without this package, by `jax.export`: `export_module`, a cell or layer as two programs, `start` and
   `run`, and `read_programs`; `exported`, any function, such as a sampler or a training step, with `plain` containers in
   the place of records. (export)
-- Graphs for ONNX's runtimes, by jax2onnx: `to_onnx`. (onnx_graph)
+- Graphs for ONNX's runtimes, by jax2onnx: `to_onnx`. (onnx_graph; calls, equations: what these two rest on)
 - extras: frameworks that may be missing.
 """
 
