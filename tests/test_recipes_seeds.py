@@ -23,6 +23,7 @@ from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import courses, learning, seeds
 from seqjax.recipes.running.options import BadInput
 from seqjax.recipes.running.run import Run
+from seqjax.recipes.running.trackers import JsonLines
 
 RUNS = Path(__file__).with_name("runs")
 NAMES = sorted(path.parent.name for path in RUNS.glob("*/config.json"))
@@ -140,11 +141,11 @@ def test_seeds_differ_and_their_updates_are_one_program(capsys, monkeypatch):
 @pytest.mark.slow
 def test_stopped_and_resumed(capsys, monkeypatch):
     """Ctrl-C ends all runs with a checkpoint each; all go on together, as if never stopped."""
-    log = Run.log
+    log = JsonLines.log
 
-    def log_and_interrupt(self, **record):
-        log(self, **record)
-        if record["step"] == 2 and "loss" in record and self.folder.name == "seed-0":
+    def log_and_interrupt(self, step, numbers):
+        log(self, step, numbers)
+        if step == 2 and "loss" in numbers and self._path.parent.name == "seed-0":
             os.kill(os.getpid(), signal.SIGINT)
 
     usual = signal.getsignal(signal.SIGINT)
@@ -152,7 +153,7 @@ def test_stopped_and_resumed(capsys, monkeypatch):
     assert main([*command, "--run-dir", "whole"]) == 0
     with monkeypatch.context() as patch:
         patch.setattr(learning, "EVALUATIONS", 3)
-        patch.setattr(Run, "log", log_and_interrupt)
+        patch.setattr(JsonLines, "log", log_and_interrupt)
         assert main([*command, "--run-dir", "two"]) == 130
     assert signal.getsignal(signal.SIGINT) is usual
     told = "Stopped; seed-0 at step 3, seed-1 at step 2. Go on with: python -m seqjax charlm --resume two"
@@ -170,14 +171,14 @@ def test_stopped_and_resumed(capsys, monkeypatch):
 
 @pytest.mark.slow
 def test_one_run_that_fails_leaves_the_others(capsys, monkeypatch):
-    log = Run.log
+    log = JsonLines.log
 
-    def log_and_diverge(self, **record):
-        if self.folder.name == "seed-1" and "loss" in record:
+    def log_and_diverge(self, step, numbers):
+        if self._path.parent.name == "seed-1" and "loss" in numbers:
             raise BadInput("charlm: expected finite numbers in training")
-        log(self, **record)
+        log(self, step, numbers)
 
-    monkeypatch.setattr(Run, "log", log_and_diverge)
+    monkeypatch.setattr(JsonLines, "log", log_and_diverge)
     assert main([*CHARLM, "--steps", "2", "--seeds", "0", "1", "2", "--run-dir", "run"]) == 2
     assert capsys.readouterr().err == "seed-1: charlm: expected finite numbers in training\n"
     assert json.loads(Path("run/seeds.json").read_text())["runs"] == ["seed-0", "seed-2"]
