@@ -4,6 +4,7 @@ The package's numbers on the stored inputs of other frameworks, through its weig
 those of weights in the framework's own layout; and which cells go by the same name and are not the same.
 """
 
+import json
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from reference import frameworks, libraries
 import seqjax as sj
 from seqjax.cells.registry import REGISTRY
 
+SPEED = Path(__file__).parents[2] / "benchmarks" / "results" / "interop.jsonl"
 PAGE = Path(__file__).parents[2] / "docs" / "parity.md"
 PASSPORTS = {"nnx": "flax", **{name: name for name in ("flax", "equinox", "haiku", "keras")}}
 TORCH_KINDS = {name: name for name in libraries.TORCH} | {"projected_lstm": "lstm"}
@@ -203,7 +205,31 @@ def page(measured):
     for cell in dict.fromkeys(entry.make.__name__ for entry in REGISTRY.values()):
         marks = [mark(cell, framework) for framework in names]
         lines.append(f"| `{cell}` | {' | '.join(marks)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *speed()]) + "\n"
+
+
+def speed():
+    """How many times as fast a wrapped cell trains as in its own library's loop."""
+    rows = [json.loads(line) for line in SPEED.read_text("utf-8").splitlines()]
+    rows = [row for row in rows if "speed_up" in row]
+    columns = list(dict.fromkeys((row["library"], row["cell"]) for row in rows))
+    shapes = list(dict.fromkeys((row["ticks"], row["batch"], row["hidden_size"]) for row in rows))
+    found = {
+        (row["library"], row["cell"], row["ticks"], row["batch"], row["hidden_size"]): row["speed_up"] for row in rows
+    }
+    lines = [
+        "",
+        "## Speed of their cells, wrapped",
+        "",
+        "Times as fast as the library's own loop: a training step, one CPU device, by `python -m benchmarks.interop`.",
+        "",
+        f"| T, batch, units | {' | '.join(f'{library} {cell}' for library, cell in columns)} |",
+        f"|---|{'---|' * len(columns)}",
+    ]
+    for shape in shapes:
+        numbers = [f"{found[column + shape]:.2f}" for column in columns]
+        lines.append(f"| {', '.join(f'{size:,}' for size in shape)} | {' | '.join(numbers)} |")
+    return lines
 
 
 def rounded(difference):
