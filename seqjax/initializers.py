@@ -91,7 +91,7 @@ def identity(scale: float = 1.0) -> Initializer:
 
 @maker
 def uniform(hidden_size: int) -> Initializer:
-    """U(-1/√h, 1/√h), the default of `torch.nn.LSTM` for weights and biases alike."""
+    """U(-1/√h, 1/√h), the default of `torch.nn.LSTM`, for weights ``[d, h]``."""
     bound = hidden_size**-0.5
     return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
 

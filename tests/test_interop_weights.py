@@ -222,6 +222,10 @@ def without(weights, name):
 
 LSTM = torch_weights("lstm")
 EQX = equinox_gru(D)
+RELU = sj.elman(H, H, activation=jax.nn.relu)
+MIXED = sj.serial(sj.recurrent(sj.elman(D, H)), sj.recurrent(RELU))
+SIZES = sj.serial(sj.recurrent(sj.lstm(D, H)), sj.recurrent(sj.lstm(H, H + 1)))
+ENDS = sj.bidirectional(sj.elman(H, H), RELU)
 BAD = {
     "kind": (lambda: torch.from_state_dict("lsmt", LSTM), r"torch: expected one of lstm, .*got 'lsmt'"),
     "another kind": (lambda: torch.from_state_dict("gru", LSTM), r"torch: expected .* for gru|of shape"),
@@ -254,6 +258,18 @@ BAD = {
     "another reset": (
         lambda: equinox.to_state_dict(sj.gru(D, H, reset="before"), sj.gru(D, H).init(jax.random.key(0))),
         r"equinox: expected reset to be one of 'after' in a gru, got 'before'",
+    ),
+    "two activations": (
+        lambda: torch.to_state_dict(MIXED, MIXED.init(jax.random.key(0))),
+        r"torch: expected one kind and size of cell in all layers and directions, got serial",
+    ),
+    "two sizes": (
+        lambda: torch.to_module(SIZES, SIZES.init(jax.random.key(0))),
+        r"torch: expected one kind and size of cell in all layers and directions, got serial",
+    ),
+    "directions that differ": (
+        lambda: onnx.to_state_dict(ENDS, ENDS.init(jax.random.key(0))),
+        r"onnx: expected one layer of one kind and size of cell, an operator, got bidirectional",
     ),
     "a layer it lacks": (
         lambda: torch.to_state_dict(sj.dense(D, H), sj.dense(D, H).init(jax.random.key(0))),

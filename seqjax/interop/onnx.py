@@ -21,13 +21,14 @@ from seqjax.interop.layouts.onnx import (
     OPERATORS,
     REMEDY,
     USUAL,
+    WORDS,
     described,
     operator_of,
     operators,
     read,
     written,
 )
-from seqjax.interop.rows import Part, put_together, taken_apart
+from seqjax.interop.rows import Part, alike, put_together, taken_apart
 from seqjax.interop.states import stacked_from, stacked_to
 
 __all__ = ["from_file", "from_module", "from_state_dict", "state_from", "state_to", "to_module", "to_state_dict"]
@@ -200,8 +201,8 @@ def to_state_dict(layer: Cell | Layer, params: PyTree) -> dict[str, np.ndarray]:
 
 def _row(layer: Cell | Layer, params: PyTree) -> list[Part]:
     rows = taken_apart("onnx", layer, params)
-    if len(rows) != 1:
-        raise ValueError(f"onnx: expected one layer, which is one operator, got {len(rows)}. Convert them one by one.")
+    if len(rows) != 1 or not alike("onnx", rows[0], WORDS):
+        raise ValueError(f"onnx: expected one layer of one kind and size of cell, an operator, got {layer}. Split it.")
     return rows[0]
 
 

@@ -134,6 +134,17 @@ def said(who: str, cell: Cell, words: Mapping[Any, Mapping[str, Sequence[Any]]])
     return maker, options
 
 
+def alike(who: str, parts: Sequence[Part], words: Mapping[Any, Any]) -> bool:
+    """Whether parts are of one maker with the same units, activations and biases, as one module of others has."""
+
+    def form(part: Part) -> tuple:
+        maker, options = said(who, part.cell, words)
+        kept = {name: value for name, value in options.items() if name not in (*DRAWING, "input_size")}
+        return maker, *sorted(kept.items(), key=lambda item: item[0]), part.params.b is None
+
+    return all(form(part) == form(parts[0]) for part in parts)
+
+
 def dtype_of(w: Any) -> Any:
     """The dtype in which a cell draws such weights: None for the default float, also where JAX has no wider one."""
     kind = jax.dtypes.canonicalize_dtype(w.dtype)

@@ -18,7 +18,7 @@ from seqjax.interop import verified
 from seqjax.interop.arrays import host, listed, taken
 from seqjax.interop.extras import needed
 from seqjax.interop.layouts.torch import GATES, WORDS, options_of, read, shapes, written
-from seqjax.interop.rows import Part, put_together, said, taken_apart
+from seqjax.interop.rows import Part, alike, put_together, said, taken_apart
 from seqjax.interop.states import stacked_from, stacked_to
 
 __all__ = ["from_module", "from_state_dict", "state_from", "state_to", "to_module", "to_state_dict"]
@@ -169,10 +169,10 @@ def _rows(layer: Cell | Layer, params: PyTree) -> list[list[Part]]:
             raise ValueError(
                 f"torch: expected a forward layer or both directions, got {layer}. Turn the sequences round instead."
             )
-    kinds = {(len(row), said("torch", part.cell, WORDS)[0]) for row in rows for part in row}
-    if len(kinds) != 1:
+    if len({len(row) for row in rows}) != 1 or not alike("torch", [part for row in rows for part in row], WORDS):
         raise ValueError(
-            f"torch: expected one kind of cell in all layers and directions, got {layer}. Convert them one by one."
+            f"torch: expected one kind and size of cell in all layers and directions, got {layer}. "
+            "Convert them one by one."
         )
     return rows
 
