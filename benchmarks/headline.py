@@ -21,13 +21,16 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image
 
+from benchmarks import learning as learned
 from benchmarks import plots, recipes, record
+from benchmarks import timed as by_the_clock
 
 RESULTS = record.ROOT / "benchmarks" / "results"
 BESIDE = ("flax", "equinox", "torch")
 PAGES = (
     "README.md",
     "docs/performance.md",
+    "docs/parallel.md",
     "docs/results.md",
     *(f"docs/coming_from_{name}.md" for name in BESIDE),
 )
@@ -235,7 +238,52 @@ def results() -> str:
     return "\n".join(recipes.table(chosen.protocols, rows("recipes")))
 
 
-PARTS: dict[str, Callable[[], str]] = {"bptt": bptt, "engines": engines, "steps": steps, "results": results}
+def learning() -> str:
+    """The table of `benchmarks.learning`."""
+    return "\n".join(learned.table(rows("learning")))
+
+
+RECURRENCES = {
+    "head": "matrix, a decay a head, 4 heads of {n} × {n}",
+    "channel": "matrix, a decay a row, 4 heads of {n} × {n}",
+    "delta": "delta rule, 4 heads of {n} × {n}",
+    "diagonal": "number by number, {n} units",
+}
+
+
+def parallel() -> str:
+    """One line a recurrence and length of `benchmarks.parallel`."""
+    found, names = rows("parallel"), ("lax.scan", "ours", "ours, sqrt")
+    others = sorted({row["candidate"] for row in found} - set(names))
+    lines = []
+    for (step, length, batch, units), members in by(found, "step", "length", "batch", "units").items():
+        at = {row["candidate"]: row for row in members}
+        here = [at.get(name) for name in names]
+        times = [f"{row['times']:.2f}" if row and "times" in row else "" for row in (*here[1:], *map(at.get, others))]
+        sizes = [megabytes(row["temporaries"]) if row else "" for row in here]
+        compiled = [f"{row['compile']:.1f}" if row else "" for row in here[:2]]
+        words = RECURRENCES[step].format(n=units)
+        lines.append([words, f"{length:,}", str(batch), *times, " / ".join(filter(None, sizes)), " / ".join(compiled)])
+    head = ["recurrence", "T", "B", "ours", '`memory="sqrt"`', *others, "temporaries: scan / ours / sqrt", "compile, s"]
+    first, rounds = found[0], min(row["rounds"] for row in found if "rounds" in row)
+    about = f"{first['machine']['processor']}, {first['machine']['cores']} cores, jax {first['versions']['jax']}"
+    return f"{table(head, lines)}\n\n{about}; medians of {rounds} rounds or more."
+
+
+def timed() -> str:
+    """The table of `benchmarks.timed`."""
+    return "\n".join(by_the_clock.table(rows("timed")))
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "bptt": bptt,
+    "engines": engines,
+    "steps": steps,
+    "results": results,
+    "learning": learning,
+    "parallel": parallel,
+    "timed": timed,
+}
 PARTS |= {name: functools.partial(beside, name) for name in BESIDE}
 PART = re.compile(r"(<!-- made by python -m benchmarks\.headline: (\w+) -->\n\n)(.*?)(\n\n<!-- end -->)", re.DOTALL)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from seqjax.base import Array
 from seqjax.products import accumulator
 
-__all__ = ["norm", "standardize", "unit"]
+__all__ = ["norm", "rescale", "standardize", "unit"]
 
 
 def standardize(a: Array, epsilon: float = 1e-5) -> Array:
@@ -23,10 +23,24 @@ def standardize(a: Array, epsilon: float = 1e-5) -> Array:
     small = 2.0 ** -math.ceil(math.log2(16 * x.shape[-1]))  # exact, and no sum overflows
     centred = x * small
     centred = centred - centred.mean(-1, keepdims=True)
-    root = math.sqrt(epsilon) * small
-    scale = jax.lax.stop_gradient(jnp.maximum(jnp.abs(centred).max(-1, keepdims=True), root))
-    z = centred / scale
-    return (z * jax.lax.rsqrt((z**2).mean(-1, keepdims=True) + (root / scale) ** 2)).astype(a.dtype)
+    return _over_root(centred, math.sqrt(epsilon) * small).astype(a.dtype)
+
+
+def rescale(a: Array, epsilon: float = 1e-6) -> Array:
+    """``a / √(mean a² + ε)`` over the last axis.
+
+    >>> rescale(jnp.array([-1e30, 1e30])).tolist()
+    [-1.0, 1.0]
+    """
+    small = 2.0**-4  # exact; a size whose inverse is too small for the dtype is no divisor
+    return _over_root(a.astype(accumulator(a.dtype)) * small, math.sqrt(epsilon) * small).astype(a.dtype)
+
+
+def _over_root(x: Array, root: float) -> Array:
+    """x / √(mean x² + root²)."""
+    scale = jax.lax.stop_gradient(jnp.maximum(jnp.abs(x).max(-1, keepdims=True), root))
+    z = x / scale
+    return z * jax.lax.rsqrt((z**2).mean(-1, keepdims=True) + (root / scale) ** 2)
 
 
 def norm(v: Array, axis: int | tuple[int, ...] = -1) -> Array:

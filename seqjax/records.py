@@ -225,7 +225,10 @@ def _again(call: Call, part: str | None) -> Any:
 
 
 def shown(value: Any) -> str:
-    """Functions and types by name, everything else as it prints."""
+    """Functions and types by name, a function with options as the call that it is part of, all else as it prints."""
+    if isinstance(value, functools.partial):
+        options = [*map(shown, value.args), *(f"{name}={shown(each)}" for name, each in value.keywords.items())]
+        return f"partial({', '.join([shown(value.func), *options])})"
     if isinstance(value, type) or (callable(value) and not isinstance(value, Bound)):
         return getattr(value, "__name__", repr(value))
     return repr(value)
@@ -236,7 +239,7 @@ def _same(value: Any, default: Any) -> bool:
 
 
 def _frozen(value: Any) -> Any:
-    """An option as something to hash: lists and dictionaries too; 1, 1.0 and True are told apart.
+    """An option as something to hash: lists, dictionaries, partials too; 1, 1.0 and True are told apart.
 
     A record stands as its call, compared once: as a tuple of functions it would be compared thrice a level of nesting.
     """
@@ -246,4 +249,6 @@ def _frozen(value: Any) -> Any:
         return (type(value), *map(_frozen, value))
     if isinstance(value, dict):
         return (dict, *((key, _frozen(each)) for key, each in value.items()))
+    if isinstance(value, functools.partial):
+        return (functools.partial, value.func, _frozen(value.args), _frozen(dict(sorted(value.keywords.items()))))
     return (type(value), value) if isinstance(value, int | float) else value

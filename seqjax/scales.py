@@ -17,10 +17,13 @@ weights (sums of positive numbers that others are divided by):
         @property
         def weights(self):
             return ("n",)
+
+One scale may be that of a whole vector or matrix, whose leading axes are its own (`seqjax.cells.mlstm`).
 """
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from seqjax.base import Array, PyTree
@@ -49,9 +52,16 @@ def mixed(rate: float, old: Any, new: Any, m: str) -> dict[str, Array]:
     both = jnp.maximum(before, after)
     shift = jnp.where(jnp.isneginf(both), jnp.zeros_like(both), both)  # nothing kept yet on either side
     a, b = rate * jnp.exp(before - shift), (1 - rate) * jnp.exp(after - shift)
-    return {name: a * getattr(old, name) + b * getattr(new, name) for name in names} | {m: both}
+    each = {name: (getattr(old, name), getattr(new, name)) for name in names}
+    return {name: over(a, c) * c + over(b, d) * d for name, (c, d) in each.items()} | {m: both}
 
 
 def chosen(hold: Array, old: Any, new: Any, m: str) -> dict[str, Array]:
     """Where ``hold``, the old values and their scale ``m``, else the new ones."""
-    return {name: jnp.where(hold, getattr(old, name), getattr(new, name)) for name in (m, *new.scales[m])}
+    names = (m, *new.scales[m])
+    return {name: jnp.where(over(hold, getattr(new, name)), getattr(old, name), getattr(new, name)) for name in names}
+
+
+def over(scale: Array, value: Array) -> Array:
+    """A scale ``[*B]`` beside the value ``[*B, ...]`` it belongs to: one for a vector, or for a matrix."""
+    return jax.lax.expand_dims(scale, range(scale.ndim, value.ndim))

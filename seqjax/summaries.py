@@ -11,6 +11,7 @@ import numpy as np
 from seqjax import checks
 from seqjax.base import Array, Cell, Layer, PyTree
 from seqjax.engines.equations.jaxprs import ClosedJaxpr, Equation, Jaxpr
+from seqjax.engines.plan import as_written
 from seqjax.naming import named, named_state
 
 ELEMENTWISE = """
@@ -80,8 +81,8 @@ def summary(
     ``[m, k]`` and ``[k, n]`` (multiplications and additions each count), likewise convolutions; 1 an element
     for every elementwise function of floats (tanh and exp count as 1, like an addition); 1 an input element
     for sums and other reductions. Not counted: look-ups, copies, comparisons, selections, integers, random
-    bits, and what a library kernel does. Of the branches of a condition the dearest counts; the body of a
-    while loop, whose length nobody knows, counts once.
+    bits. Recurrences are counted tick by tick as their equations stand, whatever engine runs them. Of the
+    branches of a condition the dearest counts; the body of a while loop, whose length nobody knows, counts once.
 
     Args:
       module: a cell or a layer.
@@ -136,7 +137,8 @@ def _traced(module: Cell | Layer, params: PyTree, state: PyTree, inputs: PyTree,
             shape = np.shape(x)
             return jax.ShapeDtypeStruct(shape[:time] + shape[time + axes :], jnp.result_type(x))
 
-        return jax.make_jaxpr(run)(params, state, jax.tree.map(one, inputs))
+        with as_written():
+            return jax.make_jaxpr(run)(params, state, jax.tree.map(one, inputs))
 
     if batch_axes is not None:
         return trace(batch_axes)

@@ -32,6 +32,7 @@ def unroll(
     reverse: bool = False,
     engine: EngineName = "auto",
     memory: str | int = "auto",
+    time_axis: str | None = None,
 ) -> tuple[State, Any]:
     """Runs a cell along time: ``state_t, y_t = step(params, state_{t-1}, x_t)``.
 
@@ -50,6 +51,10 @@ def unroll(
       reverse: run from the last tick to the first; outputs stay at their ticks.
       engine: how to run it; see `seqjax.explain`. All engines give the same values and gradients.
       memory: what to keep for the gradient; see `seqjax.explain`.
+      time_axis: inside `jax.shard_map`, the mesh axis over whose devices time is split. Inputs, mask and resets are
+        this device's stretch, ``state`` is the state before the whole sequence, on every device; returned are the
+        outputs of the stretch, and on every device the state behind the whole sequence. Of recurrences that are linear
+        in their state, each with one exchange of summaries between the devices.
 
     Returns:
       The last state and the outputs ``[T, *B, ...]``.
@@ -70,7 +75,8 @@ def unroll(
     warn_of_slow_loops()
     params, state, xs, mask, lengths, reset = owned((params, state, xs, mask, lengths, reset))
     problem = checked(cell, params, state, xs, mask=mask, lengths=lengths, reset=reset, length=length)
-    return _run(*problem[:-1], reverse=reverse, engine=engine, memory=memory)
+    problem = problem._replace(reverse=reverse, time_axis=time_axis)
+    return _run(*problem[:-2], reverse=reverse, time_axis=time_axis, engine=engine, memory=memory)
 
 
 def explain(
@@ -176,7 +182,9 @@ def checked(
     return Problem(cell, params, state, xs, length, mask, lengths, reset)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4), static_argnames=("reverse", "engine", "memory"), inline=True)
+@functools.partial(
+    jax.jit, static_argnums=(0, 4), static_argnames=("reverse", "time_axis", "engine", "memory"), inline=True
+)
 def _run(
     cell: Cell,
     params: PyTree,
@@ -188,10 +196,11 @@ def _run(
     reset: Array | None,
     *,
     reverse: bool,
+    time_axis: str | None,
     engine: str,
     memory: str | int,
 ) -> tuple[PyTree, PyTree]:
-    problem = Problem(cell, params, state, xs, length, mask, lengths, reset, reverse)
+    problem = Problem(cell, params, state, xs, length, mask, lengths, reset, reverse, time_axis)
     chosen = plan.choose(problem, engine, memory)
     return chosen.prepared.run(chosen.schedule)
 

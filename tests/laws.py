@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from zoo import normal_like
 
 import seqjax as sj
 from seqjax.base import is_noise
@@ -14,25 +15,22 @@ T, B = 7, 3
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}
 
 LENGTHS = jnp.array([7, 4, 0])
-RESET = jnp.zeros((T, B), bool).at[3, 0].set(True).at[2, 1].set(True).at[0, 0].set(True)
+RESET = jnp.array([[(t, b) in {(0, 0), (2, 1), (3, 0)} for b in range(B)] for t in range(T)])
 MASKS = {
     "lengths": sj.masks.from_lengths(LENGTHS, T),
-    "holes": jnp.array(np.random.default_rng(0).random((T, B)) > 0.4).at[:, 2].set(False),
+    "holes": jnp.array((np.random.default_rng(0).random((T, B)) > 0.4) & (np.arange(B) != 2)),
 }
 
 
+@functools.partial(jax.jit, static_argnums=(0, 2))
 def state_of(module, params, batch=(B,), key=None):
     """A state away from zero, with noise if there is a key."""
-    state = module.initial_state(params, batch, key=key)
-    leaves, tree = jax.tree.flatten(state, is_leaf=is_noise)
-    keys = jax.random.split(jax.random.key(4), max(len(leaves), 1))
-    moved = [
-        s
-        if is_noise(s) or not jnp.issubdtype(s.dtype, jnp.inexact)
-        else s + 0.3 * jnp.broadcast_to(jax.random.normal(k, s.shape, s.dtype), s.shape)
-        for s, k in zip(leaves, keys)
-    ]
-    return tree.unflatten(moved)
+    rng = np.random.default_rng(4)
+    return jax.tree.map(
+        lambda s: s if is_noise(s) or not jnp.issubdtype(s.dtype, jnp.inexact) else s + 0.3 * normal_like(rng, s),
+        module.initial_state(params, batch, key=key),
+        is_leaf=is_noise,
+    )
 
 
 def restarted(module, params, state):
@@ -61,6 +59,13 @@ def stack(rows, axis):
     return jax.tree.map(lambda *leaves: jnp.stack(leaves, axis), *rows)
 
 
+@functools.partial(jax.jit, static_argnames="join")
+def batched(rows, join):
+    """Examples, each its last state and the outputs of its ticks, as one batch of them."""
+    states, outs = zip(*((state, join(ys)) for state, ys in rows))
+    return stack(states, 0), stack(outs, 1)
+
+
 def plain(tree):
     """Keys as their data, so that trees of numbers can be compared."""
 
@@ -78,9 +83,11 @@ def floats(tree):
     return [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
 
 
+@jax.jit
 def loss(result):
-    """A scalar in which every number of the result has a weight of its own."""
-    return sum((x * jnp.cos(jnp.arange(x.size, dtype=x.dtype).reshape(x.shape))).sum() for x in floats(result))
+    """A scalar in which every number of the result has a weight of its own, and each part of a complex one."""
+    parts = [part for x in floats(result) for part in ((x.real, x.imag) if jnp.iscomplexobj(x) else (x,))]
+    return sum((x * jnp.cos(jnp.arange(x.size, dtype=x.dtype).reshape(x.shape))).sum() for x in parts)
 
 
 def valued(f, argnums=0):

@@ -1,4 +1,4 @@
-"""Which of many cases of one kind run every time."""
+"""Which of many cases run every time: one of each kind, and what defines a cell or layer for all of them."""
 
 import pytest
 

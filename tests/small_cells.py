@@ -1,14 +1,9 @@
-"""For tests of transformations: a cell with parameters off their initial values, and variants of a cell."""
+"""For tests of transformations: variants of a cell."""
 
 import jax
 import jax.numpy as jnp
-from zoo import perturbed
 
 import seqjax as sj
-
-
-def drawn(cell):
-    return perturbed(cell.init(jax.random.key(1)), jax.random.key(2))
 
 
 def memory(size):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from laws import MASKS, RESET, B, T
-from zoo import perturbed
+from zoo import drawn
 
 import seqjax as sj
 
@@ -18,7 +18,7 @@ def language_model(cell, dropout=0.0):
 
 
 MODEL = language_model(sj.lstm(3, 4))
-PARAMS = jax.jit(lambda key: perturbed(MODEL.init(key), jax.random.key(1)))(KEY)
+PARAMS = drawn(MODEL)
 RNG = np.random.default_rng(0)
 BATCH = sj.Batch(RNG.integers(0, V, (T, B)), RNG.integers(0, V, (T, B)))
 OBJECTIVE = sj.objective(MODEL, sj.cross_entropy)

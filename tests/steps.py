@@ -2,13 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 T, B, D, H = 13, 3, 5, 4
 
 
 def normal(i, *shape):
-    return 0.3 * jax.random.normal(jax.random.key(i), shape)
+    return jnp.asarray(0.3 * np.random.default_rng(i).standard_normal(shape))
 
 
 W, U, BIAS = normal(1, D, 4 * H), normal(2, H, 4 * H), normal(3, 4 * H)

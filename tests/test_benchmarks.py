@@ -21,6 +21,7 @@ from benchmarks import (
     memory,
     options,
     ours,
+    parallel,
     peers,
     plots,
     problem,
@@ -373,3 +374,15 @@ def test_records_keep_what_a_row_says_itself(tmp_path):
     assert first["a"] == 1
     assert first["machine"]["cores"] >= 1
     assert second["environment"] == {"XLA_FLAGS": "--b"}
+
+
+def test_parallel_rows_agree_before_they_are_timed(monkeypatch):
+    """Every contender's gradients are the scan's; a wrong one is refused; chunks keep inputs and border states."""
+    row = parallel.Row("delta", 64, 1, 24)
+    found = {result["candidate"]: result for result in parallel.measure(row, 1, 0.0)}
+    assert all(result["error"] < 1e-4 for result in found.values())
+    assert found["ours"]["kept"] < found["lax.scan"]["kept"] / 4
+    wrong = lambda row: {"lax.scan": parallel.plain(row), "wrong": lambda s, xs: 1.01 * parallel.plain(row)(s, xs)}
+    monkeypatch.setattr(parallel, "contenders", wrong)
+    with pytest.raises(ValueError, match=r"wrong: expected the gradients of a scan within 0.0001, got .*e-0[23]"):
+        parallel.measure(row, 1, 0.0)

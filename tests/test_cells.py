@@ -7,19 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import zoo
 from laws import state_of
 from reference import cells as reference
-from zoo import D, H, perturbed
+from zoo import D, H
 
 import seqjax as sj
 from seqjax.cells.registry import REGISTRY
 from seqjax.initializers import only
 
 SHUT, OPEN = -1000.0, 1000.0
-
-
-def drawn(cell, scale=1.0):
-    return perturbed(cell.init(jax.random.key(1)), jax.random.key(2), scale)
+drawn = partial(zoo.drawn, scale=1.0)
 
 
 def with_gates(params, names, **open_or_shut):

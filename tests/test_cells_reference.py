@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from laws import B, T, at, state_of
+from marks import all_but
 from reference import cells as reference
-from zoo import D, H, perturbed
+from zoo import D, H, drawn
 
 import seqjax as sj
 from seqjax.cells.registry import REGISTRY
@@ -43,16 +44,16 @@ def registered(name):
 
 
 def ticks(cell, params, state, xs):
-    """A plain loop; that `unroll` equals it is a law."""
-    ys = []
+    """A plain loop; that `unroll` equals it is a law, and so is that a tick is the same without `jax.jit`."""
+    step, ys = jax.jit(cell.step), []
     for x in xs:
-        state, y = cell.step(params, state, x)
+        state, y = step(params, state, x)
         ys.append(y)
     return state, jnp.stack(ys)
 
 
 def assert_equal_to_reference(cell, step, input_shape, length=T):
-    params = perturbed(cell.init(jax.random.key(1)), jax.random.key(2), 1.0)
+    params = drawn(cell, scale=1.0)
     state = state_of(cell, params)
     xs = jax.random.normal(jax.random.key(3), (length, B, *input_shape))
     last, ys = ticks(cell, params, state, xs)
@@ -65,7 +66,7 @@ def assert_equal_to_reference(cell, step, input_shape, length=T):
             np.testing.assert_allclose(s[b], e, rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", [*REGISTRY, *VARIANTS])
+@pytest.mark.parametrize("name", all_but([*REGISTRY, *VARIANTS], "conv_lstm_volume", "conv_lstm_peepholes"))
 def test_cell_equals_its_equations(name):
     cell, step = VARIANTS[name] if name in VARIANTS else registered(name)
     assert_equal_to_reference(cell, step, REGISTRY[name].input_shape if name in REGISTRY else PICTURES.get(name, (D,)))
@@ -97,7 +98,6 @@ def test_choices_combine(make, step, choices, bias):
     """Every combination of the choices that gated cells are made of, in values; gradients are the engines' laws."""
     for own in choices:
         cell = make(D, H, **own, **bias)
-        cell = cell._replace(step=jax.jit(cell.step))
         assert_equal_to_reference(cell, partial(step, **own), (D,), length=3)
 
 
@@ -120,7 +120,7 @@ def test_activations_of_gates_and_candidates(name, monkeypatch):
 def test_an_lstm_gives_out_by_another_function_and_remembers_by_a_constant():
     """Constant 1 in the forget gate, kept apart from its bias; the candidate by tanh, the output by relu."""
     cell = sj.lstm(D, H, output_activation=jax.nn.relu, forget_bias=1.0)
-    params = perturbed(cell.init(jax.random.key(1)), jax.random.key(2), 1.0)
+    params = drawn(cell, scale=1.0)
     (h, c), x = state_of(cell, params), jax.random.normal(jax.random.key(3), (B, D))
     i, f, g, o = np.split(x @ params.w_x + h @ params.w_h + params.b, 4, axis=-1)
     expected = reference.sigmoid(f + 1) * c + reference.sigmoid(i) * np.tanh(g)
@@ -157,7 +157,7 @@ MAKERS = {
 def test_absent_bias_equals_zero_bias(name):
     make = MAKERS[name]
     bare, full = make(D, H, b_init=None), make(D, H)
-    params = perturbed(bare.init(jax.random.key(1)), jax.random.key(2))
+    params = drawn(bare)
     assert params.b is None
     filled = full.init(jax.random.key(1))
     zeros = {k: v for k, v in filled._asdict().items() if getattr(params, k) is None}
@@ -191,7 +191,7 @@ def test_bias_in_single_blocks(name):
     make, gates = MAKERS[name], GATES[name]
     kept = (gates[0], gates[-1])
     part, full = make(D, H, b_init=only(*kept)), make(D, H)
-    params = perturbed(part.init(jax.random.key(1)), jax.random.key(2))
+    params = drawn(part)
     assert [block is not None for block in params.b] == [gate in kept for gate in gates]
     joined = jnp.concatenate([jnp.zeros(H) if block is None else block for block in params.b])
     state, x = state_of(part, params), jax.random.normal(jax.random.key(3), (B, D))

@@ -1,4 +1,4 @@
-"""The pages for those who come from other frameworks do what they say."""
+"""The pages with examples, for those who come from other frameworks and on parallel recurrences, do what they say."""
 
 import contextlib
 import importlib.util
@@ -7,13 +7,16 @@ import pathlib
 import re
 
 import jax
+import jax.numpy as jnp
 import pytest
 from marks import quick
 
+import seqjax as sj
 from benchmarks import headline
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 PAGES = {path.stem.removeprefix("coming_from_"): path for path in sorted(DOCS.glob("coming_from_*.md"))}
+PARALLEL = DOCS / "parallel.md"
 BLOCK = re.compile(r"^```(python|text)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
@@ -24,15 +27,73 @@ def test_the_examples_of_a_page_run_and_print_what_it_shows(framework, monkeypat
     if importlib.util.find_spec(framework) is None:
         pytest.skip(f"{framework} is not installed")
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    page = PAGES[framework].read_text("utf-8")
+    assert_runs(PAGES[framework])
+
+
+def assert_runs(page):
     names, printed, shown = {}, io.StringIO(), ""
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"), contextlib.redirect_stdout(printed):
-        for language, block in BLOCK.findall(page):
+        for language, block in BLOCK.findall(page.read_text("utf-8")):
             if language == "python":
-                exec(compile(block, str(PAGES[framework]), "exec"), names)
+                exec(compile(block, str(page), "exec"), names)
             else:
                 shown += block
+    assert shown
     assert printed.getvalue() == shown
+
+
+def test_the_examples_on_parallel_recurrences_run_and_print_what_is_shown():
+    assert_runs(PARALLEL)
+    assert "(docs/parallel.md)" in (DOCS.parent / "README.md").read_text("utf-8")
+
+
+def rows(heading):
+    """Of the table under a heading's columns, cell by cell."""
+    table = PARALLEL.read_text("utf-8").split(heading, 1)[1].split("\n\n", 1)[0]
+    return [[part.strip() for part in line.strip("|").split(" | ")] for line in table.splitlines()[2:]]
+
+
+def made(call):
+    """A cell of 16 units by its name and options as the page has them."""
+    name, _, options = call.partition("(")
+    return eval(f"make(16, 16, {options or ')'}", {"make": getattr(sj.cells, name)})
+
+
+def by_call(heading):
+    return {first.strip("`| "): [part.strip("| ") for part in rest] for first, *rest in rows(heading)}
+
+
+CELLS = by_call("| cell of `sj.cells` | factor of the state | its loops run |")
+KEPT = by_call('| cell | `engine="scan"` | `"all"` | `"carries"` | `"sqrt"` |')
+
+
+@pytest.mark.parametrize("call", quick(CELLS, "rglru", "mlstm", "delta_rule(gated=True)", "m2rnn"))
+def test_the_table_says_how_each_cell_runs(call):
+    cell = made(call)
+    params = cell.init(jax.random.key(0))
+    engine = "linear" if "linear" in CELLS[call][-1] else "auto"
+    loops = sj.explain(cell, params, cell.initial_state(params, (2,)), jnp.ones((128, 2, 16)), engine=engine).loops
+    assert "; ".join(loop.way or "tick by tick" for loop in loops) == CELLS[call][-1]
+
+
+@pytest.mark.parametrize("call", quick(KEPT, "mingru"))
+def test_the_table_says_what_a_gradient_keeps(call):
+    """Leaves of the backward pass, counted without running it; under the settings that a reader has."""
+    length, batch = 4096, 64
+    hows = ("scan", "all"), ("linear", "all"), ("linear", "carries"), ("linear", "sqrt")
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+        cell, xs = made(call), jnp.ones((length, batch, 16))
+        params = jax.eval_shape(cell.init, jax.random.key(0))
+
+        def kept(params, engine, memory):
+            state = cell.initial_state(params, (batch,))
+            run = lambda params: jnp.sum(sj.unroll(cell, params, state, xs, engine=engine, memory=memory)[1])
+            return jax.vjp(run, params)[1]
+
+        for count, how in zip(KEPT[call], hows, strict=True):
+            leaves = jax.tree.leaves(jax.eval_shape(lambda p, how=how: kept(p, *how), params))
+            numbers = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) / 4 / length / batch
+            assert abs(numbers - int(count)) < 0.01 * numbers + 0.5, (how, numbers)
 
 
 def test_there_is_a_page_for_each_and_the_readme_says_so():

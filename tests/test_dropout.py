@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from laws import B, T, state_of
 from reference import cells as reference
-from small_cells import drawn, jitted, memory
-from zoo import D, H
+from small_cells import jitted, memory
+from zoo import D, H, drawn
 
 import seqjax as sj
 

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 from laws import B, T, at, state_of
-from zoo import D, H, perturbed
+from zoo import D, H, drawn
 
 import seqjax as sj
 from seqjax import gradients
@@ -15,7 +15,7 @@ from seqjax import gradients
 XS = jax.random.normal(jax.random.key(3), (T, B, D))
 MASK = sj.masks.from_lengths(jnp.array([7, 4, 0]), T)
 LSTM = sj.lstm(D, H)
-PARAMS = perturbed(LSTM.init(jax.random.key(1)), jax.random.key(2))
+PARAMS = drawn(LSTM)
 STATE = state_of(LSTM, PARAMS)
 WEIGHTS = jax.random.normal(jax.random.key(5), (T, B, H))
 
@@ -110,7 +110,7 @@ def test_clipping_errors():
 
 def small(engine="auto", memory="auto"):
     cell = sj.elman(2, 3)
-    params = perturbed(cell.init(jax.random.key(1)), jax.random.key(2))
+    params = drawn(cell)
     xs = jax.random.normal(jax.random.key(4), (10, 2, 2))
 
     def outputs(params):

@@ -11,7 +11,7 @@ from lowering import for_cuda, lowers
 from marks import quick
 from reference import cells as reference
 from scipy.linalg import block_diag
-from zoo import perturbed
+from zoo import drawn
 
 import seqjax as sj
 from seqjax.engines import pallas
@@ -57,7 +57,7 @@ MAKERS = {
 def test_cell_equals_its_equations(name, bias):
     make, step, gates = MAKERS[name]
     cell = make(D, H, HEADS, **({} if bias == "vector" else {"b_init": None}))
-    params = perturbed(cell.init(jax.random.key(1)), jax.random.key(2), 1.0)
+    params = drawn(cell, scale=1.0)
     xs = jax.random.normal(jax.random.key(3), (T, B, D))
     start = cell.initial_state(params, (B,)) if "slstm" in name else state_of(cell, params)
     last, ys = sj.unroll(cell, params, start, xs, engine="scan")
@@ -103,7 +103,7 @@ def test_exponential_gates_neither_overflow_nor_vanish(forget):
 def test_heads_are_programs_of_the_kernel(name):
     """Values and gradients equal plain scan's, with masks; each head's weights are all that a program reads."""
     cell = MAKERS[name][0](D, H, HEADS)
-    params = perturbed(cell.init(jax.random.key(1)), jax.random.key(2))
+    params = drawn(cell)
     xs = jax.random.normal(jax.random.key(3), (T, B, D))
     state = cell.initial_state(params, (B,))
     options = {"lengths": jnp.array([7, 4, 1])}

@@ -12,7 +12,7 @@ import optax
 import pytest
 from marks import quick
 from small_training import MODEL, OBJECTIVE, PARAMS, V
-from zoo import CELLS, LAYERS, perturbed
+from zoo import CELLS, LAYERS, drawn
 
 import seqjax as sj
 from seqjax.serialized import serialized_name
@@ -74,11 +74,11 @@ def test_any_length_and_batch(name):
     """One program for all sizes, with its gradient, equals the function; of one cell at two of them."""
     gradient, case = CASES[name]
     module = case.make()
-    params = perturbed(module.init(KEY), jax.random.key(1))
-    f = lambda *args: without_float0(gradient(module)(*args))
+    params = drawn(module)
+    f = jax.jit(lambda *args: without_float0(gradient(module)(*args)))
     t, b = symbols()
     one = jax.eval_shape(lambda: case.draw(KEY, (2, 2)))
-    program = jax.export.export(jax.jit(f))(types(params), types(one, t, b), Type((t, b), bool))
+    program = jax.export.export(f)(types(params), types(one, t, b), Type((t, b), bool))
     for length, batch in [(5, 3), (1, 1)][: 1 + (name == "cell lstm")]:
         mask = jnp.asarray(RNG.random((length, batch)) > 0.3)
         args = params, case.draw(jax.random.key(2), (length, batch)), mask
@@ -90,11 +90,11 @@ def test_any_batch(name):
     """At a length that is a number the engine is that of numbers, and so are its values."""
     gradient, case = CASES[name]
     module = case.make()
-    params = perturbed(module.init(KEY), jax.random.key(1))
-    f = lambda *args: without_float0(gradient(module)(*args))
+    params = drawn(module)
+    f = jax.jit(lambda *args: without_float0(gradient(module)(*args)))
     (b,) = symbols("b")
     args = params, case.draw(jax.random.key(2), (5, 3)), jnp.asarray(RNG.random((5, 3)) > 0.3)
-    program = jax.export.export(jax.jit(f))(types(params), *(types(x, 5, b) for x in args[1:]))
+    program = jax.export.export(f)(types(params), *(types(x, 5, b) for x in args[1:]))
     assert_same(program.call(*args), f(*args), rtol=1e-8, atol=1e-10)
 
 
@@ -256,7 +256,7 @@ def test_a_process_without_the_package_streams_the_same(tmp_path):
     model = sj.serial(
         sj.embedding(V, 3), sj.dropout(0.3), sj.recurrent(sj.stack(sj.zoneout(sj.lstm(3, 4), 0.2), sj.gru(4, 4)))
     )
-    params = perturbed(model.init(KEY), jax.random.key(1))
+    params = drawn(model)
     xs, mask = RNG.integers(0, V, (7, 2)), RNG.random((7, 2)) > 0.3
     sj.interop.export_module(model, params, Type((), xs.dtype), tmp_path / "model.zip", takes=("mask", "key"))
     np.savez(tmp_path / "given.npz", xs=xs, mask=mask)

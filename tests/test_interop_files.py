@@ -1,5 +1,6 @@
 """Parameters and models in files: to the bit and back, by names and calls; what is not theirs is refused."""
 
+import functools
 import json
 import struct
 
@@ -348,3 +349,20 @@ def test_the_card(tmp_path, small):
     (folder / "README.md").write_text("mine")
     sj.interop.save_pretrained(folder, *small)
     assert (folder / "README.md").read_text() == "mine"
+
+
+def test_a_maker_with_some_of_its_options_is_an_option_like_others():
+    """As `functools.partial` has it: equal where it is made anew, hashed, printed, written down and read back."""
+    make = lambda reset: models.deep(3, 4, cell=functools.partial(sj.gru, reset=reset))
+    module = make("before")
+    assert module == make("before") != make("after")
+    assert hash(module) == hash(make("before"))
+    config = sj.interop.to_config(module)
+    assert config["module"]["cell"] == {"partial": "cells.gru", "reset": "before"}
+    assert sj.interop.from_config(json.loads(json.dumps(config))) == module
+    config["module"]["cell"]["partial"] = "jax.nn.relu"
+    with pytest.raises(ValueError, match=r"from_config: expected a value as to_config writes it at module\.cell, got"):
+        sj.interop.from_config(config)
+    own = models.deep(3, 4, cell=functools.partial(lambda d, h, reset: sj.gru(d, h, reset=reset), reset="before"))
+    with pytest.raises(ValueError, match="to_config: expected numbers, texts, modules and functions of seqjax"):
+        sj.interop.to_config(own)

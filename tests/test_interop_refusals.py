@@ -223,6 +223,20 @@ def test_shapes_are_told():
         gru.step(gru.init(None), gru.initial_state(gru.init(None), (2,)), jnp.ones((7, D)))
 
 
+def test_recurrent_dropout_advises_what_fits():
+    """No mark can be written into another library's step: what is advised instead works."""
+    cell = sj.interop.from_equinox(eqx.nn.GRUCell(D, H, key=jax.random.key(0)))
+    params, key = cell.init(None), jax.random.key(1)
+    dropped = sj.recurrent_dropout(cell, 0.5)
+    with pytest.raises(
+        ValueError, match=r"of another library, which has none, use sj\.zoneout or sj\.variational_dropout"
+    ):
+        dropped.step(params, dropped.initial_state(params, key=key), jnp.ones(D))
+    for wrapped in (sj.zoneout(cell, 0.5), sj.variational_dropout(cell, 0.5)):
+        noisy, quiet = (wrapped.step(params, wrapped.initial_state(params, key=k), jnp.ones(D))[1] for k in (key, None))
+        assert float(jnp.abs(noisy - quiet).max()) > 1e-3
+
+
 OUT = {"linen": sj.interop.to_linen, "nnx": sj.interop.to_nnx, "Equinox": sj.interop.to_equinox}
 
 

@@ -264,7 +264,7 @@ BAD = {
         r"torch: expected one kind and size of cell in all layers and directions, got serial",
     ),
     "two sizes": (
-        lambda: torch.to_module(SIZES, SIZES.init(jax.random.key(0))),
+        lambda: torch.to_state_dict(SIZES, SIZES.init(jax.random.key(0))),
         r"torch: expected one kind and size of cell in all layers and directions, got serial",
     ),
     "directions that differ": (

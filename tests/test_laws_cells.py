@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from absl.testing import parameterized
 from jax.test_util import check_grads
 from laws import (
     MASKS,
@@ -16,6 +15,7 @@ from laws import (
     T,
     assert_close,
     at,
+    batched,
     each,
     floats,
     loss,
@@ -27,8 +27,8 @@ from laws import (
     state_of,
     valued,
 )
-from marks import all_but
-from zoo import CELLS, perturbed
+from marks import all_but, quick
+from zoo import CELLS, drawn
 
 import seqjax as sj
 from seqjax.base import is_noise
@@ -37,7 +37,8 @@ from seqjax.engines.plan import ENGINES
 
 pytestmark = pytest.mark.usefixtures("equal_ranks")
 
-# Under the law of a Python loop every time, under those of one kind with another cell (`kinds`) with `pytest -m slow`.
+# With `pytest -m slow`, as they are of one kind with another cell; their ticks are compared with NumPy's every time
+# (test_cells_reference.py).
 ALIKE = (
     *(
         "elman_relu",
@@ -53,15 +54,23 @@ ALIKE = (
     *("five_equation_lstm", "reset_lstm", "gated_lstm_reset", "multiplicative_rnn", "sparse_echo_state", "residual"),
     *("zoneout", "learned_scaled", "recurrent_dropout", "learned_initial_state", "belief_plain", "hand_set"),
     *("conv_lstm_peepholes", "skip_stack", "belief_late"),
+    *("minlstm", "rglru", "s5", "linear_attention_channel", "gated_delta_rule", "m2rnn"),
 )
-# Other libraries' cells: with `pytest -m slow`, but for two under the law of a Python loop.
+# Variants of those, likewise, and other libraries' cells but for two.
+VARIANTS = (
+    *("mingru_positive", "lru_learned_gamma", "delta_rule"),
+    *("linear_attention", "linear_attention_head", "linear_attention_input"),
+)
 FOREIGN = ("nnx_gru", "linen_lstm", "linen_gru", "equinox_gru", "haiku_lstm", "haiku_gru")
 kinds = pytest.mark.parametrize(
-    "case", all_but(CELLS, *ALIKE, *FOREIGN, "nnx_lstm", "equinox_lstm"), indirect=True, scope="module"
+    "case", all_but(CELLS, *ALIKE, *VARIANTS, *FOREIGN, "nnx_lstm", "equinox_lstm"), indirect=True, scope="module"
 )
+# What follows from the loop law for a pure function of its inputs: one cell of each kind of state, input and gradient.
+SOME = ("elman", "gru", "lstm", "slstm", "conv_lstm", "stack", "symbols", "zoneout_scaled", "belief", "perturbed")
+some = pytest.mark.parametrize("case", quick(CELLS, *SOME), indirect=True, scope="module")
 
 
-@pytest.fixture(params=all_but(CELLS, *FOREIGN), scope="module")
+@pytest.fixture(params=all_but(CELLS, *ALIKE, *VARIANTS, *FOREIGN), scope="module")
 def case(request):
     return CELLS[request.param]
 
@@ -73,7 +82,7 @@ def cell(case):
 
 @pytest.fixture(scope="module")
 def params(cell):
-    return jax.jit(perturbed)(cell.init(jax.random.key(1)), jax.random.key(2))
+    return drawn(cell)
 
 
 @pytest.fixture(scope="module")
@@ -88,15 +97,16 @@ def compiled(cell):
 
 
 gather = jax.jit(at)
+join = functools.partial(stack, axis=0)
 
 
 def loop(cell, params, state, xs, mask, reset, reverse):
     """The Python loop over single examples that `unroll` must equal: no batch, no where, no mask."""
     length, batch = mask.shape
+    blank = jax.eval_shape(lambda p, s, x: cell.step(p, s, x)[1], params, gather(state, 0), gather(xs, 0, 0))
     rows = []
     for b in range(batch):
         s = gather(state, b)
-        blank = jax.eval_shape(lambda p, s, x: cell.step(p, s, x)[1], params, s, gather(xs, 0, b))
         ys = [jax.tree.map(lambda y: np.zeros(y.shape, y.dtype), blank)] * length
         for t in reversed(range(length)) if reverse else range(length):
             restart = bool(reset[t, b])
@@ -106,17 +116,30 @@ def loop(cell, params, state, xs, mask, reset, reverse):
                 s, ys[t] = cell.step(params, s, gather(xs, t, b))
             if restart and reverse:
                 s = restarted(cell, params, s)
-        rows.append((s, stack(ys, 0)))
-    states, outs = zip(*rows)
-    return stack(states, 0), stack(outs, 1)
+        rows.append((s, ys))
+    return batched(rows, join)
 
 
 # Engines that take long without their device: run with `pytest -m slow`.
 SLOW = ("pallas",)
-# What an engine refuses, and in which words; "*" stands for every cell. Whatever is not listed must run.
+# Cells that are linear in their state, or have none.
+LINEAR = (
+    "memoryless", "mingru", "mingru_positive", "minlstm", "lru", "lru_learned_gamma", "rglru", "s5",
+    "selective_state_space", "linear_attention", "linear_attention_head", "linear_attention_input",
+    "linear_attention_channel", "mlstm", "delta_rule", "gated_delta_rule", "belief_plain",
+)  # fmt: skip
+# What an engine refuses, and in which words; "*" stands for every cell but those of None. Whatever is not listed must
+# run.
 REFUSED = {
     "cudnn": {"*": "one batch axis, lengths at most and a CUDA device for engine='cudnn', got"},
-    "pallas": dict.fromkeys(("conv_lstm", "conv_lstm_peepholes"), "neither pointwise nor a product with a weight"),
+    "linear": {"*": "in small blocks or as matrices of outer products, for engine='linear', got"}
+    | dict.fromkeys(LINEAR),
+    "pallas": {
+        **dict.fromkeys(("conv_lstm", "conv_lstm_peepholes"), "neither pointwise nor a product with a weight"),
+        **dict.fromkeys(("lru", "lru_learned_gamma", "s5"), "a state of complex numbers"),
+        **dict.fromkeys(("delta_rule", "gated_delta_rule"), "a product of two values that both change along time"),
+        "m2rnn": "a product of a weight with features that are a matrix",
+    },
 }
 
 
@@ -145,26 +168,43 @@ def by_hand(case, cell, compiled, params, xs):
     return state, results
 
 
-@pytest.mark.parametrize("engine", all_but(ENGINES, *SLOW))
+def engines_and_cells():
+    """All pairs; every time those of a cell's own, and the split engine, behind most others, on a cell of each kind."""
+    rare = {*ALIKE, *VARIANTS, *FOREIGN}
+    for name in CELLS:
+        for engine in ENGINES:
+            slow = engine in SLOW or name in rare or (engine == "split" and name not in (*SOME, *LINEAR))
+            yield pytest.param(name, engine, marks=pytest.mark.slow if slow else ())
+
+
+@pytest.mark.parametrize(("case", "engine"), list(engines_and_cells()), indirect=["case"], scope="module")
 def test_every_engine_equals_a_python_loop(request, cell, by_hand, params, xs, engine):
     """Values, last state and gradients, with masks, resets, noise and NaN in the padding; or a refusal in words.
 
-    Chunks of 3 leave a remainder of 1. Kernels run by the interpreter.
+    Chunks of 3 leave a remainder of 1; scan's, which do not look into the cell, have a law of their own. Kernels run by
+    the interpreter.
     """
-    equals_a_python_loop(request, cell, by_hand, params, xs, engine, reverse=False)
+    memory = "all" if engine == "scan" else 3
+    equals_a_python_loop(request, cell, by_hand, params, xs, engine=engine, memory=memory)
 
 
-@kinds
+@some
+def test_scan_in_chunks_equals_a_python_loop(request, cell, by_hand, params, xs):
+    """The same in chunks of 3, whose ticks run again for the gradient, with the noise they had."""
+    equals_a_python_loop(request, cell, by_hand, params, xs, engine="scan", memory=3)
+
+
+@some
 @pytest.mark.parametrize("engine", all_but(ENGINES, *SLOW, "scan"))  # scan: what the others are compared with elsewhere
 def test_every_engine_equals_a_python_loop_in_reverse(request, cell, by_hand, params, xs, engine):
     """The same from the last tick to the first, the states recomputed in one batch."""
-    equals_a_python_loop(request, cell, by_hand, params, xs, engine, reverse=True)
+    equals_a_python_loop(request, cell, by_hand, params, xs, engine=engine, memory="carries", reverse=True)
 
 
-def equals_a_python_loop(request, cell, by_hand, params, xs, engine, reverse):
+def equals_a_python_loop(request, cell, by_hand, params, xs, *, engine, memory, reverse=False):
     """Both directions of the law."""
     state, results = by_hand
-    options = {"engine": engine, "memory": "carries" if reverse else 3, "reverse": reverse}
+    options = {"engine": engine, "memory": memory, "reverse": reverse}
 
     @jax.jit
     def run(params, xs, mask):
@@ -190,7 +230,9 @@ def test_the_list_of_refusals_names_engines_and_cells():
         assert cells.keys() - {"*"} <= CELLS.keys()
 
 
-@kinds
+@pytest.mark.parametrize(
+    "case", quick(CELLS, *SOME, "lru"), indirect=True, scope="module"
+)  # "lru": lengths in "linear"
 def test_padded_length_changes_nothing(cell, params, xs):
     state = state_of(cell, params)
     pad = jax.tree.map(
@@ -210,7 +252,7 @@ def test_padded_length_changes_nothing(cell, params, xs):
     assert_close(*both(params, xs, pad))
 
 
-@kinds
+@some
 def test_chunks_compose(cell, params, xs):
     state = state_of(cell, params, key=jax.random.key(5))
 
@@ -228,7 +270,7 @@ def test_chunks_compose(cell, params, xs):
     assert_close(*both(state))
 
 
-@kinds
+@some
 def test_batch_equals_vmap(cell, params, xs):
     """One key an example makes a batch of noise equal its examples; two batch axes equal one."""
 
@@ -265,7 +307,7 @@ def test_second_eager_call_traces_and_compiles_nothing(cell, params, xs):
         sj.unroll(counted, params, state, xs)
 
 
-@kinds
+@some
 def test_gradients_by_finite_differences(cell, params, xs):
     state = state_of(cell, params)
     moving = floats(state)
@@ -291,19 +333,21 @@ def test_causal(cell, params, xs):
     assert any(np.abs(a[s:] - b[s:]).max() > 0 for a, b in zip(floats(ys), floats(zs)))
 
 
-@kinds
+@some
 def test_gradients_stay_finite_over_long_sequences(cell, case):
     """T = 10,000 from the initial parameters, in float32 numbers as users run it."""
+    kinds = {"f": jnp.float32, "c": jnp.complex64}
     narrow = lambda tree: jax.tree.map(
-        lambda x: x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.inexact) else x, tree
+        lambda x: x.astype(kinds[x.dtype.kind]) if jnp.issubdtype(x.dtype, jnp.inexact) else x, tree
     )
     xs = narrow(case.draw(jax.random.key(1), (10_000,)))
+    params = narrow(cell.init(jax.random.key(0)))
     run = lambda p: sj.unroll(cell, p, narrow(cell.initial_state(p)), xs)[1]
-    found = jax.jit(jax.value_and_grad(lambda p: loss(run(p))))(narrow(cell.init(jax.random.key(0))))
+    found = jax.jit(jax.value_and_grad(lambda p: loss(run(p))))(params)
     chex.assert_tree_all_finite(found)
 
 
-@kinds
+@some
 def test_per_example_gradients_and_ensembles(cell, params, xs):
     state = state_of(cell, params)
 
@@ -339,15 +383,6 @@ def test_redraw_changes_noise_only(cell, params):
             assert_close(old, new, rtol=0, atol=0)
 
 
-class TestVariants(chex.TestCase):
-    """One tick is the same with and without `jax.jit`, for every cell."""
-
-    @chex.variants(with_jit=True, without_jit=True)
-    @parameterized.parameters(*(name for name in CELLS if name not in FOREIGN))
-    def test_a_tick(self, name):
-        case = CELLS[name]
-        cell = case.make()
-        params = cell.init(jax.random.key(1))
-        state = cell.initial_state(params, (B,), key=jax.random.key(2))
-        x = at(case.draw(jax.random.key(3), (1, B)), 0)
-        assert_close(self.variant(cell.step)(params, state, x), cell.step(params, state, x))
+def test_a_tick_is_the_same_without_jit(cell, compiled, params, xs):
+    state = state_of(cell, params, key=jax.random.key(2))
+    assert_close(compiled.step(params, state, at(xs, 0)), cell.step(params, state, at(xs, 0)))

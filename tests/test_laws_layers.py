@@ -14,17 +14,18 @@ from laws import (
     T,
     assert_close,
     at,
+    batched,
     floats,
     loss,
     no_compiles,
     plain,
     poison,
     restarted,
-    stack,
     state_of,
     valued,
 )
-from zoo import LAYERS, perturbed
+from marks import all_but, quick
+from zoo import LAYERS, drawn
 
 import seqjax as sj
 from seqjax.base import is_noise
@@ -32,7 +33,18 @@ from seqjax.base import is_noise
 pytestmark = pytest.mark.usefixtures("equal_ranks")
 
 
-@pytest.fixture(params=LAYERS, scope="module")
+# Under the laws of a tick, of padding and of masks every time, under the others, where another layer of the kind is
+# (`kinds`), with `pytest -m slow`.
+ALIKE = ("recurrent_reverse", "dense", "residual", "tied_embedding", "weight_norm", "rms_norm")
+# Under all laws with `pytest -m slow` only: they are made of layers that are under them every time.
+MADE = ("depthwise_conv", "gated_mlp", "self_gate", "gated_recurrence", "block")
+few = pytest.mark.parametrize(
+    "case", quick(LAYERS, "recurrent", "bidirectional", "serial", "causal_conv"), indirect=True, scope="module"
+)
+kinds = pytest.mark.parametrize("case", all_but(LAYERS, *ALIKE, *MADE), indirect=True, scope="module")
+
+
+@pytest.fixture(params=all_but(LAYERS, *MADE), scope="module")
 def case(request):
     return LAYERS[request.param]
 
@@ -51,7 +63,7 @@ def layer(case):
 
 @pytest.fixture(scope="module")
 def params(layer):
-    return jax.jit(lambda key: perturbed(layer.init(key), jax.random.key(2)))(jax.random.key(1))
+    return drawn(layer)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +71,11 @@ def xs(case):
     return case.draw(jax.random.key(3), (T, B))
 
 
-join = jax.jit(lambda rows: jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *rows))
+def join(rows):
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *rows)
+
+
+example = jax.jit(at)
 
 
 @jax.jit
@@ -71,18 +87,17 @@ def gather(xs, t, b):
 def loop(layer, params, state, xs, mask, reset):
     """One example and one tick at a time: no batch, no mask, no reset, no chunk."""
     apply, rows = jax.jit(layer.apply), []
+    blank = jax.eval_shape(lambda p, s, x: layer.apply(p, s, x)[1], params, example(state, 0), gather(xs, 0, 0))
     for b in range(B):
-        s = at(state, b)
-        blank = jax.eval_shape(lambda p, s, x: layer.apply(p, s, x)[1], params, s, at(xs, slice(0, 1), b))
+        s = example(state, b)
         ys = [jax.tree.map(lambda y: np.zeros(y.shape, y.dtype), blank)] * T
         for t in range(T):
             if reset[t, b]:
                 s = restarted(layer, params, s)
             if mask[t, b]:
                 s, ys[t] = apply(params, s, gather(xs, t, b))
-        rows.append((s, join(ys)))
-    states, outs = zip(*rows)
-    return stack(states, 0), stack(outs, 1)
+        rows.append((s, ys))
+    return batched(rows, join)
 
 
 @pytest.mark.usefixtures("causal")
@@ -115,11 +130,12 @@ def test_padded_length_changes_nothing(layer, params, xs):
 
 def test_masked_outputs_are_zero(layer, params, xs):
     mask = MASKS["holes"]
-    _, ys = layer.apply(params, state_of(layer, params), poison(mask, xs), mask=mask)
+    _, ys = jax.jit(layer.apply)(params, state_of(layer, params), poison(mask, xs), mask=mask)
     for y in floats(ys):
         assert np.array_equal(np.asarray(y)[~mask], np.zeros_like(np.asarray(y)[~mask]))
 
 
+@kinds
 @pytest.mark.usefixtures("causal")
 def test_chunks_compose(layer, params, xs):
     state = state_of(layer, params, key=jax.random.key(5))
@@ -136,6 +152,7 @@ def test_chunks_compose(layer, params, xs):
     assert_close(*both(state))
 
 
+@kinds
 def test_batch_equals_vmap(layer, params, xs):
     """A batch is its examples, noise included; two batch axes are one."""
     state, mask = layer.initial_state(params, (B,), key=jax.random.key(6)), MASKS["lengths"]
@@ -183,6 +200,7 @@ def test_second_eager_call_compiles_nothing(layer, params, xs):
         layer.apply(params, state, xs, mask=MASKS["holes"], reset=RESET)
 
 
+@few
 def test_gradients_by_finite_differences(layer, params, xs):
     state = state_of(layer, params)
     leaves, tree = jax.tree.flatten((params, state, xs))
@@ -195,7 +213,7 @@ def test_gradients_by_finite_differences(layer, params, xs):
         filled = [next(given) if jnp.issubdtype(x.dtype, jnp.inexact) else x for x in leaves]
         return loss(layer.apply(*tree.unflatten(filled), mask=MASKS["lengths"], reset=RESET))
 
-    check_grads(jax.jit(f), (moving,), order=1, modes=["fwd", "rev"], atol=1e-6, rtol=1e-6)
+    check_grads(jax.jit(f), (moving,), order=1, modes=["fwd", "rev"], atol=1e-6, rtol=1e-6, eps=1e-5)
 
 
 @pytest.mark.usefixtures("causal")
@@ -210,6 +228,7 @@ def test_causal(layer, params, xs):
     assert any(np.abs(a[s:] - b[s:]).max() > 0 for a, b in zip(floats(ys), floats(zs)))
 
 
+@kinds
 def test_gradients_stay_finite_over_long_sequences(layer, case):
     """T = 10,000 from the initial parameters, in float32 numbers as users run it."""
     params = jax.tree.map(lambda p: p.astype(jnp.float32), layer.init(jax.random.key(0)))
@@ -226,15 +245,24 @@ def test_gradients_stay_finite_over_long_sequences(layer, case):
     chex.assert_tree_all_finite((value, gradient))
 
 
+@few
 def test_per_example_gradients_and_ensembles(layer, params, xs):
     f = valued(lambda params, state, x: layer.apply(params, state, x)[1])
     state = state_of(layer, params)
-    half = jax.tree.map(lambda p: p * 0.5, params)
-    apart = jax.jit(jax.vmap(f, (None, 0, 1)))(params, state, xs)
-    assert_close(at(apart, 1), jax.jit(f)(params, at(state, 1), xs[:, 1]))
-    if jax.tree.leaves(params):
+
+    @jax.jit
+    def per_example(params):
+        return at(jax.vmap(f, (None, 0, 1))(params, state, xs), 1), f(params, at(state, 1), xs[:, 1])
+
+    @jax.jit
+    def ensemble(params):
+        half = jax.tree.map(lambda p: p * 0.5, params)
         pair = jax.tree.map(lambda p, q: jnp.stack([p, q]), params, half)
-        assert_close(at(jax.jit(jax.vmap(f, (0, None, None)))(pair, state, xs), 1), jax.jit(f)(half, state, xs))
+        return at(jax.vmap(f, (0, None, None))(pair, state, xs), 1), f(half, state, xs)
+
+    assert_close(*per_example(params))
+    if jax.tree.leaves(params):
+        assert_close(*ensemble(params))
 
 
 def test_redraw_changes_noise_only(layer, params):
@@ -252,6 +280,7 @@ def test_redraw_changes_noise_only(layer, params):
             assert_close(old, new, rtol=0, atol=0)
 
 
+@kinds
 def test_lengths_are_the_mask_that_they_stand_for(layer, params, xs):
     """Values, last state and gradients, with resets, noise and NaN in the padding."""
     state = state_of(layer, params, key=jax.random.key(11))

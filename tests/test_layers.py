@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from laws import MASKS, RESET, B, T, assert_close, at, loss, poison, state_of
 from marks import quick
-from zoo import D, H, perturbed
+from zoo import D, H, drawn
 
 import seqjax as sj
 from seqjax.layers.directions import reverse
@@ -18,7 +18,7 @@ XS = jax.random.normal(jax.random.key(1), (T, B, D))
 
 
 def made(layer):
-    return jax.jit(lambda key: perturbed(layer.init(key), jax.random.key(2)))(KEY)
+    return drawn(layer)
 
 
 def test_dense():
@@ -70,6 +70,25 @@ def test_layer_norm():
     x = np.asarray(XS) + 1e3
     expected = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-3)
     assert_close(layer.apply(params, (), jnp.array(x))[1], expected * gain + b, rtol=1e-9)
+
+
+def test_rms_norm():
+    layer = sj.layers.rms_norm(D, epsilon=1e-3)
+    (gain,) = params = made(layer)
+    x = np.asarray(XS) + 3
+    expected = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-3) * gain
+    assert_close(layer.apply(params, (), jnp.array(x))[1], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("make", [sj.layer_norm, sj.layers.rms_norm])
+def test_norms_of_groups_are_those_of_their_parts(make):
+    """Head by head, with one gain over all."""
+    grouped, alone = make(6, groups=2), make(3)
+    params = made(grouped)
+    xs = jax.random.normal(KEY, (T, B, 6))
+    halves = [jax.tree.map(lambda p, i=i: p[i : i + 3], params) for i in (0, 3)]
+    parts = [alone.apply(half, (), x)[1] for half, x in zip(halves, jnp.split(xs, 2, axis=-1))]
+    assert_close(grouped.apply(params, (), xs)[1], jnp.concatenate(parts, -1))
 
 
 def test_feed_forward_jacobian():
@@ -422,6 +441,21 @@ ERRORS = {
         lambda: run(sj.layer_norm(5)),
         ValueError,
         r"layer_norm: expected inputs \[T, \*batch, 5\]",
+    ),
+    "rms_norm_inputs": (
+        lambda: run(sj.layers.rms_norm(5)),
+        ValueError,
+        r"rms_norm: expected inputs \[T, \*batch, 5\]",
+    ),
+    "rms_norm_groups": (
+        lambda: sj.layers.rms_norm(4, groups=3),
+        ValueError,
+        "rms_norm: expected groups to divide size=4, got 3. Change one of them",
+    ),
+    "layer_norm_groups": (
+        lambda: sj.layer_norm(4, groups=3),
+        ValueError,
+        "layer_norm: expected groups to divide size=4, got 3. Change one of them",
     ),
     "feed_forward_size": (
         lambda: sj.feed_forward(2, 0),

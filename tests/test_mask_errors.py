@@ -54,6 +54,7 @@ LAYERED = {
     "bidirectional": applied(sj.bidirectional(sj.gru(D, D), sj.gru(D, D)), XS),
     "reverse": applied(sj.layers.reverse(sj.recurrent(sj.gru(D, D))), XS),
     "conv": applied(sj.causal_conv(D, D, width=2), XS),
+    "attention": applied(sj.layers.windowed_attention(D, 1, 3, rotary=False), XS),
     "residual": applied(sj.serial(sj.residual(sj.dense(D, D)), sj.layer_norm(D)), XS),
     "language_model": applied(LM, IDS),
 }

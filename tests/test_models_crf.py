@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 from jax.test_util import check_grads
-from zoo import perturbed
+from zoo import drawn
 
 import seqjax as sj
 from seqjax import models
@@ -25,7 +25,7 @@ MODEL, OBJECTIVE = models.crf_tagger(SCORES, TAGS), models.crf_objective(SCORES)
 
 @pytest.fixture(scope="module")
 def params():
-    return perturbed(MODEL.init(jax.random.key(2)), jax.random.key(3), scale=1.0)
+    return drawn(MODEL, scale=1.0)
 
 
 def taggings(params, words):

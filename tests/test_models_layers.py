@@ -45,6 +45,22 @@ def test_causal_conv_by_definition():
     np.testing.assert_array_equal(np.stack(ordered, 1), xs[-4:])
 
 
+@pytest.mark.parametrize(("inputs", "outputs", "groups"), [(4, 4, 4), (4, 8, 4), (4, 6, 2)])
+def test_grouped_convolution_equals_torch(inputs, outputs, groups):
+    torch = pytest.importorskip("torch")
+    layer = sj.causal_conv(inputs, outputs, width=4, dilation=2, groups=groups)
+    params, xs = start(layer), normal(2, (T, B, inputs))
+    assert params.w.shape == (4, inputs // groups, outputs)
+    w = torch.tensor(np.asarray(params.w)[::-1].transpose(2, 1, 0).copy())
+    x = torch.nn.functional.pad(torch.tensor(xs.transpose(1, 2, 0)), (6, 0))
+    y = torch.nn.functional.conv1d(x, w, torch.tensor(np.asarray(params.b)), dilation=2, groups=groups)
+    np.testing.assert_allclose(run(layer, params, xs)[1], y.numpy().transpose(2, 0, 1), rtol=1e-12)
+    half = sj.causal_conv(inputs, outputs, width=4, dilation=2, groups=groups, compute_dtype=jnp.bfloat16)
+    rounded = lambda tree: jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(jnp.bfloat16).astype(float), tree)
+    wanted = run(layer, params._replace(w=rounded(params.w)), rounded(xs))[1]
+    np.testing.assert_allclose(run(half, params, xs)[1], wanted, rtol=1e-6, atol=1e-6)
+
+
 def test_streaming_goes_round_the_ring():
     """Tick by tick, twice round the ring and from a state that is not empty, equals the chunk."""
     layer = sj.causal_conv(3, 4, width=3, dilation=2)
@@ -247,6 +263,8 @@ def test_attention_gradients_ignore_what_is_masked():
     [
         (lambda: sj.causal_conv(2, 2, width=1), ValueError, "expected a width of at least 2, got 1"),
         (lambda: sj.causal_conv(2, 2, width=3, dilation=0), ValueError, "expected dilation to be a whole"),
+        (lambda: sj.causal_conv(4, 6, width=2, groups=4), ValueError, "groups to divide output_size=6, got 4. Change"),
+        (lambda: sj.causal_conv(6, 4, width=2, groups=4), ValueError, "conv: expected groups to divide input_size=6"),
         (lambda: _apply(sj.causal_conv(2, 2, width=2), jnp.ones((5, 3))), ValueError, r"inputs \[T, \*batch, 2\]"),
         (lambda: _apply(sj.causal_conv(2, 2, width=2), jnp.ones((5, 4, 2))), ValueError, "expected inputs. batch of"),
         (lambda: sj.attend(sj.gru(8, 4), 4, 5, 6, score="cosine"), ValueError, "expected score to be"),

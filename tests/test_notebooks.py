@@ -48,4 +48,4 @@ def test_a_copy_holds_its_source(source):
 
 def test_there_is_no_copy_without_a_source():
     assert {path.stem for path in FOLDER.glob("*.ipynb")} == {path.stem for path in SOURCES}
-    assert len(SOURCES) >= 13
+    assert len(SOURCES) >= 14

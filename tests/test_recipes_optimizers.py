@@ -58,7 +58,7 @@ def test_a_command_trains_with_another_optimizer(tmp_path, capsys):
 def test_a_run_without_younger_options_has_their_defaults(tmp_path):
     asked = learning.LearningOptions(run_dir=str(tmp_path / "run"), learning_rate=0.5)
     run = Run.create("echo", asked, {})
-    for name in LATER:
+    for name in LATER & asked.__dict__.keys():  # the others belong to single commands
         del run.config["options"][name]
     found = run.options(learning.LearningOptions)
     assert found == dataclasses.replace(asked, run_dir=None, resume=str(run.folder))

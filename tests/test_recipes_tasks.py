@@ -160,7 +160,7 @@ def test_every_memory_task_starts(task, tmp_path, capsys):
     out = capsys.readouterr().out
     problem = memory.TASKS[task].make(24)
     assert f"(chance {problem.chance:.4f})" in out
-    told = {"copy": "24 ticks later:", "latch": "23 ticks of noise", "temporal-order": " of 2", "reber": "right "}
+    told = {"copy": "24 ticks later:", "latch": "23 ticks of noise", "temporal-order": " of 2", "recall": "; key "}
     assert told.get(task, "right ") in out
     last = finite(tmp_path / "run")[-1]
     assert ("recalled" in last) == (task == "copy")
@@ -182,6 +182,14 @@ def test_one_answer_a_sequence_counts_at_its_last_tick():
     ys = np.zeros((3, 2, 8))
     ys[1, 1, 7] = ys[2, 0, 4] = 1
     assert memory.measures(problem, ticks, ys) == {"held_back": 0.5}
+
+
+def test_where_little_is_asked_nothing_else_is_learned():
+    examples = tasks.selective_copying(5, width=2).draw(np.random.default_rng(0), 3)
+    for task, learned in (("selective-copying", examples.scored), ("parity", examples.mask)):
+        ticks = memory.ticks_of(examples, all_learned=memory.TASKS[task].all_learned)
+        np.testing.assert_array_equal(ticks.batch.targets[1], learned)
+        np.testing.assert_array_equal(ticks.scored, examples.scored)
 
 
 def test_a_string_is_right_if_no_symbol_is_above_those_that_may_come():
@@ -407,6 +415,18 @@ def test_real_files_are_read(command, folder, capsys):
 
 BAD = {
     "length": (["memory", "--length", "-1"], "memory: expected --length to be a whole number of at least 1, got -1"),
+    "a block around convolutions": (
+        ["memory", "--block", "mamba", "--cell", "tcn"],
+        "memory: expected a cell of its own with --block mamba, got tcn. Name --cell, such as gru.",
+    ),
+    "layers without blocks": (
+        ["memory", "--layers", "2"],
+        "memory: expected no --layers with --block none, got both. Leave one of them out.",
+    ),
+    "a size that a block divides": (
+        ["memory", "--block", "attention", "--cell", "chrono-lstm", "--hidden-size", "12"],
+        "memory: expected --hidden-size to be a multiple of 8 with --block attention, got 12. Change it.",
+    ),
     "too short": (["memory", "--length", "1"], "memory: adding: expected a length of at least 2 ticks, got 1"),
     "few sums": (["addition", "--digits", "1"], "addition: expected at most half of the 55 sums of --digits 1 in use"),
     "digits": (["addition", "--digits", "10"], "addition: expected --digits of at most 9, got 10"),

@@ -5,6 +5,7 @@ import pickle
 import re
 import subprocess
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +37,21 @@ PRINTED = [
     "dropout(0.5)",
     "layer_norm(4, epsilon=0.1)",
     "weight_norm(causal_conv(3, 4, width=2, dilation=4))",
+    "causal_conv(4, 4, width=4, groups=4)",
+    "layers.rms_norm(4, groups=2)",
+    "layers.windowed_attention(8, 2, 16, kv_heads=1)",
+    "layers.gated_mlp(4, 8)",
+    "layers.self_gate(4)",
+    "layers.gated_recurrence(small, 4, 8, conv=None)",
+    "layers.block(small, 4, mlp_size=8, conv=3, gate=None)",
+    "models.deep_blocks(4, block=partial(griffin_block, cell=small), layers=2)",
+    "models.griffin_block(4, cell=small)",
+    "models.mamba_block(4, cell=partial(gru, reset='before'))",
+    "models.minimal_block(4)",
+    "models.xlstm_block(4, heads=2)",
+    "models.s5_block(4)",
+    "models.attention_block(8, window=16)",
+    "models.deep(3, 4, cell=partial(gru, reset='before'))",
     "feed_forward(4, 8)",
     "tied_embedding(5, 4, recurrent(small(4, 4)), b_init=None)",
     "attend(small(8, 4), 4, 5, 6, score='dot')",
@@ -84,7 +100,17 @@ def made(text):
     """What a call makes."""
     rooms = {"layers": layers, "models": models, "automata": automata, "gradients": gradients}
     return eval(
-        text, {**vars(transforms), **vars(layers), **vars(sj), **rooms, "small": small, "softplus": jax.nn.softplus}
+        text,
+        {
+            **vars(transforms),
+            **vars(layers),
+            **vars(sj),
+            **rooms,
+            "small": small,
+            "softplus": jax.nn.softplus,
+            "partial": partial,
+            "griffin_block": models.griffin_block,
+        },
     )
 
 

@@ -45,6 +45,17 @@ def test_a_layer_is_counted_by_the_tick():
         assert found.flop.other == cell.flop.other + 65
 
 
+@pytest.mark.parametrize("engine", ["auto", "linear"])
+def test_recurrences_are_counted_as_they_are_written(engine):
+    """k vᵀ, a S, their sum and qᵀ S of two heads of 32 × 32, not the chunks that run them; and numbers."""
+    for cell in (sj.cells.linear_attention(D, 64, heads=2), sj.cells.mingru(D, H)):
+        tick, layer = sj.summary(cell, jnp.zeros(D)), sj.recurrent(cell, engine=engine)
+        assert sj.summary(layer, jnp.zeros((70, D))).flop == tick.flop
+    tick = sj.summary(sj.cells.linear_attention(D, 64, heads=2), jnp.zeros(D)).flop
+    assert tick.products == 2 * D * 3 * 64 + 2 * 2 * 32 * 32
+    assert tick.other == 2 * 2 * 32 * 32 + 2 * 32
+
+
 BATCHED = {
     "cell": (lambda: sj.lstm(3, 4), (3,), (5, 3)),
     "cell_two_axes": (lambda: sj.lstm(3, 4), (3,), (5, 6, 3)),

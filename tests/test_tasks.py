@@ -24,6 +24,8 @@ PROBLEMS = {
     "identical_halves": lambda: tasks.identical_halves(12),
     "parity": lambda: tasks.parity(1, 9),
     "running_parity": lambda: tasks.running_parity(1, 9),
+    "associative_recall": lambda: tasks.associative_recall(20, pairs=3, symbols=8, rounds=2),
+    "selective_copying": lambda: tasks.selective_copying(12, width=3),
     "larger_sum": lambda: tasks.larger_sum(2, 9),
     "four_voices": lambda: tasks.four_voices(40),
     "poses": lambda: tasks.poses(20),
@@ -165,6 +167,59 @@ def test_copy_memory():
     assert (xs[509:] == 9).all()
     assert set(np.unique(xs[:10])) <= set(range(1, 9))
     assert problem.chance == pytest.approx(0.0400, abs=1e-4)
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_associative_recall(rounds):
+    """Read as a dictionary is written: the last value of a key counts."""
+    problem = tasks.associative_recall(60, pairs=5, symbols=16, rounds=rounds)
+    xs, targets, mask, scored = problem.draw(rng(), 400)
+    told = 10 * rounds
+    assert mask.all()
+    assert (scored == (np.arange(60) >= told)[:, None]).all()
+    changed = 0
+    for sequence, answers in zip(xs.T, targets.T):
+        pairs = list(zip(sequence[0:told:2].tolist(), sequence[1:told:2].tolist()))
+        for start in range(0, len(pairs), 5):
+            assert len({key for key, _ in pairs[start : start + 5]}) == 5
+        meaning = dict(pairs)
+        assert len(meaning) == 5
+        assert set(meaning) <= set(range(8))
+        assert [meaning[key] - 8 for key in sequence[told:].tolist()] == answers[told:].tolist()
+        changed += sum(meaning[key] != value for key, value in pairs)
+    assert not targets[:told].any()
+    assert changed == 0 if rounds == 1 else 0.6 < changed / (400 * 5 * (rounds - 1)) < 1
+    np.testing.assert_allclose(np.bincount(xs[:told:2].ravel(), minlength=8) / (400 * 5 * rounds), 1 / 8, atol=0.02)
+    assert (targets[scored] == 3).mean() == pytest.approx(problem.chance, abs=0.02)
+
+
+def test_what_recall_cannot_be():
+    for options, message in (
+        ({"length": 32}, "associative_recall: expected a length of at least 33 ticks, got 32. Raise it."),
+        ({"symbols": 65}, "associative_recall: expected an even number of symbols, got 65. Add one."),
+        ({"symbols": 30}, "associative_recall: expected symbols to be a whole number of at least 32, got 30."),
+        ({"rounds": 0}, "associative_recall: expected rounds to be a whole number of at least 1, got 0."),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tasks.associative_recall(**options)
+
+
+def test_selective_copying():
+    problem = tasks.selective_copying(20, width=4, symbols=5)
+    xs, targets, mask, scored = problem.draw(rng(), 2000)
+    assert len(xs) == 24
+    assert mask.all()
+    assert (scored == (np.arange(24) >= 20)[:, None]).all()
+    assert (xs[20:] == 6).all()
+    for sequence, answers in zip(xs.T, targets.T):
+        assert [s - 1 for s in sequence[:20].tolist() if s] == answers[20:].tolist()
+    assert not targets[:20].any()
+    np.testing.assert_allclose((xs[:20] > 0).mean(1), 4 / 20, atol=0.04)
+    np.testing.assert_allclose((targets[20:] == 2).mean(1), problem.chance, atol=0.03)
+    with pytest.raises(ValueError, match="selective_copying: expected a length of at least 16 ticks, got 15"):
+        tasks.selective_copying(15)
+    with pytest.raises(ValueError, match="selective_copying: expected symbols to be a whole number of"):
+        tasks.selective_copying(symbols=1)
 
 
 def test_latch():

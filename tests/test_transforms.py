@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from laws import B, T, at, floats, state_of
-from small_cells import drawn, jitted, memory
-from zoo import D, H, perturbed
+from small_cells import jitted, memory
+from zoo import D, H, drawn, perturbed
 
 import seqjax as sj
 from seqjax.transforms import compose
@@ -75,7 +75,7 @@ def test_learned_initial_state():
     cell = sj.learned_initial_state(inner)
     params = cell.init(jax.random.key(1))
     np.testing.assert_array_equal(cell.initial_state(params, (B,)).c, np.zeros((B, H)))
-    params = perturbed(params, jax.random.key(2))
+    params = perturbed(params)
     weights = jax.random.normal(jax.random.key(4), (T, B, H))
     reset = jnp.zeros((T, B), bool).at[3].set(True)
 
@@ -128,7 +128,7 @@ def test_first_bias(b_init):
     start = cell.init(jax.random.key(1))
     for own, b in zip(floats(start.b), floats(start.cell.b)):
         np.testing.assert_array_equal(own, b)
-    params = perturbed(start, jax.random.key(2))
+    params = perturbed(start)
     weights = jax.random.normal(jax.random.key(4), (T, B, H))
     reset = jnp.zeros((T, B), bool).at[4].set(True)
 

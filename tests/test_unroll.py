@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from laws import B, T, assert_close, at, loss
-from zoo import D, H, perturbed
+from zoo import D, H, drawn
 
 import seqjax as sj
 from seqjax.engines import plan
 
 KEY = jax.random.key(0)
 LSTM = sj.lstm(D, H)
-PARAMS = perturbed(LSTM.init(KEY), jax.random.key(1))
+PARAMS = drawn(LSTM)
 STATE = LSTM.initial_state(PARAMS, (B,))
 XS = jax.random.normal(jax.random.key(2), (T, B, D))
 LENGTHS = jnp.array([7, 4, 0])
@@ -307,7 +307,7 @@ ERRORS = {
     "engine": (
         lambda: run(engine="fast"),
         ValueError,
-        r"unroll: expected engine to be one of 'auto', 'scan', 'split', 'pallas', 'cudnn', got 'fast'\. Choose one",
+        r"unroll: expected engine to be one of .*'split', 'linear', 'pallas', 'cudnn', got 'fast'\. Choose one",
     ),
     "memory": (lambda: run(memory="little"), ValueError, r"expected memory to be one of .*, got 'little'"),
     "serial_state": (

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import seqjax as sj
 from seqjax.cells.registry import REGISTRY, D, H
@@ -144,16 +145,37 @@ LAYERS: dict[str, LayerCase] = {
     ),
     "tied_embedding": LayerCase(lambda: sj.tied_embedding(5, D, sj.recurrent(sj.elman(D, D))), symbols),
     "causal_conv": LayerCase(lambda: sj.causal_conv(D, H, width=3, dilation=2)),
+    "rms_norm": LayerCase(lambda: sj.layers.rms_norm(6, groups=2), normal(6)),
+    "depthwise_conv": LayerCase(lambda: sj.causal_conv(D, D, width=4, groups=D)),
+    "windowed_attention": LayerCase(lambda: sj.layers.windowed_attention(4, 2, 4, kv_heads=1), normal(4)),
+    "gated_mlp": LayerCase(lambda: sj.layers.gated_mlp(D, H)),
+    "self_gate": LayerCase(lambda: sj.layers.self_gate(D)),
+    "gated_recurrence": LayerCase(
+        lambda: sj.layers.gated_recurrence(
+            sj.elman, D, H, conv=3, conv_activation=jax.nn.silu, gate=jnp.tanh, norm_heads=1, skip=True
+        )
+    ),
+    "block": LayerCase(lambda: sj.layers.block(sj.cells.mingru, D, hidden_size=H, mlp_size=2)),
     "weight_norm": LayerCase(lambda: sj.weight_norm(sj.causal_conv(D, H, width=2))),
 }
 
 
-def perturbed(params, key, scale=0.3):
+def drawn(module, scale=0.3):
+    """A module's parameters off their start; op by op, as the programs of those are shared between modules."""
+    return perturbed(module.init(jax.random.key(1)), scale)
+
+
+def perturbed(params, scale=0.3):
     """Parameters moved off their start, so that zero biases and unit gains cannot hide a missing term."""
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(key, len(leaves)) if leaves else []
-    moved = [
-        p + scale * jax.random.normal(k, p.shape, p.dtype) if jnp.issubdtype(p.dtype, jnp.inexact) else p
-        for p, k in zip(leaves, keys)
-    ]
-    return tree.unflatten(moved)
+    rng = np.random.default_rng(2)
+    return jax.tree.map(
+        lambda p: p + scale * normal_like(rng, p) if jnp.issubdtype(p.dtype, jnp.inexact) else p, params
+    )
+
+
+def normal_like(rng, x):
+    """Numbers of unit variance from NumPy: nothing to compile."""
+    numbers = rng.standard_normal(x.shape)
+    if jnp.iscomplexobj(x):
+        numbers = (numbers + 1j * rng.standard_normal(x.shape)) / np.sqrt(2)
+    return numbers.astype(x.dtype)

@@ -30,6 +30,18 @@ class DtypeOptions(TypedDict, total=False):
     compute_dtype: jnp.dtype | None
 
 
+class ChannelOptions(DtypeOptions, total=False):
+    """`WeightOptions` of a cell whose gates are drawn as its paper says: W brings inputs to h channels."""
+
+    w_x_init: Initializer
+
+
+class InputOptions(ChannelOptions, total=False):
+    """`WeightOptions` of a cell whose gates see the input only: there is no U."""
+
+    b_init: BiasInitializer | None
+
+
 class ProductOptions(DtypeOptions, total=False):
     """`WeightOptions` of a cell that has no bias."""
 

@@ -1,7 +1,7 @@
 """The one table of cells: from it come the laws' cases, the list of references, README's table and ``--cell``.
 
 >>> REGISTRY["peephole_lstm"].small(), sorted(COMMANDS)[:3]
-(peephole_lstm(3, 4), ['carousel', 'coupled-lstm', 'echo-state'])
+(peephole_lstm(3, 4), ['carousel', 'coupled-lstm', 'delta-rule'])
 """
 
 import functools
@@ -68,8 +68,11 @@ class Entry(NamedTuple):
 
 
 def letters(entry: Entry, d: int, h: int) -> dict[str, int]:
-    """The sizes in a formula: d, h, p of a projection, m of factors, n heads, c connections, k places of a kernel."""
+    """The sizes in a formula: d, h, p of a projection, m of factors, n heads, c connections, k places of a kernel,
+    s numbers of a state, r of a rank.
+    """
     named = {"projection_size": "p", "factor_size": "m", "heads": "n", "connections": "c"}
+    named |= {"state_size": "s", "rank": "r"}
     found = {named[name]: size for name, size in entry.sizes.items() if name in named}
     return {"d": d, "h": h, "k": math.prod(entry.sizes.get("kernel_size", ()))} | found
 
@@ -80,15 +83,27 @@ LSTM = "[Hochreiter and Schmidhuber 1997](https://doi.org/10.1162/neco.1997.9.8.
 CHO = "[Cho et al. 2014](https://arxiv.org/abs/1406.1078)"
 ELMAN = "[Elman 1990](https://doi.org/10.1207/s15516709cog1402_1)"
 GERS = "[Gers et al. 2002](https://www.jmlr.org/papers/v3/gers02a.html)"
+DAO = "[Dao and Gu 2024](https://arxiv.org/abs/2405.21060)"
+DELTA = "[Schlag et al. 2021](https://arxiv.org/abs/2102.11174)"
+FENG = "[Feng et al. 2024](https://arxiv.org/abs/2410.01201)"
+GATED_DELTA = "[Yang et al. 2024](https://arxiv.org/abs/2412.06464)"
 GREFF = "[Greff et al. 2017](https://arxiv.org/abs/1503.04069)"
+GLA = "[Yang et al. 2023](https://arxiv.org/abs/2312.06635)"
+GRIFFIN = "[De et al. 2024](https://arxiv.org/abs/2402.19427)"
 IRNN = "[Le et al. 2015](https://arxiv.org/abs/1504.00941)"
 FLASH = "[Pöppel et al. 2024](https://arxiv.org/abs/2412.07752)"
 JAEGER = "[Jaeger et al. 2007](https://doi.org/10.1016/j.neunet.2007.04.016)"
+KATHAROPOULOS = "[Katharopoulos et al. 2020](https://arxiv.org/abs/2006.16236)"
 KRAUSE = "[Krause et al. 2016](https://arxiv.org/abs/1609.07959)"
 LAYER_NORM = "[Ba et al. 2016](https://arxiv.org/abs/1607.06450)"
 LEVY = "after [Levy et al. 2018](https://arxiv.org/abs/1805.03716)"
+M2RNN = "[Mishra et al. 2026](https://arxiv.org/abs/2603.14360)"
+MAMBA = "[Gu and Dao 2023](https://arxiv.org/abs/2312.00752)"
+ORVIETO = "[Orvieto et al. 2023](https://arxiv.org/abs/2303.06349)"
+RETENTION = "[Sun et al. 2023](https://arxiv.org/abs/2307.08621)"
 SAK = "[Sak et al. 2014](https://arxiv.org/abs/1402.1128)"
 SHI = "[Shi et al. 2015](https://arxiv.org/abs/1506.04214)"
+SMITH = "[Smith et al. 2022](https://arxiv.org/abs/2208.04933)"
 SUTSKEVER = "[Sutskever et al. 2011](https://icml.cc/2011/papers/524_icmlpaper.pdf)"
 XLSTM = "[Beck et al. 2024](https://arxiv.org/abs/2405.04517)"
 ZHOU = "[Zhou et al. 2016](https://arxiv.org/abs/1603.09420)"
@@ -99,6 +114,8 @@ RELU: dict[str, Any] = {"activation": jax.nn.relu}
 SOME: dict[str, Any] = {"peepholes": "diagonal", "coupled": True, "normalise": "layer"}
 LEAKY: dict[str, Any] = {"leak": 0.6, "radius": 1.2, "trainable": True}
 FACTORS, HEADS = {"factor_size": 5}, {"heads": 2}
+POSITIVE: dict[str, Any] = {"candidate": "positive"}
+RING: dict[str, Any] = {"r_min": 0.3, "learned_gamma": True}
 PICTURES = {"shape": (3, 2), "kernel_size": (3, 2)}
 
 REGISTRY: dict[str, Entry] = {
@@ -174,6 +191,60 @@ REGISTRY: dict[str, Entry] = {
     "headwise_gru": Entry(cells.headwise_gru, "the same", FLASH, "3*h*(d + h//n + 1) + h", sizes=HEADS),
     "slstm": Entry(
         cells.slstm, "the same with exponential gates and a normaliser", XLSTM, "4*h*(d + h//n + 1)", sizes=HEADS
+    ),
+    "mingru": Entry(cells.mingru, "u from x only: h' = (1-u) ⊙ h + u ⊙ (x W + b)", FENG, "2*h*(d + 1)"),
+    "mingru_positive": Entry(cells.mingru, "", FENG, "2*h*(d + 1)", POSITIVE, reference="mingru"),
+    "minlstm": Entry(cells.minlstm, "f and i from x only, as shares of their sum", FENG, "3*h*(d + 1)"),
+    "lru": Entry(
+        cells.lru, "complex: h' = a ⊙ h + √(1-|a|²) ⊙ (x B), y = Re(h' C) + D ⊙ x", ORVIETO, "h*(d + 4*h + 3)"
+    ),
+    "lru_learned_gamma": Entry(cells.lru, "", ORVIETO, "h*(d + 4*h + 4)", RING, reference="lru"),
+    "rglru": Entry(
+        cells.rglru, "h' = a ⊙ h + √(1-a²) ⊙ i ⊙ x, a and i from x", GRIFFIN, "h*(d + 2*h//n + 3)", sizes=HEADS
+    ),
+    "s5": Entry(
+        cells.s5, "dh/dt = Λ ⊙ h + x B, complex, over learned steps", SMITH, "h*(d + 4*h + 4)", sizes={"blocks": 2}
+    ),
+    "selective_state_space": Entry(
+        cells.selective_state_space,
+        "s numbers a channel; step, input and output weights from x",
+        MAMBA,
+        "h*(d + 2*r + 3*s + 2)",
+        sizes={"state_size": 5, "rank": 2},
+    ),
+    "linear_attention": Entry(
+        cells.linear_attention, "a matrix a head: S' = S + k vᵀ, y = qᵀ S'", KATHAROPOULOS, "3*d*h", sizes=HEADS
+    ),
+    "linear_attention_head": Entry(
+        cells.linear_attention, "", RETENTION, "3*d*h", {"decay": "head"}, HEADS, "linear_attention"
+    ),
+    "linear_attention_input": Entry(
+        cells.linear_attention, "", DAO, "3*d*h + n*(d + 2)", {"decay": "input"}, HEADS, "linear_attention"
+    ),
+    "linear_attention_channel": Entry(
+        cells.linear_attention, "", GLA, "3*d*h + 16*(d + h) + h", {"decay": "channel"}, HEADS, "linear_attention"
+    ),
+    "mlstm": Entry(
+        cells.mlstm, "the same with exponential gates and a normaliser", XLSTM, "(4*h + 2*n)*(d + 1)", sizes=HEADS
+    ),
+    "delta_rule": Entry(
+        cells.delta_rule, "S' = S - b k (kᵀS - vᵀ): a write replaces", DELTA, "3*d*h + n*d", sizes=HEADS
+    ),
+    "gated_delta_rule": Entry(
+        cells.delta_rule,
+        "",
+        GATED_DELTA,
+        "3*d*h + n*(2*d + 2)",
+        {"gated": True, "beta": 2.0},
+        HEADS,
+        "delta_rule",
+    ),
+    "m2rnn": Entry(
+        cells.m2rnn,
+        "S' = f S + (1-f) tanh(S W + k vᵀ), y = S'ᵀ q + w ⊙ v",
+        M2RNN,
+        "3*d*h + h*h//n + n*(d + 2) + h",
+        sizes=HEADS,
     ),
     "conv_lstm": Entry(
         cells.conv_lstm, "an LSTM over pictures: convolutions of k places", SHI, "4*h*(k*(d + h) + 1)", sizes=PICTURES

@@ -19,6 +19,9 @@ Follow one tick of an LSTM, read out by V:
 6. `memory`, `costs`: a chunk keeps all, its states, or nothing; the bytes are counted from a traced chunk.
 7. `split/runner`: flat ticks are run by `jax.lax.scan`; another runner makes another engine of it (`pallas/`).
 
+Where a loop is linear in its state, ``h' = a ⊙ h + b``, `linear/` finds that in its equations and runs it as one
+recurrence, with a derivative that is another; the other loops of the same step are run as before.
+
 Beside it: `scan`, the plain engine that all are compared with; `cudnn`, one call of a library for all of time;
 `explain`, the plan in words; `versions`, releases of jaxlib that are slow.
 

@@ -33,6 +33,7 @@ class Problem(NamedTuple):
       lengths: ``[*B]`` in the place of a mask, or None.
       reset: ``[T, *B]`` or None.
       reverse: whether time runs backwards.
+      time_axis: the axis of an enclosing `jax.shard_map` over whose devices time is split, each a stretch; or None.
     """
 
     cell: Cell
@@ -44,6 +45,7 @@ class Problem(NamedTuple):
     lengths: Array | None = None
     reset: Array | None = None
     reverse: bool = False
+    time_axis: str | None = None
 
     def symbols(self) -> tuple[str, ...]:
         """The sizes that are no numbers but symbols of `jax.export`, as they print."""
@@ -102,6 +104,7 @@ class LoopReport(NamedTuple):
       products: matrix products a tick, forwards; the backward loop has as many, unless two share a weight.
       equations: equations a tick.
       deferred: weights whose gradient is one product behind the backward loop.
+      way: how it is run where not tick by tick, such as ``"linear, number by number"``.
     """
 
     stage: int
@@ -109,6 +112,7 @@ class LoopReport(NamedTuple):
     products: int
     equations: int
     deferred: tuple[str, ...]
+    way: str = ""
 
 
 class Work(NamedTuple):

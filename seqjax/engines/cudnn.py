@@ -68,8 +68,8 @@ class CuDNN:
 
     def run(self, schedule: Schedule) -> tuple[PyTree, PyTree]:
         """One call; there is nothing to schedule."""
-        _, params, state, xs, _, _, lengths, _, reverse = self.problem
-        return run(params, state, xs, lengths, reverse=reverse)
+        given = self.problem
+        return run(given.params, given.state, given.xs, given.lengths, reverse=given.reverse)
 
     def chunk(self, length: int) -> int:
         """All of time."""

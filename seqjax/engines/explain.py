@@ -52,10 +52,11 @@ class Explanation(NamedTuple):
             if work:
                 lines.append(f"stage {stage}, a chunk at a time: {_listed(work)}")
             for loop in (loop for loop in self.loops if loop.stage == stage):
+                way = f"{loop.way}, " if loop.way else ""
                 gone = f"; gradient of {', '.join(loop.deferred)} behind the loop" if loop.deferred else ""
                 lines.append(
                     f"stage {stage}, loop over {', '.join(loop.state) or 'ticks'}: "
-                    f"{loop.products} products, {loop.equations} equations a tick{gone}"
+                    f"{way}{loop.products} products, {loop.equations} equations a tick{gone}"
                 )
         if self.behind:
             lines.append(f"behind the loops, a chunk at a time: {_listed(self.behind)}")

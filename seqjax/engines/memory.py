@@ -20,7 +20,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.ad_checkpoint import checkpoint_policies
+from jax.ad_checkpoint import checkpoint_name, checkpoint_policies
 
 from seqjax import symbolic
 from seqjax.base import PyTree
@@ -99,6 +99,13 @@ def kept(f: Callable, keep: str, *, in_loop: bool) -> Callable:
         return f
     policy = checkpoint_policies.save_only_these_names(STATES) if keep == "carries" else None
     return jax.checkpoint(f, policy=policy, prevent_cse=not in_loop)
+
+
+def named(states: jax.Array) -> jax.Array:
+    """Marked as states, for a checkpoint to keep; JAX keeps no complex number by its name, but its two parts."""
+    if jnp.iscomplexobj(states):
+        return lax.complex(checkpoint_name(states.real, STATES), checkpoint_name(states.imag, STATES))
+    return checkpoint_name(states, STATES)
 
 
 def blocks(length: int, chunk: int) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ In order of reading:
 - `torch`, `keras`, `flax`, `haiku`, `equinox`, `onnx`: weight passports, the same verbs in each. ``from_state_dict``
   and ``from_module`` make a layer and its parameters, to the bit, and verify them if asked; ``to_state_dict`` and
   ``to_module`` go back; ``state_from`` and ``state_to`` do so for states. (rows, states, arrays, verified: what they
-  share; layouts: how each keeps its weights)
+  share; layouts: how each keeps its weights; theirs: how each is run to verify)
 - `from_nnx`, `from_linen`, `from_equinox`, `from_haiku`: a recurrent cell of theirs as one of ours. (foreign)
 - `to_nnx`, `to_linen`, `to_equinox`: a cell or layer of ours as a module of theirs. (foreign)
 - `named`, `unnamed`: parameters by name, and back (by_name); `save_params`, `load_params`: in a ``safetensors`` file.

@@ -42,7 +42,8 @@ def to_config(module: Any) -> dict[str, Any]:
     """A module as nested dictionaries, lists, texts and numbers, as JSON can hold them.
 
     A call is ``{"maker": name, option: value, …}``, options at their defaults left out. A function or a type is
-    ``{"name": "jax.nn.relu"}``, a record ``{"record": "cells.LSTMState", field: value, …}``, a tuple
+    ``{"name": "jax.nn.relu"}``, a maker with some of its options, as `functools.partial` has it,
+    ``{"partial": name, option: value, …}``, a record ``{"record": "cells.LSTMState", field: value, …}``, a tuple
     ``{"tuple": […]}``.
 
     Args:
@@ -156,6 +157,9 @@ def _said(value: Any, where: str) -> Any:
         return {"dtype": str(value)}
     if isinstance(value, np.generic):
         return {"scalar": str(value.dtype), "value": value.item()}
+    if isinstance(value, functools.partial) and id(value.func) in _names() and not value.args:
+        given = {name: _said(each, f"{where}.{name}") for name, each in value.keywords.items()}
+        return {"partial": _names()[id(value.func)], **given}
     fields = getattr(value, "_fields", None)
     if fields is not None and id(type(value)) in _names():
         given = {name: _said(each, f"{where}.{name}") for name, each in zip(fields, value)}
@@ -178,11 +182,13 @@ def _call(call: Call, where: str) -> dict[str, Any]:
             "from_pretrained(…, module=…)."
         )
     options = call.options()
-    said = {}
+    said: dict[str, Any] = {}
     for name, value in options.arguments.items():
         parameter = options.signature.parameters[name]
         if parameter.kind is parameter.VAR_POSITIONAL:
             said[name] = [_said(each, f"{where}.{name}[{i}]") for i, each in enumerate(value)]
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            said |= {key: _said(each, f"{where}.{key}") for key, each in value.items()}
         elif value is not parameter.default:
             said[name] = _said(value, f"{where}.{name}")
     return {"maker": maker, **said}
@@ -200,6 +206,9 @@ def _made(said: Any, where: str) -> Any:
             record = _make(name, options, where)
             if part in getattr(record, "_fields", ()):
                 return getattr(record, part)
+        case {"partial": str(name), **options} if records.is_maker(_named(name, where)):
+            given = {str(option): _made(each, f"{where}.{option}") for option, each in options.items()}
+            return functools.partial(_named(name, where), **given)
         case {"record": str(name), **fields}:
             kind = _named(name, where)
             if isinstance(kind, type) and set(getattr(kind, "_fields", ())) == set(fields):

@@ -21,6 +21,22 @@ CALLS = {*jaxprs.TRANSPARENT, "custom_jvp_call", "custom_vjp_call"}
 MARKS = {"name", "optimization_barrier"}
 
 
+def _expm1(x: Array) -> Array:
+    return lax.tanh(x / 2) * (lax.exp(x) + 1)
+
+
+def _log1p(x: Array) -> Array:
+    """By how much 1 + x is rounded, its logarithm is wrong in proportion (Goldberg, 1991, theorem 4)."""
+    full = 1 + x
+    step = full - 1
+    near = lax.select(step == 0, x, lax.log(full) * (x / lax.select(step == 0, jnp.ones_like(x), step)))
+    return lax.select(lax.abs(x) < 1, near, lax.log(full))
+
+
+# Exporters write exp(x) − 1 and log(1 + x), which have no digits near 0.
+NEAR_ZERO = {"expm1": _expm1, "log1p": _log1p}
+
+
 def written_out(f: Callable, types: Sequence[jax.ShapeDtypeStruct]) -> ClosedJaxpr:
     """A function of arrays, and to a list of them, as a jaxpr of plain equations."""
     traced = jax.make_jaxpr(f)(*types)
@@ -61,6 +77,8 @@ def _rule(e: Equation, inputs: list) -> list | None:
     if name == "seqjax_linear":
         count, types = params["count"], [v.aval for v in e.invars]
         return _run(jaxprs.trace(lambda *v: params["linear"].forward(list(v[:count]), list(v[count:])), *types), inputs)
+    if name in NEAR_ZERO:
+        return [NEAR_ZERO[name](inputs[0])]
     if name == "rem" and jnp.issubdtype(e.invars[0].aval.dtype, jnp.integer):
         whole = lax.mul(lax.div(*inputs), inputs[1])
         return [lax.sub(inputs[0], whole)]

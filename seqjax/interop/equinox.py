@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 
 from seqjax import cells
 from seqjax.base import Cell, Layer, PyTree
@@ -17,6 +16,7 @@ from seqjax.interop.extras import needed
 from seqjax.interop.layouts.equinox import GATES, WORDS, read, written
 from seqjax.interop.rows import Part, as_nested, nested, put_together, said, taken_apart
 from seqjax.interop.states import state_as_nested, state_nested
+from seqjax.interop.theirs.equinox import outputs_of
 
 __all__ = ["from_module", "from_state_dict", "state_from", "state_to", "to_module", "to_state_dict"]
 
@@ -32,7 +32,8 @@ def from_state_dict(
         list of these for several layers, a pair for both directions.
       engine: of the layer, as in `seqjax.unroll`.
       memory: of the layer, as in `seqjax.unroll`.
-      verify: run both on random inputs and compare; needs Equinox.
+      verify: convert back, run the module and our layer on a short random sequence, and compare; needs Equinox.
+        `from_module` runs the trained cells itself.
 
     Returns:
       Layer and parameters, as JAX's arrays if the entries are, else as NumPy's.
@@ -52,7 +53,7 @@ def from_state_dict(
     rows = [[read(kind, each) for each in row] for row in nested(state_dict, lambda leaf: isinstance(leaf, Mapping))]
     layer, params = put_together(rows, engine=engine, memory=memory)
     if verify:
-        _verify(layer, params)
+        verified.checked("equinox", layer, params, outputs_of([[_module(part) for part in row] for row in rows]))
     return layer, params
 
 
@@ -65,7 +66,8 @@ def from_module(
       module: an `equinox.nn.LSTMCell` or ``GRUCell``; a list of them for several layers, a pair for both directions.
       engine: of the layer, as in `seqjax.unroll`.
       memory: of the layer, as in `seqjax.unroll`.
-      verify: run both on random inputs and compare.
+      verify: run the cells themselves and our layer on a short random sequence from random
+        states, and compare their outputs within rounding.
 
     Returns:
       Layer and parameters.
@@ -95,7 +97,7 @@ def from_module(
         parts.append([read(kinds[type(each)], entries) for each, entries in zip(row, arrays)])
     layer, params = put_together(parts, engine=engine, memory=memory)
     if verify:
-        _verify(layer, params)
+        verified.checked("equinox", layer, params, outputs_of(rows))
     return layer, params
 
 
@@ -184,21 +186,3 @@ def state_to(layer: Cell | Layer, state: PyTree) -> Any:
       [1.0, 1.0]
     """
     return state_as_nested("equinox", layer, state, lambda h, c: (h, c))
-
-
-def _verify(layer: Layer, params: PyTree) -> None:
-    xs, states = verified.inputs("equinox", layer, params)
-    rows = taken_apart("equinox", layer, params)
-    with jax.enable_x64(True):
-        theirs = verified.through(rows, xs, states, lambda part, xs, state: _run(part, xs, state))
-    verified.agreed("equinox", params, verified.ours("equinox", layer, params, xs, states), theirs)
-
-
-def _run(part: Part, xs: Any, state: tuple) -> Any:
-    cell = _module(part)
-
-    def tick(carry: Any, x: Any) -> tuple[Any, Any]:
-        carry = jax.vmap(cell)(x, carry)
-        return carry, carry[0] if len(state) == 2 else carry
-
-    return jax.lax.scan(tick, jax.tree.map(np.asarray, state if len(state) == 2 else state[0]), xs)[1]

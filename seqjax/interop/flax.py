@@ -6,7 +6,8 @@ others; its ``GRUCell`` has no bias inside the reset. A state dict here is a tre
 (under ``cell``), of ``Bidirectional`` (under ``forward_rnn`` and ``backward_rnn``), or of several (``layers_0``, …).
 """
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,9 +17,10 @@ from seqjax import cells
 from seqjax.base import Cell, Layer, PyTree
 from seqjax.interop import verified
 from seqjax.interop.extras import needed
-from seqjax.interop.layouts.flax import GATES, PHI, WORDS, Tree, read, single_cells, written
+from seqjax.interop.layouts.flax import GATES, PHI, WORDS, Tree, read, single_cells, tree_of, written
 from seqjax.interop.rows import Part, put_together, said, taken_apart
 from seqjax.interop.states import state_as_nested, state_nested
+from seqjax.interop.theirs.flax import outputs_of
 
 __all__ = ["from_module", "from_state_dict", "state_from", "state_to", "to_module", "to_state_dict"]
 
@@ -42,7 +44,8 @@ def from_state_dict(
       gate_activation: of the gates, ``gate_fn``.
       engine: of the layer, as in `seqjax.unroll`.
       memory: of the layer, as in `seqjax.unroll`.
-      verify: run both on random inputs and compare; needs Flax.
+      verify: convert back, run the module and our layer on a short random sequence, and compare; needs Flax.
+        `from_module` runs the trained module itself.
 
     Returns:
       Layer and parameters, as JAX's arrays if the entries are, else as NumPy's.
@@ -70,7 +73,8 @@ def from_state_dict(
     rows = [[read(kind, tree, functions) for tree in row] for row in single_cells(state_dict)]
     layer, params = put_together(rows, engine=engine, memory=memory)
     if verify:
-        _verify(layer, params)
+        made = zip(*[_module(row) for row in rows])
+        verified.checked("flax", layer, params, outputs_of(*made))
     return layer, params
 
 
@@ -90,7 +94,8 @@ def from_module(
       state_dict: ``variables["params"]`` of linen modules, which hold no arrays themselves; a list for a list.
       engine: of the layer, as in `seqjax.unroll`.
       memory: of the layer, as in `seqjax.unroll`.
-      verify: run both on random inputs and compare.
+      verify: run the modules themselves and our layer on a short random sequence from random
+        states, and compare their outputs within rounding.
 
     Returns:
       Layer and parameters.
@@ -104,14 +109,13 @@ def from_module(
       >>> from_module(nnx.RNN(nnx.OptimizedLSTMCell(3, 2, rngs=nnx.Rngs(0))), verify=True)[0]
       recurrent(lstm(3, 2))
     """
-    if isinstance(module, list | tuple):
-        trees = [None] * len(module) if state_dict is None else list(_in_order(state_dict))
-        rows = [row for each, tree in zip(module, trees, strict=True) for row in _module_rows(each, tree)]
-    else:
-        rows = _module_rows(module, state_dict)
+    several = isinstance(module, list | tuple)
+    modules = module if several else [module]
+    trees = _in_order(state_dict) if several and state_dict is not None else [state_dict] * len(modules)
+    rows = [_module_row(each, tree) for each, tree in zip(modules, trees, strict=True)]
     layer, params = put_together(rows, engine=engine, memory=memory)
     if verify:
-        _verify(layer, params)
+        verified.checked("flax", layer, params, outputs_of(modules, trees))
     return layer, params
 
 
@@ -121,11 +125,16 @@ def _in_order(tree: Any) -> list[Any]:
     return [tree[name] for _, name in sorted((int(str(name).removeprefix("layers_")), name) for name in tree)]
 
 
-def _module_rows(module: Any, tree: Any) -> list[list[Part]]:
+def _module_row(module: Any, tree: Any) -> list[Part]:
     if hasattr(module, "forward_rnn"):
-        trees = (None, None) if tree is None else (tree["forward_rnn"], tree["backward_rnn"])
-        ends = [_module_rows(end, t) for end, t in zip((module.forward_rnn, module.backward_rnn), trees)]
-        return [[end[0][0]._replace(reverse=False) for end in ends]]
+        if module.merge_fn is not inspect.signature(type(module).__init__).parameters["merge_fn"].default:
+            raise ValueError(
+                f"flax: expected merge_fn to concatenate both directions, got {module.merge_fn}. "
+                "Merge the two halves of our outputs instead."
+            )
+        trees = (None, None) if tree is None else single_cells(tree)[0]
+        ends = [_module_row(end, t) for end, t in zip((module.forward_rnn, module.backward_rnn), trees)]
+        return [end[0]._replace(reverse=False) for end in ends]
     reverse = bool(getattr(module, "reverse", False))
     cell = getattr(module, "cell", module)
     if tree is None:
@@ -150,7 +159,7 @@ def _module_rows(module: Any, tree: Any) -> list[list[Part]]:
     functions = {"activation": _ours(cell.activation_fn)}
     if hasattr(cell, "gate_fn"):
         functions["gate_activation"] = _ours(cell.gate_fn)
-    return [[read(kinds[name], single_cells(tree)[0][0], functions)._replace(reverse=reverse)]]
+    return [read(kinds[name], single_cells(tree)[0][0], functions)._replace(reverse=reverse)]
 
 
 def _ours(function: Callable) -> Callable:
@@ -184,10 +193,7 @@ def to_state_dict(layer: Cell | Layer, params: PyTree, *, style: str = "linen") 
     """
     if style not in ("linen", "nnx", "nnx dense"):
         raise ValueError(f"flax: expected style linen, nnx or nnx dense, got {style!r}. Choose one of them.")
-    trees = []
-    for row in taken_apart("flax", layer, params):
-        ends = [{"cell": written(part, style)} for part in row]
-        trees.append(ends[0] if len(row) == 1 else {"forward_rnn": ends[0], "backward_rnn": ends[1]})
+    trees = [tree_of([written(part, style) for part in row]) for row in taken_apart("flax", layer, params)]
     return trees[0] if len(trees) == 1 else {f"layers_{k}": tree for k, tree in enumerate(trees)}
 
 
@@ -212,15 +218,16 @@ def to_module(layer: Cell | Layer, params: PyTree) -> tuple[Any, dict[str, Any]]
       >>> module.apply(variables, jnp.ones((4, 5, 3))).shape
       (4, 5, 2)
     """
-    nn = needed("flax.linen", extra="flax")
-    layers = []
-    for row in taken_apart("flax", layer, params):
-        ends = [
-            nn.RNN(_cell(nn, part), **({"reverse": True, "keep_order": True} if part.reverse else {})) for part in row
-        ]
-        layers.append(ends[0] if len(row) == 1 else nn.Bidirectional(*ends))
-    module = layers[0] if len(layers) == 1 else nn.Sequential(layers)
+    layers = [_module(row)[0] for row in taken_apart("flax", layer, params)]
+    module = layers[0] if len(layers) == 1 else needed("flax.linen", extra="flax").Sequential(layers)
     return module, {"params": jax.tree.map(jnp.asarray, to_state_dict(layer, params))}
+
+
+def _module(row: Sequence[Part]) -> tuple[Any, dict[str, Any]]:
+    """Linen's module of one layer, and its parameters."""
+    nn = needed("flax.linen", extra="flax")
+    ends = [nn.RNN(_cell(nn, part), **({"reverse": True, "keep_order": True} if part.reverse else {})) for part in row]
+    return ends[0] if len(row) == 1 else nn.Bidirectional(*ends), tree_of([written(part, "linen") for part in row])
 
 
 def _cell(nn: Any, part: Part) -> Any:
@@ -269,18 +276,3 @@ def state_to(layer: Cell | Layer, state: PyTree) -> Any:
       [1.0, 1.0]
     """
     return state_as_nested("flax", layer, state, lambda h, c: (c, h))
-
-
-def _verify(layer: Layer, params: PyTree) -> None:
-    xs, states = verified.inputs("flax", layer, params)
-    with jax.enable_x64(True):
-        theirs = verified.through(taken_apart("flax", layer, params), xs, states, _run)
-    verified.agreed("flax", params, verified.ours("flax", layer, params, xs, states), theirs)
-
-
-def _run(part: Part, xs: Any, state: tuple) -> Any:
-    nn = needed("flax.linen", extra="flax")
-    rnn = nn.RNN(_cell(nn, part), time_major=True)
-    carry = jax.tree.map(jnp.asarray, (state[1], state[0]) if len(state) == 2 else state[0])
-    weights = jax.tree.map(jnp.asarray, {"params": {"cell": written(part, "linen")}})
-    return rnn.apply(weights, jnp.asarray(xs), initial_carry=carry)

@@ -8,9 +8,6 @@ has relu and, unless told otherwise, two biases. A state dict here is the tree o
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from seqjax.base import Cell, Layer, PyTree
 from seqjax.interop import verified
 from seqjax.interop.arrays import listed, taken
@@ -18,10 +15,12 @@ from seqjax.interop.extras import needed
 from seqjax.interop.layouts.haiku import MODULES, NAMES, REMEDY, read, shapes, written
 from seqjax.interop.rows import Part, put_together, taken_apart
 from seqjax.interop.states import state_as_nested, state_nested
+from seqjax.interop.theirs.haiku import outputs_of
 
 __all__ = ["from_module", "from_state_dict", "state_from", "state_to", "to_state_dict"]
 
 CORES = {"lstm": "LSTM", "gru": "GRU", "rnn_relu": "VanillaRNN"}
+FIRST = {"lstm": "/linear/w", "gru": "/w_i", "rnn_relu": "/linear/w"}
 
 
 def from_state_dict(
@@ -39,7 +38,8 @@ def from_state_dict(
       state_dict: ``{"lstm/linear": {"w", "b"}}`` and the like; several cores of the kind are layers, in their order.
       engine: of the layer, as in `seqjax.unroll`.
       memory: of the layer, as in `seqjax.unroll`.
-      verify: run both on random inputs and compare; needs Haiku.
+      verify: run our layer and a core with the parameters that `to_state_dict` makes on a short random sequence, and
+        compare; needs Haiku. It tells a conversion that goes wrong, `from_module` also other options of the core.
 
     Returns:
       Layer and parameters, as JAX's arrays if the entries are, else as NumPy's.
@@ -57,12 +57,11 @@ def from_state_dict(
     """
     if kind not in MODULES:
         raise ValueError(f"haiku: expected one of {', '.join(MODULES)}, got {kind!r}. Name the core that was trained.")
-    flat = {f"{module}/{name}": w for module, entries in state_dict.items() for name, w in entries.items()}
-    first = {"lstm": "/linear/w", "gru": "/w_i", "rnn_relu": "/linear/w"}[kind]
-    cores = [name.removesuffix(first) for name in flat if name.endswith(first)]
+    flat = _flat(state_dict)
+    cores = _cores(kind, flat)
     if not cores:
         raise ValueError(
-            f"haiku: expected entries such as {NAMES[kind]}{first}, got {listed(flat) or 'none'}. {REMEDY}"
+            f"haiku: expected entries such as {NAMES[kind]}{FIRST[kind]}, got {listed(flat) or 'none'}. {REMEDY}"
         )
     wanted: dict[str, tuple[int, ...]] = {}
     for core in cores:
@@ -71,8 +70,17 @@ def from_state_dict(
     rows = [[read(kind, {name.removeprefix(core): w for name, w in values.items()})] for core in cores]
     layer, params = put_together(rows, engine=engine, memory=memory)
     if verify:
-        _verify(layer, params)
+        verified.checked("haiku", layer, params, outputs_of([_written(part) for (part,) in rows]))
     return layer, params
+
+
+def _flat(state_dict: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {f"{module}/{name}": w for module, entries in state_dict.items() for name, w in entries.items()}
+
+
+def _cores(kind: str, flat: Mapping[str, Any]) -> list[str]:
+    """The names of the cores that parameters are of."""
+    return [name.removesuffix(FIRST[kind]) for name in flat if name.endswith(FIRST[kind])]
 
 
 def from_module(
@@ -90,7 +98,8 @@ def from_module(
       state_dict: the parameters that were drawn for it.
       engine: of the layer, as in `seqjax.unroll`.
       memory: of the layer, as in `seqjax.unroll`.
-      verify: run both on random inputs and compare.
+      verify: run the core itself and our layer on a short random sequence from random
+        states, and compare their outputs within rounding.
 
     Returns:
       Layer and parameters.
@@ -114,7 +123,18 @@ def from_module(
             f"haiku: expected an hk.LSTM, hk.GRU or hk.VanillaRNN, got {type(seen[0]).__name__}. "
             "A core of another kind comes in by interop.from_haiku(make_core, input_size)."
         )
-    return from_state_dict(kinds[type(seen[0])], state_dict, engine=engine, memory=memory, verify=verify)
+    kind = kinds[type(seen[0])]
+    layer, params = from_state_dict(kind, state_dict, engine=engine, memory=memory)
+    if verify:
+        named = lambda core: {
+            seen[0].module_name + name.removeprefix(core): entries
+            for name, entries in state_dict.items()
+            if name == core or name.startswith(f"{core}/")
+        }
+        verified.checked(
+            "haiku", layer, params, outputs_of([(make_core, named(core)) for core in _cores(kind, _flat(state_dict))])
+        )
+    return layer, params
 
 
 def to_state_dict(layer: Cell | Layer, params: PyTree) -> dict[str, dict[str, Any]]:
@@ -180,21 +200,10 @@ def state_to(layer: Cell | Layer, state: PyTree) -> Any:
     return state_as_nested("haiku", layer, state, needed("haiku", extra="haiku").LSTMState)
 
 
-def _verify(layer: Layer, params: PyTree) -> None:
-    xs, states = verified.inputs("haiku", layer, params)
-    with jax.enable_x64(True):
-        theirs = verified.through(taken_apart("haiku", layer, params), xs, states, _run)
-    verified.agreed("haiku", params, verified.ours("haiku", layer, params, xs, states), theirs)
-
-
-def _run(part: Part, xs: Any, state: tuple) -> Any:
+def _written(part: Part) -> tuple[Callable[[], Any], dict[str, Any]]:
+    """A core, and its parameters, of one layer of ours."""
     hk = needed("haiku", extra="haiku")
     kind, modules = written(part)
-    weights = {NAMES[kind] + suffix: jax.tree.map(jnp.asarray, entries) for suffix, entries in modules.items()}
     extra = {"double_bias": "b" in modules["/linear_1"]} if kind == "rnn_relu" else {}
-
-    def run(xs: Any, state: Any) -> Any:
-        return hk.dynamic_unroll(getattr(hk, CORES[kind])(part.params.w_h.shape[0], **extra), xs, state)[0]
-
-    first = hk.LSTMState(*state) if len(state) == 2 else state[0]
-    return hk.without_apply_rng(hk.transform(run)).apply(weights, jnp.asarray(xs), jax.tree.map(jnp.asarray, first))
+    make_core = lambda: getattr(hk, CORES[kind])(part.params.w_h.shape[0], **extra)
+    return make_core, {NAMES[kind] + suffix: entries for suffix, entries in modules.items()}

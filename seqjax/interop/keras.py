@@ -19,6 +19,7 @@ from seqjax.interop.extras import needed
 from seqjax.interop.layouts.keras import FUNCTIONS, GATES, PHI, WORDS, read, written
 from seqjax.interop.rows import Part, put_together, said, taken_apart
 from seqjax.interop.states import state_as_nested, state_nested
+from seqjax.interop.theirs.keras import outputs_of, weights_of
 
 __all__ = ["from_module", "from_state_dict", "state_from", "state_to", "to_module", "to_state_dict"]
 
@@ -51,7 +52,8 @@ def from_state_dict(
       gate_activation: of the gates, ``recurrent_activation``.
       engine: of the layer, as in `seqjax.unroll`.
       memory: of the layer, as in `seqjax.unroll`.
-      verify: run both on random inputs and compare; needs Keras.
+      verify: convert back, run the layer and our layer on a short random sequence, and compare; needs Keras.
+        `from_module` runs the trained layer itself.
 
     Returns:
       Layer and parameters, as JAX's arrays if the weights are, else as NumPy's.
@@ -79,7 +81,8 @@ def from_state_dict(
         rows.append([read(kind, end, reset, functions) for end in ends])
     layer, params = put_together(rows, engine=engine, memory=memory)
     if verify:
-        _verify(layer, params)
+        made = to_module(layer, params)
+        _verify(layer, params, made if isinstance(made, list) else [made])
     return layer, params
 
 
@@ -93,7 +96,9 @@ def from_module(
         ``go_backwards`` our layer runs in reverse; its outputs stay at their ticks, where Keras turns them round.
       engine: of the layer, as in `seqjax.unroll`.
       memory: of the layer, as in `seqjax.unroll`.
-      verify: run both on random inputs and compare.
+      verify: run copies of the layers that Keras makes of their configuration and weights, and our layer, on a short
+        random sequence from random states, and compare their outputs within rounding; float64 as float32, to whose
+        seven digits Keras computes.
 
     Returns:
       Layer and parameters.
@@ -110,10 +115,10 @@ def from_module(
       >>> from_module(module, verify=True)[0].name
       'recurrent'
     """
-    rows = [_module_row(each) for each in (module if isinstance(module, list | tuple) else [module])]
-    layer, params = put_together(rows, engine=engine, memory=memory)
+    modules = module if isinstance(module, list | tuple) else [module]
+    layer, params = put_together([_module_row(each) for each in modules], engine=engine, memory=memory)
     if verify:
-        _verify(layer, params)
+        _verify(layer, params, modules)
     return layer, params
 
 
@@ -140,9 +145,9 @@ def _module_row(module: Any) -> list[Part]:
     functions = {"activation": _ours(module.activation)}
     if name != "SimpleRNN":
         functions["gate_activation"] = _ours(module.recurrent_activation)
-    convert = needed("keras", extra="keras").ops.convert_to_numpy
+    keras = needed("keras", extra="keras")
     reset = ("after" if module.reset_after else "before") if name == "GRU" else None
-    part = read(kinds[name], [convert(w.value) for w in module.weights], reset, functions)
+    part = read(kinds[name], weights_of(keras, module), reset, functions)
     return [part._replace(reverse=bool(module.go_backwards))]
 
 
@@ -261,20 +266,7 @@ def state_to(layer: Cell | Layer, state: PyTree) -> Any:
     return state_as_nested("keras", layer, state, lambda h, c: [h, c])
 
 
-def _verify(layer: Layer, params: PyTree) -> None:
+def _verify(layer: Layer, params: PyTree, modules: Sequence[Any]) -> None:
     """In float32 at most: Keras' layers of float64 compute to seven digits, or stop."""
-    keras = needed("keras", extra="keras")
     params = jax.tree.map(lambda w: np.asarray(w, np.float32) if w.dtype == np.float64 else w, params)
-    xs, states = verified.inputs("keras", layer, params)
-
-    def run(part: Part, xs: Any, state: tuple) -> Any:
-        module = to_module(put_together([[part._replace(reverse=False)]])[0], part.params)
-        given, first = (
-            [keras.ops.convert_to_tensor(each, dtype=str(xs.dtype)) for each in some]
-            for some in ([xs.swapaxes(0, 1)], state)
-        )
-        return keras.ops.convert_to_numpy(module(*given, initial_state=first)).swapaxes(0, 1)
-
-    with jax.enable_x64(False):
-        theirs = verified.through(taken_apart("keras", layer, params), xs, states, run)
-    verified.agreed("keras", params, verified.ours("keras", layer, params, xs, states), theirs)
+    verified.checked("keras", layer, params, outputs_of(modules, str(jax.tree.leaves(params)[0].dtype)))

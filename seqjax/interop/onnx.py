@@ -30,6 +30,7 @@ from seqjax.interop.layouts.onnx import (
 )
 from seqjax.interop.rows import Part, alike, put_together, taken_apart
 from seqjax.interop.states import stacked_from, stacked_to
+from seqjax.interop.theirs.onnx import alone, outputs_of
 
 __all__ = ["from_file", "from_module", "from_state_dict", "state_from", "state_to", "to_module", "to_state_dict"]
 
@@ -57,7 +58,8 @@ def from_state_dict(
       activations: the operator's, of one direction, such as ``("Sigmoid", "Tanh", "Tanh")``.
       engine: of the layer, as in `seqjax.unroll`.
       memory: of the layer, as in `seqjax.unroll`.
-      verify: run both on random inputs and compare; needs onnxruntime.
+      verify: convert back, run the model and our layer on a short random sequence, and compare; by onnxruntime.
+        `from_module` runs the trained operator itself.
 
     Raises:
       ValueError: an unknown kind, direction, reset or activation; tensors that are missing, unknown or of another
@@ -98,7 +100,8 @@ def from_state_dict(
         [[part._replace(reverse=direction == "reverse") for part in parts]], engine=engine, memory=memory
     )
     if verify:
-        _verify(layer, params)
+        params32 = jax.tree.map(lambda w: np.asarray(w, np.float32), params)
+        _verify(layer, params, to_module(layer, params32))
     return layer, params
 
 
@@ -112,7 +115,8 @@ def from_module(
       node: the operator's name, or that of its first output; None where the model has one recurrent operator.
       engine: of the layer, as in `seqjax.unroll`.
       memory: of the layer, as in `seqjax.unroll`.
-      verify: run both on random inputs and compare.
+      verify: run the operator itself, by onnxruntime in float32, and our layer on a short random sequence from random
+        states, and compare their outputs within rounding.
 
     Returns:
       Layer and parameters. Inputs are ``[T, B, d]``, also where the operator says ``layout=1``.
@@ -134,8 +138,12 @@ def from_module(
             f"onnx: expected node to be one of {', '.join(found) or 'none, as there is no recurrent operator'}, got "
             f"{node!r}. Name the operator, or its first output."
         )
-    kind, values, options = described(needed("onnx", extra="onnx"), model, node, found[node])
-    return from_state_dict(kind, values, **options, engine=engine, memory=memory, verify=verify)
+    onnx = needed("onnx", extra="onnx")
+    kind, values, options = described(onnx, model, node, found[node])
+    layer, params = from_state_dict(kind, values, **options, engine=engine, memory=memory)
+    if verify:
+        _verify(layer, params, alone(onnx, model, found[node], values))
+    return layer, params
 
 
 def from_file(path: Any, *, verify: bool = False) -> dict[str, tuple[Layer, PyTree]]:
@@ -285,16 +293,6 @@ def state_to(layer: Cell | Layer, state: PyTree) -> Any:
     return stacked_to("onnx", layer, state)
 
 
-def _verify(layer: Layer, params: PyTree) -> None:
-    """By onnxruntime, in float32."""
-    session = needed("onnxruntime", extra="onnx").InferenceSession
+def _verify(layer: Layer, params: PyTree, model: Any) -> None:
     params = jax.tree.map(lambda w: np.asarray(w, np.float32), params)
-    xs, states = verified.inputs("onnx", layer, params)
-
-    def run(part: Part, xs: Any, state: tuple) -> Any:
-        model = to_module(put_together([[part._replace(reverse=False)]])[0], part.params)
-        given = {name: s[None] for name, s in zip(("initial_h", "initial_c"), state)}
-        return session(model.SerializeToString()).run(None, {"X": np.ascontiguousarray(xs)} | given)[0][:, 0]
-
-    theirs = verified.through(taken_apart("onnx", layer, params), xs, states, run)
-    verified.agreed("onnx", params, verified.ours("onnx", layer, params, xs, states), theirs)
+    verified.checked("onnx", layer, params, outputs_of(model))

@@ -54,7 +54,7 @@ def to_onnx(
     Raises:
       ModuleNotFoundError: jax2onnx or onnx is not installed.
       TypeError: neither a cell nor a layer.
-      ValueError: an extra that is none; random numbers, which ONNX draws otherwise.
+      ValueError: an extra that is none; random numbers, which ONNX draws otherwise; complex numbers in the state.
       NotImplementedError: an operation that jax2onnx does not know; names it.
 
     Example:
@@ -104,12 +104,17 @@ def _equations(call: Call, is_cell: bool, params: PyTree, state: str) -> tuple[C
 
 
 def _numbers(call: Call) -> None:
-    """States and inputs are numbers: ONNX has no keys."""
+    """States and inputs are real numbers: ONNX has no keys, and no products of complex numbers."""
     for path, leaf in jax.tree_util.tree_flatten_with_path((call.state, call.extra, call.at_start))[0]:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
             raise ValueError(
                 f"to_onnx: expected numbers, got {leaf.dtype} at {jax.tree_util.keystr(path[1:])}. "
                 "ONNX has no keys: leave them out."
+            )
+        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+            raise ValueError(
+                f"to_onnx: expected real numbers, got {leaf.dtype}{list(leaf.shape)} in the state or an input. "
+                "ONNX has no products of complex numbers: export with `exported` or `export_module`."
             )
 
 

@@ -17,9 +17,10 @@ from seqjax.base import Cell, Layer, PyTree
 from seqjax.interop import verified
 from seqjax.interop.arrays import host, listed, taken
 from seqjax.interop.extras import needed
-from seqjax.interop.layouts.torch import GATES, WORDS, options_of, read, shapes, written
+from seqjax.interop.layouts.torch import GATES, WORDS, options_of, read, shapes, tensor, written
 from seqjax.interop.rows import Part, alike, put_together, said, taken_apart
 from seqjax.interop.states import stacked_from, stacked_to
+from seqjax.interop.theirs.torch import outputs_of
 
 __all__ = ["from_module", "from_state_dict", "state_from", "state_to", "to_module", "to_state_dict"]
 
@@ -48,7 +49,8 @@ def from_state_dict(
       dropout: between layers, as the module has it.
       engine: of the layer, as in `seqjax.unroll`.
       memory: of the layer, as in `seqjax.unroll`.
-      verify: run both on random inputs and compare; needs torch.
+      verify: convert back, run the module and our layer on a short random sequence, and compare; needs torch.
+        `from_module` runs the trained module itself.
 
     Returns:
       `seqjax.recurrent` or `seqjax.bidirectional`, a `seqjax.serial` of them where there are several layers, and
@@ -92,7 +94,7 @@ def from_state_dict(
     rows = [[read(kind, values, suffix) for suffix in row] for row in suffixes]
     layer, params = put_together(rows, rate=dropout, engine=engine, memory=memory)
     if verify:
-        _verify(layer, params)
+        verified.checked("torch", layer, params, outputs_of(to_module(layer, params)))
     return layer, params
 
 
@@ -105,7 +107,8 @@ def from_module(
       module: an ``nn.LSTM``, ``nn.GRU``, ``nn.RNN``, or one of their cells.
       engine: of the layer, as in `seqjax.unroll`.
       memory: of the layer, as in `seqjax.unroll`.
-      verify: run both on random inputs and compare.
+      verify: run the module itself and our layer on a short random sequence from random
+        states, and compare their outputs within rounding.
 
     Returns:
       Layer and parameters.
@@ -127,7 +130,10 @@ def from_module(
             "Pass the recurrent module alone."
         )
     options: dict[str, Any] = {"dropout": getattr(module, "dropout", 0.0), "engine": engine, "memory": memory}
-    return from_state_dict(kind, module.state_dict(), **options, verify=verify)
+    layer, params = from_state_dict(kind, module.state_dict(), **options)
+    if verify:
+        verified.checked("torch", layer, params, outputs_of(module))
+    return layer, params
 
 
 def to_state_dict(layer: Cell | Layer, params: PyTree) -> dict[str, np.ndarray]:
@@ -202,7 +208,7 @@ def to_module(layer: Cell | Layer, params: PyTree) -> Any:
     options = options_of(rows[0][0])
     maker = said("torch", rows[0][0].cell, WORDS)[0]
     weights = to_state_dict(layer, params)
-    tensors = {name: _tensor(torch, w) for name, w in weights.items()}
+    tensors = {name: tensor(torch, w) for name, w in weights.items()}
     name = {cells.lstm: "LSTM", cells.projected_lstm: "LSTM", cells.gru: "GRU", cells.elman: "RNN"}[maker]
     own = {"proj_size": options["projection_size"]} if maker is cells.projected_lstm else {}
     if name == "RNN":
@@ -218,13 +224,6 @@ def to_module(layer: Cell | Layer, params: PyTree) -> Any:
     )
     module.load_state_dict(tensors)
     return module
-
-
-def _tensor(torch: Any, w: np.ndarray) -> Any:
-    """Of the same bits: NumPy's bfloat16 is not torch's."""
-    return (
-        torch.from_numpy(w.view(np.int16)).view(torch.bfloat16) if w.dtype.name == "bfloat16" else torch.from_numpy(w)
-    )
 
 
 def state_from(layer: Cell | Layer, h0: Any, c0: Any = None) -> PyTree:
@@ -269,14 +268,3 @@ def state_to(layer: Cell | Layer, state: PyTree) -> Any:
       (1, 5, 2)
     """
     return stacked_to("torch", layer, state)
-
-
-def _verify(layer: Layer, params: PyTree) -> None:
-    torch = needed("torch", extra="torch")
-    xs, states = verified.inputs("torch", layer, params)
-    module = to_module(layer, params)
-    stacked = [_tensor(torch, np.stack(part)) for part in zip(*states)]
-    with torch.no_grad():
-        ys, _ = module(_tensor(torch, xs), stacked[0] if len(stacked) == 1 else tuple(stacked))
-    ours = verified.ours("torch", layer, params, xs, states)
-    verified.agreed("torch", params, ours, ys.to(torch.float64).numpy())

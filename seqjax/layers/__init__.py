@@ -19,29 +19,44 @@ Padding is told as ``lengths [*B]`` or as ``mask [T, *B]``, segments as ``reset 
 hands them on. In order of reading:
 
 - `recurrent`: a cell along time. (recurrence)
-- `pointwise`: any function at every tick; `dense`, `embedding`, `layer_norm` and `dropout` are such functions.
+- `pointwise`: any function at every tick; `dense`, `embedding`, `layer_norm`, `rms_norm` and `dropout` are such.
   (ticks, affine, symbols, normalized, noise)
 - `serial`, `residual`: layers from layers. (compose; inner, how they call the layers they hold)
 - `bidirectional`: both directions. (directions)
-- `causal_conv`: a window over the last ticks. (conv)
+- `causal_conv`, `windowed_attention`: a window over the last ticks, with weights that are learned or chosen by what is
+  there. (conv, self_attention; ring, how both remember it)
 - `feed_forward`, `tied_embedding`, `weight_norm`: small things made of those above.
+- `gated_mlp`, `self_gate`, `gated_recurrence`, and `block` around any cell: what stands around recurrences in deep
+  networks. (gated, blocks)
 - `attend`: a cell that looks something up in a memory. (attention)
 """
 
 from seqjax.layers.affine import DenseParams, dense, feed_forward
 from seqjax.layers.attention import AttendParams, AttendState, Memory, attend
+from seqjax.layers.blocks import GatedRecurrenceParams, GatedRecurrenceState, block, gated_recurrence
 from seqjax.layers.compose import residual, serial
 from seqjax.layers.conv import ConvParams, ConvState, causal_conv
 from seqjax.layers.directions import BidirectionalEnds, BidirectionalParams, BidirectionalState, bidirectional, reverse
+from seqjax.layers.gated import GatedParams, gated_mlp, self_gate
 from seqjax.layers.noise import dropout
-from seqjax.layers.normalized import LayerNormParams, WeightNormParams, layer_norm, weight_norm
+from seqjax.layers.normalized import (
+    LayerNormParams,
+    RMSNormParams,
+    WeightNormParams,
+    layer_norm,
+    rms_norm,
+    weight_norm,
+)
 from seqjax.layers.recurrence import recurrent
+from seqjax.layers.self_attention import AttentionParams, AttentionState, windowed_attention
 from seqjax.layers.symbols import EmbeddingParams, TiedParams, embedding, tied_embedding
 from seqjax.layers.ticks import pointwise
 
 __all__ = [
     "AttendParams",
     "AttendState",
+    "AttentionParams",
+    "AttentionState",
     "BidirectionalEnds",
     "BidirectionalParams",
     "BidirectionalState",
@@ -49,23 +64,33 @@ __all__ = [
     "ConvState",
     "DenseParams",
     "EmbeddingParams",
+    "GatedParams",
+    "GatedRecurrenceParams",
+    "GatedRecurrenceState",
     "LayerNormParams",
     "Memory",
+    "RMSNormParams",
     "TiedParams",
     "WeightNormParams",
     "attend",
     "bidirectional",
+    "block",
     "causal_conv",
     "dense",
     "dropout",
     "embedding",
     "feed_forward",
+    "gated_mlp",
+    "gated_recurrence",
     "layer_norm",
     "pointwise",
     "recurrent",
     "residual",
     "reverse",
+    "rms_norm",
+    "self_gate",
     "serial",
     "tied_embedding",
     "weight_norm",
+    "windowed_attention",
 ]

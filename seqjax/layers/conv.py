@@ -9,14 +9,15 @@ from jax.nn.initializers import he_normal, zeros
 from seqjax import checks, masks
 from seqjax.base import Array, Layer
 from seqjax.initializers import Initializer
-from seqjax.products import add_bias, dot
+from seqjax.layers import ring
+from seqjax.products import accumulator, add_bias, along, dot, head_dot
 from seqjax.records import maker
 
 tap_weights = he_normal(in_axis=(0, 1), out_axis=2)
 
 
 class ConvParams(NamedTuple):
-    """``w [n, d, k]``, the newest tick's weights first; ``b [k]`` or None."""
+    """``w [n, d/g, k]`` of g groups, the newest tick's weights first; ``b [k]`` or None."""
 
     w: Array
     b: Array | None
@@ -36,6 +37,7 @@ def causal_conv(
     *,
     width: int,
     dilation: int = 1,
+    groups: int = 1,
     w_init: Initializer = tap_weights,
     b_init: Initializer | None = zeros,
     dtype: jnp.dtype | None = None,
@@ -49,12 +51,16 @@ def causal_conv(
     inputs, so that a tick costs n small products, whatever W is. A masked tick is absent: it fills no place
     in the window. No window reaches over a reset.
 
+    With groups, d / groups inputs and k / groups outputs side by side have weights of their own, W_j is block-diagonal:
+    ``groups=input_size`` is the depthwise convolution, where each channel sees itself alone.
+
     Args:
       input_size: d.
       output_size: k.
       width: n, at least 2 (one tap is `seqjax.dense`).
       dilation: ticks from tap to tap.
-      w_init: initialiser of W ``[n, d, k]``.
+      groups: g, a divisor of d and k.
+      w_init: initialiser of W ``[n, d/g, k]``.
       b_init: initialiser of b ``[k]``; None for no bias.
       dtype: of the parameters; JAX's default float if None.
       compute_dtype: of the products' operands; ``dtype`` if None.
@@ -63,7 +69,7 @@ def causal_conv(
       A layer with state `ConvState`, ``[T, *B, d]`` to ``[T, *B, k]``.
 
     Raises:
-      ValueError: a size below 1, a width below 2, or inputs of another size.
+      ValueError: a size below 1, a width below 2, groups that do not divide the sizes, or inputs of another size.
 
     Example:
       >>> import jax, jax.numpy as jnp, seqjax as sj
@@ -77,7 +83,11 @@ def causal_conv(
       Waibel et al. (1989), Phoneme recognition using time-delay neural networks. https://doi.org/10.1109/29.21701
       van den Oord et al. (2016), WaveNet: a generative model for raw audio. https://arxiv.org/abs/1609.03499
     """
-    checks.sizes("causal_conv", input_size=input_size, output_size=output_size, width=width, dilation=dilation)
+    sizes = {"input_size": input_size, "output_size": output_size}
+    checks.sizes("causal_conv", **sizes, width=width, dilation=dilation, groups=groups)
+    for name, size in sizes.items():
+        if size % groups:
+            raise ValueError(f"causal_conv: expected groups to divide {name}={size}, got {groups}. Change one of them.")
     if width < 2:
         raise ValueError(f"causal_conv: expected a width of at least 2, got {width}. Use dense for one tap.")
     span = (width - 1) * dilation
@@ -87,61 +97,34 @@ def causal_conv(
         w_key, b_key = jax.random.split(key)
         kind = jnp.dtype(dtype or jnp.zeros(()).dtype)
         b = None if b_init is None else b_init(b_key, (output_size,), kind)
-        return ConvParams(w_init(w_key, (width, input_size, output_size), kind), b)
+        return ConvParams(w_init(w_key, (width, input_size // groups, output_size), kind), b)
 
     def initial_state(params: ConvParams, batch_shape: tuple[int, ...] = (), *, key: Array | None = None) -> ConvState:
-        ring = jnp.zeros((*batch_shape, span, input_size), params.w.dtype)
-        return ConvState(ring, jnp.zeros(batch_shape, jnp.int32))
+        return ConvState(jnp.zeros((*batch_shape, span, input_size), params.w.dtype), jnp.zeros(batch_shape, jnp.int32))
 
     def product(params: ConvParams, taps: list[Array]) -> Array:
-        parts = [dot(x, w, compute_dtype) for x, w in zip(taps, params.w)]
+        parts = [grouped(x, w, groups, compute_dtype) for x, w in zip(taps, params.w)]
         y = sum(parts[1:], parts[0])
         return add_bias(y, params.b)
 
     def one_tick(params: ConvParams, state: ConvState, x: Array) -> tuple[ConvState, Array]:
         """``x [N, d]``: reads n places of the ring and writes one."""
-        ring, place = state
+        held, place = state
         rows = jnp.arange(x.shape[0])
-        taps = [x] + [ring[rows, (place - lag) % span] for lag in lags[1:]]
-        return ConvState(ring.at[rows, place].set(x), (place + 1) % span), product(params, taps)
+        taps = [x] + [held[rows, (place - lag) % span] for lag in lags[1:]]
+        return ConvState(held.at[rows, place].set(x), (place + 1) % span), product(params, taps)
 
     def chunk(
         params: ConvParams, state: ConvState, xs: Array, mask: Array | None, reset: Array | None
     ) -> tuple[ConvState, Array]:
         """``xs [T, N, d]``: real ticks moved together, one product a tap over all of them, results moved back."""
-        length, count = xs.shape[:2]
-        segments = (
-            jnp.zeros((length, count), jnp.int32) if reset is None else jnp.cumsum(reset, axis=0, dtype=jnp.int32)
-        )
-        last_segment = segments[-1]
-        if mask is None:
-            real, order = jnp.full(count, length, jnp.int32), None
-        else:
-            real = mask.sum(0, dtype=jnp.int32)
-            order = jnp.argsort(~mask, axis=0, stable=True)
-            segments = jnp.take_along_axis(segments, order, 0)
-            present = jnp.arange(length, dtype=jnp.int32)[:, None] < real[None]
-            xs = masks.zero(present, jnp.take_along_axis(xs, order[..., None], 0))
-            own = present & (segments == last_segment[None])
-        slots = jnp.arange(span, dtype=jnp.int32)[:, None]
-        before = jnp.take_along_axis(state.ring.swapaxes(0, 1), ((state.place[None] + slots) % span)[..., None], 0)
-        line = jnp.concatenate([before, xs])
-        taps = [line[span - lag : span - lag + length] for lag in lags]
-        if reset is not None:
-            owners = jnp.concatenate([jnp.zeros((span, count), jnp.int32), segments])
-            taps = [masks.zero(owners[span - lag : span - lag + length] == segments, x) for x, lag in zip(taps, lags)]
-        ys = product(params, taps)
-        kept = jnp.take_along_axis(line, (real[None] + slots)[..., None], 0)
-        place = (state.place + real) % span
-        if reset is not None:
-            kept = masks.zero(jnp.take_along_axis(owners, real[None] + slots, 0) == last_segment[None], kept)
-            own = segments == last_segment[None] if mask is None else own
-            place = jnp.where(last_segment > 0, own.sum(0, dtype=jnp.int32) % span, place)
-        if mask is not None:
-            rank = jnp.cumsum(mask, axis=0, dtype=jnp.int32) - 1
-            ys = masks.zero(mask, jnp.take_along_axis(ys, jnp.maximum(rank, 0)[..., None], 0))
-        ring = jnp.take_along_axis(kept, ((slots - place[None]) % span)[..., None], 0)
-        return ConvState(ring.swapaxes(0, 1), place), ys
+        line = ring.line_up(*state, xs, mask, reset)
+        whole = [slice(span - lag, span - lag + xs.shape[0]) for lag in lags]
+        taps = [line.xs[ticks] for ticks in whole]
+        if line.segments is not None:
+            own = line.segments[span:]
+            taps = [masks.zero(line.segments[ticks] == own, x) for x, ticks in zip(taps, whole)]
+        return ConvState(*ring.after(line, state.place, span)), ring.moved_back(line, product(params, taps))
 
     def apply(
         params: ConvParams,
@@ -158,9 +141,8 @@ def causal_conv(
         reset = checks.ticks("causal_conv", "reset", reset, xs)
         length, *batch, _ = xs.shape
         checks.shapes("causal_conv", "inputs' batch", tuple(batch), "the state's", state.place.shape)
-        ring = state.ring.reshape(-1, span, input_size)
-        flat = ConvState(ring, state.place.reshape(-1))
-        xs = xs.astype(ring.dtype).reshape(length, -1, input_size)
+        flat = ConvState(state.ring.reshape(-1, span, input_size), state.place.reshape(-1))
+        xs = xs.astype(flat.ring.dtype).reshape(length, -1, input_size)
         if length == 1 and mask is None and reset is None:
             new, y = one_tick(params, flat, xs[0])
             ys = y[None]
@@ -172,3 +154,19 @@ def causal_conv(
         return new, ys.reshape(length, *batch, output_size)
 
     return Layer(init, initial_state, apply)
+
+
+def grouped(x: Array, w: Array, groups: int, compute_dtype: jnp.dtype | None) -> Array:
+    """``x W`` with W block-diagonal, its blocks ``w [d/g, k]`` side by side; ``x [*B, d]``."""
+    if groups == 1:
+        return dot(x, w, compute_dtype)
+    rows, columns = w.shape[0], w.shape[1] // groups
+    if rows > 1:
+        blocks = w.reshape(rows, groups, columns).swapaxes(0, 1)
+        y = head_dot(x.reshape(*x.shape[:-1], groups, rows), blocks, compute_dtype)
+        return y.reshape(*x.shape[:-1], groups * columns)
+    dtype = w.dtype if compute_dtype is None else jnp.dtype(compute_dtype)
+    wide = accumulator(dtype)
+    each = jnp.repeat(x, columns, axis=-1) if columns > 1 else x
+    y = each.astype(dtype).astype(wide) * along(w[0].astype(dtype), each).astype(wide)
+    return y.astype(accumulator(w.dtype))

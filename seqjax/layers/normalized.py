@@ -1,5 +1,6 @@
-"""Normalised between layers: features (`layer_norm`) and weights (`weight_norm`)."""
+"""Normalised between layers: features (`layer_norm`, `rms_norm`) and weights (`weight_norm`)."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ from seqjax import checks
 from seqjax.base import Array, Layer, PyTree
 from seqjax.layers import inner
 from seqjax.layers.ticks import mapped
-from seqjax.normalization import norm, standardize, unit
+from seqjax.normalization import norm, rescale, standardize, unit
 from seqjax.products import add_bias, along
 from seqjax.records import maker
 
@@ -21,13 +22,19 @@ class LayerNormParams(NamedTuple):
 
 
 @maker
-def layer_norm(size: int, *, epsilon: float = 1e-5, dtype: jnp.dtype | None = None) -> Layer[LayerNormParams, tuple]:
+def layer_norm(
+    size: int, *, groups: int = 1, epsilon: float = 1e-5, dtype: jnp.dtype | None = None
+) -> Layer[LayerNormParams, tuple]:
     """Normalises the features of every tick, then scales and shifts each.
 
         y = (x - mean) / √(variance + ε) ⊙ gain + b      over the d features of one tick and example
 
+    With groups, mean and variance are those of the d / groups features of each: the outputs of a cell with heads
+    normalised head by head.
+
     Args:
       size: d.
+      groups: how many, a divisor of d.
       epsilon: ε.
       dtype: of the parameters; JAX's default float if None.
 
@@ -35,7 +42,7 @@ def layer_norm(size: int, *, epsilon: float = 1e-5, dtype: jnp.dtype | None = No
       A layer with empty state.
 
     Raises:
-      ValueError: a size below 1, or inputs of another size.
+      ValueError: a size below 1, groups that do not divide it, or inputs of another size.
 
     Example:
       >>> import jax, jax.numpy as jnp, seqjax as sj
@@ -46,7 +53,7 @@ def layer_norm(size: int, *, epsilon: float = 1e-5, dtype: jnp.dtype | None = No
     References:
       Ba, Kiros and Hinton (2016), Layer normalization. https://arxiv.org/abs/1607.06450
     """
-    checks.sizes("layer_norm", size=size)
+    _check_groups("layer_norm", size, groups)
 
     def init(key: Array) -> LayerNormParams:
         kind = jnp.dtype(dtype or jnp.zeros(()).dtype)
@@ -54,9 +61,72 @@ def layer_norm(size: int, *, epsilon: float = 1e-5, dtype: jnp.dtype | None = No
 
     def function(params: LayerNormParams, xs: Array, key: Array | None) -> Array:
         checks.features("layer_norm", xs, size)
-        return add_bias(standardize(xs, epsilon) * along(params.gain, xs), params.b)
+        return add_bias(_grouped(standardize, xs, groups, epsilon) * along(params.gain, xs), params.b)
 
     return mapped("layer_norm", function, init)
+
+
+class RMSNormParams(NamedTuple):
+    """``gain [d]``."""
+
+    gain: Array
+
+
+@maker
+def rms_norm(
+    size: int, *, groups: int = 1, epsilon: float = 1e-6, dtype: jnp.dtype | None = None
+) -> Layer[RMSNormParams, tuple]:
+    """Divides the features of every tick by their root mean square, then scales each.
+
+        y = x / √(mean x² + ε) ⊙ gain      over the d features of one tick and example
+
+    Unlike `layer_norm` it leaves the mean where it is. With groups, each has a root of its own.
+
+    Args:
+      size: d.
+      groups: how many, a divisor of d.
+      epsilon: ε.
+      dtype: of the parameters; JAX's default float if None.
+
+    Returns:
+      A layer with empty state.
+
+    Raises:
+      ValueError: a size below 1, groups that do not divide it, or inputs of another size.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, seqjax as sj
+      >>> layer = sj.layers.rms_norm(2)
+      >>> y = layer.apply(layer.init(jax.random.key(0)), (), jnp.array([[7.0, 1.0]]))[1]
+      >>> print((10 * y).round())
+      [[14.  2.]]
+
+    References:
+      Zhang and Sennrich (2019), Root mean square layer normalization. https://arxiv.org/abs/1910.07467
+    """
+    _check_groups("rms_norm", size, groups)
+
+    def init(key: Array) -> RMSNormParams:
+        return RMSNormParams(jnp.ones(size, jnp.dtype(dtype or jnp.zeros(()).dtype)))
+
+    def function(params: RMSNormParams, xs: Array, key: Array | None) -> Array:
+        checks.features("rms_norm", xs, size)
+        return _grouped(rescale, xs, groups, epsilon) * along(params.gain, xs)
+
+    return mapped("rms_norm", function, init)
+
+
+def _check_groups(who: str, size: int, groups: int) -> None:
+    checks.sizes(who, size=size, groups=groups)
+    if size % groups:
+        raise ValueError(f"{who}: expected groups to divide size={size}, got {groups}. Change one of them.")
+
+
+def _grouped(normalised: Callable[[Array, float], Array], xs: Array, groups: int, epsilon: float) -> Array:
+    """Each group of features by itself."""
+    if groups == 1:
+        return normalised(xs, epsilon)
+    return normalised(xs.reshape(*xs.shape[:-1], groups, xs.shape[-1] // groups), epsilon).reshape(xs.shape)
 
 
 class WeightNormParams(NamedTuple):

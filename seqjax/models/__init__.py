@@ -16,6 +16,8 @@ take:
 In order of reading:
 
 - `deep`: recurrent layers with dropout between them, what most models have in the middle. (body)
+- `deep_blocks`: blocks in their place (deep_blocks), after published ones around any cell: `griffin_block`,
+  `mamba_block`, `minimal_block`, `xlstm_block`, `s5_block`, and `attention_block` to measure them against. (blocks)
 - One answer a sequence: `classifier`, with `one_answer` around a loss. (classifier)
 - One answer a tick: `tagger`, `spelled_words` (tagger); `crf_tagger`, whose tags are chosen together (crf);
   `next_frame_model`, `forecaster` (frames).
@@ -29,11 +31,20 @@ In order of reading:
 """
 
 from seqjax.models.accumulated import accumulated
+from seqjax.models.blocks import (
+    attention_block,
+    griffin_block,
+    mamba_block,
+    minimal_block,
+    s5_block,
+    xlstm_block,
+)
 from seqjax.models.body import deep
 from seqjax.models.captioner import captioner
 from seqjax.models.classifier import ClassifierParams, ClassifierState, classifier, one_answer
 from seqjax.models.conditional import Conditional, conditional_objective
 from seqjax.models.crf import CRFTaggerParams, crf_objective, crf_tagger
+from seqjax.models.deep_blocks import deep_blocks
 from seqjax.models.encoder_decoder import DecoderParams, EncoderDecoderParams, Source, encoder_decoder
 from seqjax.models.frames import draw_keys, forecaster, next_frame_model
 from seqjax.models.language_model import NOTHING, fixed_window_model, language_model, symbols_or_nothing
@@ -60,20 +71,25 @@ __all__ = [
     "Words",
     "accumulated",
     "adaptive_softmax",
+    "attention_block",
     "captioner",
     "classifier",
     "conditional_objective",
     "crf_objective",
     "crf_tagger",
     "deep",
+    "deep_blocks",
     "draw_keys",
     "encoder_decoder",
     "fixed_window_model",
     "forecaster",
     "full_softmax",
+    "griffin_block",
     "inverse_sigmoid_decay",
     "language_model",
     "log_probability",
+    "mamba_block",
+    "minimal_block",
     "next_frame_model",
     "next_symbols",
     "one_answer",
@@ -82,6 +98,7 @@ __all__ = [
     "perplexity",
     "rank",
     "receptive_field",
+    "s5_block",
     "sampled_softmax",
     "scheduled_objective",
     "scheduled_sampling",
@@ -90,5 +107,6 @@ __all__ = [
     "tagger",
     "temporal_block",
     "temporal_convolution",
+    "xlstm_block",
     "zaremba",
 ]

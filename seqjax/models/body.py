@@ -1,18 +1,15 @@
 """What most models have in the middle: recurrent layers with dropout between them."""
 
-from collections.abc import Callable
-
 from seqjax import checks
-from seqjax.base import Cell, Layer
+from seqjax.base import Layer
 from seqjax.cells.lstm import lstm
 from seqjax.engines.plan import EngineName
+from seqjax.layers.blocks import MakeCell as MakeCell
 from seqjax.layers.compose import serial
 from seqjax.layers.directions import bidirectional
 from seqjax.layers.noise import dropout
 from seqjax.layers.recurrence import recurrent
 from seqjax.records import maker
-
-MakeCell = Callable[[int, int], Cell]
 
 
 @maker

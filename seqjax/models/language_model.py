@@ -16,6 +16,7 @@ from seqjax.layers.recurrence import recurrent
 from seqjax.layers.symbols import look_up, standard_normal, tied_embedding
 from seqjax.layers.ticks import pointwise
 from seqjax.models.body import MakeCell, deep
+from seqjax.models.deep_blocks import MakeBlock, deep_blocks
 from seqjax.records import maker
 from seqjax.transforms.compose import stack
 from seqjax.transforms.functions import memoryless
@@ -85,6 +86,7 @@ def language_model(
     *,
     embedding_size: int | None = None,
     cell: MakeCell = lstm,
+    block: MakeBlock | None = None,
     layers: int = 1,
     dropout: float = 0.0,
     tied: bool = False,
@@ -96,14 +98,16 @@ def language_model(
         p(w_{t+1} | w_1 … w_t) = softmax(h_t W + b)      h_t = deep(embedding(w_t), state_{t-1})
 
     Feed it a text and train it on the text moved by one symbol. It starts from a symbol such as ``<bos>``, or
-    from `NOTHING` (-1, a zero vector) where weights are not tied.
+    from `NOTHING` (-1, a zero vector) where weights are not tied. With blocks h is that of `deep_blocks`.
 
     Args:
       vocabulary_size: v.
-      hidden_size: units a layer.
-      embedding_size: features a symbol; ``hidden_size`` if None.
+      hidden_size: units a layer; features of inputs and outputs of a block.
+      embedding_size: features a symbol; ``hidden_size`` if None. In front of blocks of another size stands a `dense`.
       cell: ``(input_size, hidden_size) -> Cell``.
-      layers: recurrent layers.
+      block: ``hidden_size -> Layer`` in the place of cells, such as `griffin_block`; cell, engine and memory are its
+        own: ``functools.partial(griffin_block, cell=sj.gru)``.
+      layers: recurrent layers, or blocks.
       dropout: rate between layers (Zaremba et al. 2014).
       tied: use the embedding as output matrix too; needs ``embedding_size`` = ``hidden_size``.
       engine: as in `seqjax.unroll`.
@@ -113,7 +117,8 @@ def language_model(
       A layer from symbols ``[T, *B]`` to logits ``[T, *B, v]``.
 
     Raises:
-      ValueError: a vocabulary of fewer than two symbols, a size below 1, or tied weights of different sizes.
+      ValueError: a vocabulary of fewer than two symbols, a size below 1, tied weights of different sizes, or a block
+        together with a cell, an engine or a memory.
 
     Example:
       >>> import jax, jax.numpy as jnp, seqjax as sj
@@ -131,7 +136,12 @@ def language_model(
     _two("language_model", vocabulary_size)
     size = hidden_size if embedding_size is None else embedding_size
     checks.sizes("language_model", hidden_size=hidden_size, embedding_size=size, layers=layers)
-    if not tied and not dropout:
+    if block is not None and (cell is not lstm or engine != "auto" or memory != "auto"):
+        raise ValueError(
+            "language_model: expected a block, or a cell with its engine and memory, got both. Give them to the block: "
+            "block=functools.partial(griffin_block, cell=…)."
+        )
+    if block is None and not tied and not dropout:
         # One recurrence with its embedding: the split engine multiplies rows of the matrix, not every symbol's.
         _, function = _symbols(vocabulary_size, size)
         symbols = memoryless(function, symbols_or_nothing(vocabulary_size, size).init)
@@ -139,7 +149,11 @@ def language_model(
         cells[0] = stack(symbols, cells[0])
         recurrences = [recurrent(cell, engine=engine, memory=memory) for cell in cells]
         return serial(*recurrences, dense(hidden_size, vocabulary_size))
-    body = deep(size, hidden_size, cell=cell, layers=layers, rate=dropout, engine=engine, memory=memory)
+    if block is None:
+        body = deep(size, hidden_size, cell=cell, layers=layers, rate=dropout, engine=engine, memory=memory)
+    else:
+        body = deep_blocks(hidden_size, block=block, layers=layers, rate=dropout)
+        body = body if size == hidden_size else serial(dense(size, hidden_size), body)
     if not tied:
         return serial(symbols_or_nothing(vocabulary_size, size), body, dense(hidden_size, vocabulary_size))
     if size != hidden_size:

@@ -55,13 +55,18 @@ class Options(CharacterOptions):
     """1 writes from the model's own distribution, 0 the likeliest character each time."""
     watch_gradients: int = 0
     """Updates from one look at where the gradient goes to the next, kept in gradients.jsonl and gradients.png; 0 for
-    none."""
+    none, as with blocks."""
 
     def check(self, who: str) -> None:
         """Refuses sizes and thresholds out of range."""
         super().check(who)
         check_sizes(who, self, "window", "length")
         check_not_negative(who, self, "temperature", "watch_gradients")
+        if self.block != "none" and self.watch_gradients:
+            raise ValueError(
+                f"{who}: expected no --watch-gradients with --block {self.block}, got both. It looks at recurrences on "
+                "top of each other with nothing between them: leave one of them out."
+            )
 
 
 @trains
@@ -84,7 +89,6 @@ def main(options: Options) -> Course:
     bigram = ngram_nats(train, held_back, len(vocabulary), 2)
 
     # Model
-    cells, above = parts(options, len(vocabulary))
     model = language_model(options, len(vocabulary))
 
     # Training: windows of the streams in order, the state carried from each to the next.
@@ -126,7 +130,9 @@ def main(options: Options) -> Course:
         evaluate=evaluate,
         show_evaluation="validation {validation_loss:.4f} {validation_bits:.4f} bits/char",
         patience=Patience(folder, options.patience, "validation_loss") if options.patience else None,
-        watch=watch.watcher(folder, cells, above, options.watch_gradients) if options.watch_gradients else None,
+        watch=watch.watcher(folder, *parts(options, len(vocabulary)), options.watch_gradients)
+        if options.watch_gradients
+        else None,
     )
 
     # What came out

@@ -13,7 +13,8 @@ A text becomes numbers, the numbers a batch, and `seqjax.objective` takes that b
 In order of reading:
 
 - `Problem`, `TextProblem`: what a generated task is. (problem) Memory: `adding`, `copy_memory`, `latch`,
-  `temporal_order` (memory). Whole sequences: `parity`, `larger_sum`, `halves_are_identical` (classification).
+  `temporal_order` (memory); `associative_recall`, `selective_copying` (recall). Whole sequences: `parity`,
+  `larger_sum`, `halves_are_identical` (classification).
   Programs: `addition`, `execution` (execution); `number_spelling` (spelling); sentences: `agreement` (sentences);
   `embedded_reber` (reber); series: `mackey_glass` (series); `digit_strips` (digits); `frames`; `applications`.
 - `read_text`, `read_pairs`, …: readers of files. (readers) `surnames` brings its own. (surnames)
@@ -61,6 +62,7 @@ from seqjax.tasks.readers import (
     read_text,
 )
 from seqjax.tasks.reber import embedded_reber, reber_legal
+from seqjax.tasks.recall import associative_recall, selective_copying
 from seqjax.tasks.sentences import agreement, entity_sentences, part_of_speech_sentences
 from seqjax.tasks.series import mackey_glass, next_values
 from seqjax.tasks.spans import Span, SpanScore, span_f1, spans
@@ -94,6 +96,7 @@ __all__ = [
     "addition",
     "agreement",
     "applications",
+    "associative_recall",
     "batches",
     "buckets",
     "copy_memory",
@@ -135,6 +138,7 @@ __all__ = [
     "reber_legal",
     "running_parity",
     "scramble",
+    "selective_copying",
     "signed_adding",
     "span_f1",
     "spans",

@@ -63,7 +63,8 @@ def change_recurrent_inputs(
     if not marks:
         raise ValueError(
             "recurrent_dropout: expected a step that marks where h enters its products, got no mark. "
-            "Write dot(sj.recurrent_input(h), w) in the step."
+            "Write dot(sj.recurrent_input(h), w) in the step; of a cell of another library, which has none, "
+            "use sj.zoneout or sj.variational_dropout."
         )
     return jax.tree.structure(out).unflatten(leaves)
 

@@ -326,6 +326,139 @@ def conv_lstm(p, state, x):
     return (h, c), h
 
 
+def over_channels(p, x):
+    return x if p.w_x is None else x @ p.w_x
+
+
+def softplus(a):
+    return np.log1p(np.exp(a))
+
+
+def mingru(p, h, x, candidate="linear"):
+    W, b = blocks(p.w_x, "un"), blocks(p.b, "un")
+    u = sigmoid(x @ W.u + b.u)
+    n = x @ W.n + b.n
+    if candidate == "positive":
+        n = np.where(n >= 0, n + 0.5, sigmoid(n))
+    h = (1 - u) * h + u * n
+    return h, h
+
+
+def minlstm(p, h, x):
+    W, b = blocks(p.w_x, "ifn"), blocks(p.b, "ifn")
+    i, f = sigmoid(x @ W.i + b.i), sigmoid(x @ W.f + b.f)
+    h = f / (f + i) * h + i / (f + i) * (x @ W.n + b.n)
+    return h, h
+
+
+def lru(p, h, x, dt=1.0):
+    x = over_channels(p, x)
+    a = np.exp(-np.exp(p.nu) + 1j * np.exp(p.theta))
+    gamma = np.sqrt(1 - np.abs(a) ** 2) if p.log_gamma is None else np.exp(p.log_gamma)
+    h = np.exp(dt * (-np.exp(p.nu) + 1j * np.exp(p.theta))) * h + gamma * (x @ (p.b_real + 1j * p.b_imag))
+    return h, (h @ (p.c_real + 1j * p.c_imag)).real + p.d * x
+
+
+def rglru(p, h, x):
+    x = over_channels(p, x)
+    heads, size = p.w_gates.shape[:2]
+    gates = [own @ w for own, w in zip(x.reshape(heads, size), p.w_gates)]
+    r, i = (np.concatenate([g[k * size : (k + 1) * size] for g in gates]) for k in range(2))
+    b_r, b_i = np.split(p.b, 2)
+    a = np.exp(-8 * softplus(p.decay) * sigmoid(r + b_r))
+    h = a * h + np.sqrt(1 - a**2) * sigmoid(i + b_i) * x
+    return h, h
+
+
+def s5(p, h, x, dt=1.0):
+    x = over_channels(p, x)
+    rate = -np.exp(p.log_decay) + 1j * p.frequency
+    a = np.exp(np.exp(p.log_step) * dt * rate)
+    h = a * h + (a - 1) / rate * (x @ (p.b_real + 1j * p.b_imag))
+    return h, 2 * (h @ (p.c_real + 1j * p.c_imag)).real + p.d * x
+
+
+def selective_state_space(p, h, x, dt=1.0):
+    x = over_channels(p, x)
+    delta = dt * softplus(x @ p.w_low @ p.w_step + p.b_step)
+    A, B, C = -np.exp(p.log_a), x @ p.w_b, x @ p.w_c
+    h = np.exp(delta[:, None] * A) * h + np.outer(delta * x, B)
+    return h, h @ C + p.d * x
+
+
+def head_of(a, heads):
+    """``[heads k]`` as a row a head."""
+    return a.reshape(heads, -1)
+
+
+def keyed(p, x, S):
+    """q, k, v, each ``[heads, ...]``, from W's blocks as wide as S has them."""
+    heads, key, _ = S.shape
+    q, k, v = np.split(x @ p.w_x, [heads * key, 2 * heads * key])
+    return head_of(q, heads), head_of(k, heads), head_of(v, heads)
+
+
+def head_decay(p, x):
+    return np.exp(-np.exp(p.log_rate) * softplus(x @ p.w + p.b))
+
+
+def attention_decay(p, x, S, decay):
+    """``[heads, k]``: what is left of each row of S."""
+    heads, key = S.shape[:2]
+    if decay == "head":
+        return np.array([[1 - 2.0 ** (-5 - j)] * key for j in range(heads)])
+    if decay == "input":
+        return np.repeat(head_decay(p.decay, x)[:, None], key, 1)
+    if decay == "channel":
+        return head_of(sigmoid(x @ p.decay.w_low @ p.decay.w + p.decay.b) ** (1 / 16), heads)
+    return np.ones((heads, key))
+
+
+def linear_attention(p, S, x, decay=None):
+    q, k, v = keyed(p, x, S)
+    k = k / np.sqrt(k.shape[-1])
+    a = attention_decay(p, x, S, decay)
+    S = np.stack([np.diag(a[j]) @ S[j] + np.outer(k[j], v[j]) for j in range(len(S))])
+    return S, np.concatenate([q[j] @ S[j] for j in range(len(S))])
+
+
+def mlstm(p, state, x):
+    """Sums of exponentials as they are; C and n are handed on divided by exp(m)."""
+    C, n, m = state
+    heads, key, value = C.shape
+    borders = np.cumsum([heads * key, heads * key, heads * value])
+    q, k, v, o = (head_of(a, heads) for a in np.split(x @ p.w_x, borders))
+    b_q, b_k, b_v, b_o = (head_of(a, heads) for a in np.split(p.b, borders))
+    q, k, v, o = q + b_q, k / np.sqrt(key) + b_k, v + b_v, sigmoid(o + b_o)
+    i, f = np.split(x @ p.w_gates + p.b_gates, 2)
+    f = sigmoid(f)
+    Cs, ns, ys = [], [], []
+    for j in range(heads):
+        Cs.append(f[j] * C[j] * np.exp(m[j]) + np.exp(i[j]) * np.outer(k[j], v[j]))
+        ns.append(f[j] * n[j] * np.exp(m[j]) + np.exp(i[j]) * k[j])
+        ys.append(o[j] * (q[j] @ Cs[j]) / max(abs(q[j] @ ns[j]), 1))
+    m = np.maximum(np.log(f) + m, i)
+    return (np.stack(Cs) / np.exp(m)[:, None, None], np.stack(ns) / np.exp(m)[:, None], m), np.concatenate(ys)
+
+
+def delta_rule(p, S, x, gated=False, beta=1.0):
+    q, k, v = keyed(p, x, S)
+    b, a = beta * sigmoid(x @ p.w_beta), head_decay(p.decay, x) if gated else np.ones(len(S))
+    new, ys = [], []
+    for j in range(len(S)):
+        unit_q, unit_k = q[j] / np.linalg.norm(q[j]), k[j] / np.linalg.norm(k[j])
+        new.append(a[j] * (S[j] - b[j] * np.outer(unit_k, unit_k @ S[j])) + b[j] * np.outer(unit_k, v[j]))
+        ys.append(unit_q @ new[-1])
+    return np.stack(new), np.concatenate(ys)
+
+
+def m2rnn(p, S, x):
+    q, k, v = keyed(p, x, S)
+    f = head_decay(p.forget, x)
+    new = [f[j] * S[j] + (1 - f[j]) * np.tanh(S[j] @ p.w_h[j] + np.outer(k[j], v[j])) for j in range(len(S))]
+    return np.stack(new), np.concatenate([new[j].T @ q[j] + p.w[j] * v[j] for j in range(len(S))])
+
+
 def echo_state(p, h, x, leak=1.0):
     h = (1 - leak) * h + leak * np.tanh(x @ p.w_x + h @ p.w_h + p.b)
     return h, h

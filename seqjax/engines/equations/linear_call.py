@@ -52,9 +52,10 @@ def _transpose(cotangents: Sequence, *values: jax.Array, linear: Linear, count: 
     cotangents = [ad.instantiate_zeros(ct) for ct in cotangents]
 
     def plain(coefficients: list, cotangents: list) -> list:
-        types = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in values[count:]]
+        # Zeros and not their types: these would leave out shardings, and the axes of a mesh over which values differ.
+        at = [jaxprs.zeros(v.aval) for v in values[count:]]
         f = lambda *moving: linear.plain(coefficients, list(moving))
-        return list(jax.linear_transpose(f, *types)(list(cotangents)))
+        return list(jax.linear_transpose(f, *at)(list(cotangents)))
 
     back = Linear(linear.transpose, linear.forward, plain)
     return [*([None] * count), *call(back, coefficients, cotangents)]

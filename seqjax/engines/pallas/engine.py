@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from seqjax.engines.base import Problem, UnsupportedError
 from seqjax.engines.equations import jaxprs, linear_call
@@ -62,6 +63,8 @@ class Kernels(Split):
         def runner_of(loop: Loop) -> Runner:
             if not any(jaxprs.is_float(v.aval) for v in loop.state):
                 return Runner()
+            if any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in loop.state):
+                raise UnsupportedError("a state of complex numbers")
             types = ([v.aval for v in part] for part in (loop.invariant, loop.state, loop.x))
             why.append(f"experimental kernel: {kernel_of(loop.tick(), *types).plan}")
             return KernelRunner()

@@ -9,8 +9,9 @@ In order of reading, on ``h' = tanh(x W + h U + b)``, ``y = h' V``:
 4. `keep`: of these only h' is stacked; 1 - h'² is computed again.
 5. `tangent`: the loop run, and its derivative: ε = hs U̇ + x̂̇ for all ticks, then ``ż_t = ḣ_{t-1} U + ε_t`` as a scan.
    JAX transposes that into one product a tick, and Ū = Σ h z̄ᵀ as one product behind the loop.
-6. `runner`: how flat ticks are run, here by `jax.lax.scan`: the seam for kernels and for forms parallel over time.
-7. `engine`: a chunk of ticks: batched work, loops, delays, stage by stage.
+6. `runner`: how flat ticks are run, here by `jax.lax.scan`: the seam for kernels.
+7. `way`: how a loop as a whole is run: so, or as a linear recurrence (`seqjax.engines.linear`).
+8. `values`, `engine`: a chunk of ticks: batched work, loops, delays, stage by stage.
 
 `tests/test_split.py` has a step for every rule.
 """

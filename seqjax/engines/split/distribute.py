@@ -39,13 +39,51 @@ class TracedStep(NamedTuple):
     y_tree: Any
 
 
+class Recurrence(NamedTuple):
+    """A cycle of equations, and the leaves of the state it goes through, as their indices.
+
+    Attributes:
+      equations: of the cycle, and those that `Reach` adds.
+      leaves: of the state.
+      copied: equations of work in front of the loop that are done within it.
+    """
+
+    equations: list[Equation]
+    leaves: list[int]
+    copied: list[Equation]
+
+
+class Reach(NamedTuple):
+    """Equations outside a cycle that belong to its loop.
+
+    Attributes:
+      copied: done within the loop whether or not also in front of it.
+      readers: moved into the loop from behind it.
+    """
+
+    copied: list[Equation]
+    readers: list[Equation]
+
+
 class Stage(NamedTuple):
-    """Batched equations, then one loop, then delays; ``loop`` and ``delays`` index the leaves of the state."""
+    """Batched equations, then loops, then delays, leaves of the state by their indices.
+
+    Attributes:
+      batched: equations for many ticks at once.
+      looped: all recurrences of the stage that run as one.
+      alone: recurrences that are run each in a way of its own.
+      delays: leaves that only delay a value.
+    """
 
     batched: list[Equation]
-    looped: list[Equation]
-    loop: list[int]
+    looped: Recurrence
+    alone: list[Recurrence]
     delays: list[int]
+
+    @property
+    def recurrences(self) -> list[Recurrence]:
+        """All that loops."""
+        return [self.looped, *self.alone]
 
 
 class Program(NamedTuple):
@@ -94,8 +132,18 @@ def traced(step: Callable, params: PyTree, state: PyTree, xs: PyTree) -> TracedS
     )
 
 
-def distribute(tick: TracedStep) -> Program:
-    """Sorts a tick's equations into stages."""
+def distribute(
+    tick: TracedStep,
+    alone: Callable[[TracedStep, Recurrence], bool] = lambda *_: False,
+    reach: Callable[[TracedStep, Recurrence], Reach | None] = lambda *_: None,
+) -> Program:
+    """Sorts a tick's equations into stages.
+
+    Args:
+      tick: the equations.
+      alone: which recurrences are not to be joined with others.
+      reach: what belongs to a recurrence besides; left where it was if that makes a circle.
+    """
     equations, leaves = tick.jaxpr.eqns, len(tick.state)
     n = len(equations)
     producer = {v: i for i, e in enumerate(equations) for v in e.outvars}
@@ -106,12 +154,26 @@ def distribute(tick: TracedStep) -> Program:
 
     reads = [sources(e.invars) for e in equations] + [sources([v]) for v in tick.state_out]
     component = _components(reads)
-    members = defaultdict(list)
-    for node, c in enumerate(component):
-        members[c].append(node)
-    order = graphlib.TopologicalSorter(
-        {c: {component[r] for node in nodes for r in reads[node]} - {c} for c, nodes in members.items()}
-    ).static_order()
+    members = _members(component)
+    copied: dict[int, list[Equation]] = {}
+
+    def recurrence(nodes: list[int]) -> Recurrence:
+        nodes = sorted(nodes)
+        own = [e for m in nodes for e in copied.get(m, ())]
+        return Recurrence([equations[m] for m in nodes if m < n], [m - n for m in nodes if m >= n], own)
+
+    order = _order(component, reads)
+    assert order is not None, "cycles of equations lie within a component"
+    for c, nodes in members.items():
+        found = reach(tick, recurrence(nodes)) if len(nodes) > 1 else None
+        if found is None:
+            continue
+        readers = [producer[e.outvars[0]] for e in found.readers]
+        joined = np.where(np.isin(np.arange(n + leaves), readers), c, component)
+        new = _order(joined, reads)
+        if new is not None and all(len(members[component[m]]) == 1 for m in readers):
+            component, order, copied[nodes[0]] = joined, new, found.copied
+    members = _members(component)
 
     invariant = set(tick.params)
     stage: dict[int, int] = {}
@@ -127,15 +189,18 @@ def distribute(tick: TracedStep) -> Program:
         for m in nodes:
             stage[m], kind[m] = own_stage, own_kind
 
-    def pick(kind_wanted: str, s: int, low: int, high: int) -> list[int]:
-        return [m - low for m in range(low, high) if kind[m] == kind_wanted and stage[m] == s]
+    own = [nodes for nodes in members.values() if len(nodes) > 1 and alone(tick, recurrence(nodes))]
+    apart = {m for nodes in own for m in nodes}
+
+    def pick(kind_wanted: str, s: int) -> list[int]:
+        return [m for m in range(n + leaves) if kind[m] == kind_wanted and stage[m] == s and m not in apart]
 
     stages = [
         Stage(
-            batched=[equations[i] for i in pick("batched", s, 0, n)],
-            looped=[equations[i] for i in pick("loop", s, 0, n)],
-            loop=pick("loop", s, n, n + leaves),
-            delays=pick("delay", s, n, n + leaves),
+            batched=recurrence(pick("batched", s)).equations,
+            looped=recurrence(pick("loop", s)),
+            alone=[recurrence(nodes) for nodes in own if stage[nodes[0]] == s],
+            delays=recurrence(pick("delay", s)).leaves,
         )
         for s in range(max(stage.values(), default=0) + 1)
     ]
@@ -160,6 +225,26 @@ def _components(reads: list[list[int]]) -> np.ndarray:
     columns = [node for node, rs in enumerate(reads) for _ in rs]
     graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(size, size))
     return connected_components(graph, connection="strong")[1]
+
+
+def _members(component: np.ndarray) -> dict[int, list[int]]:
+    """The nodes of every component."""
+    members = defaultdict(list)
+    for node, c in enumerate(component.tolist()):
+        members[c].append(node)
+    return members
+
+
+def _order(component: np.ndarray, reads: list[list[int]]) -> list[int] | None:
+    """The components, each behind those that it reads; None if there is a circle of them."""
+    after: dict[int, set[int]] = defaultdict(set)
+    of = component.tolist()
+    for node, sources in enumerate(reads):
+        after[of[node]] |= {of[r] for r in sources} - {of[node]}
+    try:
+        return list(graphlib.TopologicalSorter(after).static_order())
+    except graphlib.CycleError:
+        return None
 
 
 def _kind(tick: TracedStep, nodes: list[int], invariant: set[Var]) -> str:

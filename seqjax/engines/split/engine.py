@@ -18,23 +18,32 @@ from seqjax.engines.base import Costs, LoopReport, Problem, Work
 from seqjax.engines.equations import jaxprs
 from seqjax.engines.equations.jaxprs import Equation, Var
 from seqjax.engines.memory import Schedule, divisor
-from seqjax.engines.split.distribute import CHEAP, Program, Stage, distribute, traced
+from seqjax.engines.split.distribute import CHEAP, Program, Reach, Recurrence, Stage, TracedStep, distribute, traced
 from seqjax.engines.split.loop import Loop, loop_of
 from seqjax.engines.split.runner import Runner
-from seqjax.engines.split.tangent import Time, run_loop
+from seqjax.engines.split.tangent import Time
+from seqjax.engines.split.values import ChunkValues
+from seqjax.engines.split.way import Scanned, Way
 
 # Equations that only move or reshape; `explain` leaves them out.
 MOVES = {"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "slice", "split", "transpose", "concatenate"}
 
 
+class Placed(NamedTuple):
+    """A loop, the recurrence it comes from, and the way it is run."""
+
+    loop: Loop
+    recurrence: Recurrence
+    way: Way
+
+
 class Part(NamedTuple):
-    """One stage, ready to run: its batched equations, what of them is wanted later, its loop and how that is run."""
+    """One stage, ready to run: its batched equations, what of them is wanted later, and its loops."""
 
     stage: Stage
     batched: list[Equation]
     outputs: list[Var]
-    loop: Loop
-    runner: Runner
+    loops: list[Placed]
 
 
 def prepare(problem: Problem) -> "Split":
@@ -52,10 +61,22 @@ class Split:
     """A step, traced and distributed at the types of its arguments."""
 
     name = "split"
-    keeps = ("all", "carries", "nothing")
+    keeps: tuple[str, ...] = ("all", "carries", "nothing")
 
-    def __init__(self, problem: Problem, runner_of: Callable[[Loop], Runner] = lambda loop: Runner()):
-        """Traces and distributes the step; ``runner_of`` says how each loop is run.
+    def __init__(
+        self,
+        problem: Problem,
+        runner_of: Callable[[Loop], Runner] = lambda loop: Runner(),
+        way_of: Callable[[TracedStep, Recurrence], Way | None] = lambda *_: None,
+        reach: Callable[[TracedStep, Recurrence], Reach | None] = lambda *_: None,
+    ):
+        """Traces and distributes the step.
+
+        Args:
+          problem: what to run.
+          runner_of: how the ticks of each loop are run.
+          way_of: the way of a recurrence that is run otherwise than tick by tick; None for one that is not.
+          reach: what belongs to a recurrence besides its cycle.
 
         Raises:
           UnsupportedError: the step has effects.
@@ -63,14 +84,22 @@ class Split:
         self.why: tuple[str, ...] = ()
         self.length, self.reverse = problem.length, problem.reverse
         step, self.params, self.state, self.xs = problem.wrapped()
-        self.program = distribute(traced(step, self.params, self.state, self.xs))
-        tick = self.program.tick
+        tick = traced(step, self.params, self.state, self.xs)
+        ways: dict[int, Way] = {}
+
+        def alone(tick: TracedStep, recurrence: Recurrence) -> bool:
+            way = way_of(tick, recurrence)
+            if way is not None:
+                ways[recurrence.leaves[0]] = way
+            return way is not None
+
+        self.program = distribute(tick, alone, reach)
         self.order = {e: i for i, e in enumerate(tick.jaxpr.eqns)}
         self.cheap = {v: e for e in self.order if e.primitive.name in CHEAP for v in e.outvars}
         self.early, self.late = _early_and_late(self.program)
-        self.parts = [self._part(i, runner_of) for i in range(len(self.program.stages))]
+        self.parts = [self._part(i, runner_of, ways) for i in range(len(self.program.stages))]
 
-    def _part(self, index: int, runner_of: Callable[[Loop], Runner]) -> Part:
+    def _part(self, index: int, runner_of: Callable[[Loop], Runner], ways: dict[int, Way]) -> Part:
         """A stage, with what it must hand on to later ones."""
         program, tick = self.program, self.program.tick
         stage = program.stages[index]
@@ -78,16 +107,22 @@ class Split:
         # The state behind the last tick is returned anyway; wanted per tick is only what is read per tick.
         wanted = {v for v in tick.y if not jaxprs.is_literal(v)} | out(stage.delays)
         for later in program.stages[index + 1 :]:
-            wanted.update(jaxprs.used(self._with_cheap([*later.batched, *later.looped])))
-            wanted |= out([*later.loop, *later.delays])
-        state, state_out = ([leaves[k] for k in stage.loop] for leaves in (tick.state, tick.state_out))
-        looped = self._with_cheap(stage.looped, state_out)
+            later_loops = [e for r in later.recurrences for e in [*r.equations, *r.copied]]
+            wanted.update(jaxprs.used(self._with_cheap([*later.batched, *later_loops])))
+            wanted |= out([*(k for r in later.recurrences for k in r.leaves), *later.delays])
         batched = self._with_cheap(stage.batched)
-        own = set(jaxprs.used(looped, state_out))
-        made = [*(v for e in stage.looped for v in e.outvars), *state]
-        outputs = [v for v in dict.fromkeys(made) if v in wanted]
-        loop = loop_of(tick.jaxpr, looped, state, state_out, outputs, program.invariant)
-        return Part(stage, batched, [v for e in batched for v in e.outvars if v in wanted | own], loop, runner_of(loop))
+        loops, own = [], set()
+        for recurrence in stage.recurrences:
+            state, state_out = ([leaves[k] for k in recurrence.leaves] for leaves in (tick.state, tick.state_out))
+            looped = self._with_cheap([*recurrence.equations, *recurrence.copied], state_out)
+            own.update(jaxprs.used(looped, state_out))
+            made = [*(v for e in recurrence.equations for v in e.outvars), *state]
+            outputs = [v for v in dict.fromkeys(made) if v in wanted]
+            loop = loop_of(tick.jaxpr, looped, state, state_out, outputs, program.invariant)
+            if loop.runs:
+                way = ways[recurrence.leaves[0]] if recurrence in stage.alone else Scanned(runner_of(loop))
+                loops.append(Placed(loop, recurrence, way))
+        return Part(stage, batched, [v for e in batched for v in e.outvars if v in wanted | own], loops)
 
     def _with_cheap(self, equations: Sequence[Equation], outputs: Sequence[Var] = ()) -> list[Equation]:
         """The equations and the cheap ones they read from elsewhere, in their old order."""
@@ -116,7 +151,8 @@ class Split:
 
     def chunk(self, length: int) -> int:
         """Ticks whose batched work is large enough for a product and small enough for a cache."""
-        if any(part.runner.all_at_once for part in self.parts) or not symbolic.known(length):
+        ways = [placed.way for part in self.parts for placed in part.loops]
+        if any(isinstance(way, Scanned) and way.runner.all_at_once for way in ways) or not symbolic.known(length):
             return length
         if self.late:
             # A chunk's gradient is rounded once to the narrow type of the cast weights: many chunks, small roundings.
@@ -147,20 +183,22 @@ class Split:
         """The stages, as counts of primitives."""
         before, loops, behind = [], [], {}
         for index, part in enumerate(self.parts):
-            if not part.loop.runs:
+            if not part.loops:
                 behind = _counted(part.batched)
                 continue
             before.append(_counted(part.batched))
-            deferred = (d.variable.aval.str_short() for d in part.loop.deferred if d.is_product)
-            loops.append(
-                LoopReport(
-                    stage=index,
-                    state=tuple(v.aval.str_short() for v in part.loop.state),
-                    products=sum(map(jaxprs.is_dot, part.stage.looped)),
-                    equations=len(part.stage.looped),
-                    deferred=tuple(dict.fromkeys(deferred)),
+            for loop, recurrence, way in part.loops:
+                deferred = (d.variable.aval.str_short() for d in loop.deferred if d.is_product)
+                loops.append(
+                    LoopReport(
+                        stage=index,
+                        state=tuple(v.aval.str_short() for v in loop.state),
+                        products=sum(map(jaxprs.is_dot, recurrence.equations)),
+                        equations=len(recurrence.equations),
+                        deferred=() if way.said else tuple(dict.fromkeys(deferred)),
+                        way=way.said,
+                    )
                 )
-            )
         return Work(_counted(self.program.once), tuple(before), tuple(loops), behind)
 
     def _once(self, params: PyTree, state: PyTree) -> dict[Var, jax.Array]:
@@ -184,54 +222,33 @@ class Split:
         values = ChunkValues(self._more(once, self.late), dict(zip(tick.x, xs)), self.program, time.length)
         for part in self.parts:
             values.compute(part.batched, part.outputs)
-            if part.loop.runs:
-                loop, before = part.loop, [state[k] for k in part.stage.loop]
+            for placed in part.loops:
+                loop, leaves = placed.loop, placed.recurrence.leaves
                 invariant, x = [values.once[v] for v in loop.invariant], [values.stack[v] for v in loop.x]
-                last, ys = run_loop(loop, part.runner, invariant, before, x, time)
+                last, ys = self.loop(placed, invariant, [state[k] for k in leaves], x, time)
                 values.stack.update(zip(loop.outputs, ys))
-                for k, value in zip(part.stage.loop, last):
+                for k, value in zip(leaves, last):
                     new[k] = value
             for k in part.stage.delays:
-                after = self._read(values, tick.state_out[k])
-                new[k] = after[0] if time.reverse else after[-1]
-                first = state[k][None]
-                values.stack[tick.state[k]] = lax.concatenate(
-                    [after[1:], first] if time.reverse else [first, after[:-1]], 0
-                )
+                new[k], before = self.delay(state[k], self._read(values, tick.state_out[k]), time)
+                values.stack[tick.state[k]] = before
         return new, [self._read(values, v) for v in tick.y]
 
-    def _read(self, values: "ChunkValues", v: Var) -> jax.Array:
+    def loop(self, placed: Placed, invariant: Sequence, state: Sequence, xs: Sequence, time: Time) -> tuple[list, list]:
+        """One loop, in its way: the last state and the outputs per tick."""
+        return placed.way.run(placed.loop, invariant, state, xs, time)
+
+    def delay(self, first: jax.Array, after: jax.Array, time: Time) -> tuple[jax.Array, jax.Array]:
+        """A leaf that only delays a value: the last of its values, and those before every tick."""
+        first = first[None]
+        before = [after[1:], first] if time.reverse else [first, after[:-1]]
+        return after[0] if time.reverse else after[-1], lax.concatenate(before, 0)
+
+    def _read(self, values: ChunkValues, v: Var) -> jax.Array:
         """A value for every tick; a cheap one that no stage kept is computed here."""
         if not jaxprs.is_literal(v) and v not in values.stack and v not in values.once:
             values.compute(self._with_cheap([], [v]), [v])
         return values.read(v)
-
-
-class ChunkValues(NamedTuple):
-    """What is known while a chunk runs: ``once``, the same at every tick, and ``stack``, ``[K, ...]`` per tick."""
-
-    once: dict[Var, jax.Array]
-    stack: dict[Var, jax.Array]
-    program: Program
-    length: int
-
-    def read(self, v: Var) -> jax.Array:
-        """A value for every tick."""
-        if jaxprs.is_literal(v):
-            return jaxprs.repeat(jaxprs.literal(v), self.length)
-        return jaxprs.repeat(self.once[v], self.length) if v in self.once else self.stack[v]
-
-    def compute(self, equations: list[Equation], outputs: list[Var]) -> None:
-        """Runs equations for all ticks at once."""
-        if not outputs:
-            return
-        equations = jaxprs.needed(equations, outputs)
-        reads = jaxprs.used(equations, outputs)
-        fixed, varying = [v for v in reads if v in self.once], [v for v in reads if v not in self.once]
-        run = jaxprs.function(self.program.tick.jaxpr, equations, [*fixed, *varying], outputs)
-        values = [self.once[v] for v in fixed]
-        mapped = jax.vmap(lambda per_tick: run([*values, *per_tick]), axis_size=self.length)
-        self.stack.update(zip(outputs, mapped([self.stack[v] for v in varying])))
 
 
 def _early_and_late(program: Program) -> tuple[list[Equation], list[Equation]]:

@@ -1,7 +1,7 @@
 """How the ticks of a loop are run: forwards, and as the linear recurrence of its derivative. The seam for other ways.
 
-A `Runner` here is `jax.lax.scan`. A kernel, or a form that is parallel over time, is another class with these two
-methods; `seqjax.engines.split.engine.prepare` is told which loop gets which.
+A `Runner` here is `jax.lax.scan`. A kernel is another class with these two methods; `seqjax.engines.split.engine.Split`
+is told which loop gets which.
 """
 
 import functools

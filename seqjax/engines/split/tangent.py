@@ -6,12 +6,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import SymbolicZero, zero_from_primal
 
+from seqjax.engines import memory
 from seqjax.engines.equations import jaxprs
 from seqjax.engines.equations.jaxprs import Aval, Equation, Var
-from seqjax.engines.memory import STATES
 from seqjax.engines.split.keep import Kept, kept_of, variables_of
 from seqjax.engines.split.linearize import Moving, linearize, moving_operands
 from seqjax.engines.split.loop import Deferred, Loop
@@ -88,7 +87,7 @@ def _run_with_derivative(
     forward = tick.function(everything, [*tick.after, *emit])
     last, stacks = runner.run(forward, once, state, xs, length=time.length, reverse=time.reverse)
     if time.recompute:
-        stacks = [_named(stack) for stack in stacks]
+        stacks = [memory.named(stack) for stack in stacks]
     by_variable = dict(zip(emit, stacks))
     literal = lambda v: jaxprs.repeat(jaxprs.literal(v), time.length)
     ys = [literal(v) if jaxprs.is_literal(v) else by_variable[v] for v in tick.outputs]
@@ -165,13 +164,6 @@ def _product(loop: Loop, d: Deferred, left: jax.Array, weight: jax.Array) -> jax
         flat = one(left.reshape(ticks * batch, units))
         return flat.reshape(ticks, batch, flat.shape[-1])
     return jax.vmap(one)(left)
-
-
-def _named(states: jax.Array) -> jax.Array:
-    """Marked as states, for a checkpoint to keep; JAX keeps no complex number by its name, but its two parts."""
-    if jnp.iscomplexobj(states):
-        return lax.complex(checkpoint_name(states.real, STATES), checkpoint_name(states.imag, STATES))
-    return checkpoint_name(states, STATES)
 
 
 def _add(sums: dict, key: Hashable, term: jax.Array, aval: Aval) -> None:

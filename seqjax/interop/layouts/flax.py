@@ -1,6 +1,6 @@
 """How Flax lays out the weights of one direction of one layer: names, shapes, order of gates."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -135,3 +135,9 @@ def written(part: Part, style: str) -> dict[str, Any]:
     if style == "nnx":
         i["if_"] = i.pop("if")
     return i | h
+
+
+def tree_of(cells: Sequence[Tree]) -> dict[str, Any]:
+    """Parameters of an ``RNN`` of a cell, or of a ``Bidirectional`` of two."""
+    ends = [{"cell": each} for each in cells]
+    return ends[0] if len(ends) == 1 else {"forward_rnn": ends[0], "backward_rnn": ends[1]}

@@ -29,6 +29,7 @@ WORDS: dict[Any, dict[str, Any]] = {
     cells.gru: {"reset": ("after", "before"), "activation": ANY, "gate_activation": ANY},
     cells.elman: {"activation": ANY},
 }
+INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 OPERATORS = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn"}
 # Attributes that change what an operator computes and have no counterpart, with the value at which they do not.
 PLAIN = {"clip": None, "input_forget": 0, "activation_alpha": None, "activation_beta": None}
@@ -114,7 +115,7 @@ def described(onnx: Any, model: Any, name: str, node: Any) -> tuple[str, dict[st
     tensors = {each.name: each for each in model.graph.initializer}
     tensors |= {each.output[0]: each.attribute[0].t for each in model.graph.node if each.op_type == "Constant"}
     values = {}
-    for part, given in zip(("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P"), node.input):
+    for part, given in zip(INPUTS, node.input):
         if part in "WRBP" and given:
             if given not in tensors:
                 raise ValueError(

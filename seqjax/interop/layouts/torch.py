@@ -92,3 +92,10 @@ def written(part: Part) -> dict[str, Any]:
 def options_of(part: Part) -> dict[str, Any]:
     """The options of a part's cell."""
     return said("torch", part.cell, WORDS)[1]
+
+
+def tensor(torch: Any, w: np.ndarray) -> Any:
+    """Of the same bits: NumPy's bfloat16 is not torch's."""
+    return (
+        torch.from_numpy(w.view(np.int16)).view(torch.bfloat16) if w.dtype.name == "bfloat16" else torch.from_numpy(w)
+    )

@@ -7,9 +7,10 @@ import jax
 import numpy as np
 
 import seqjax as sj
+from seqjax import models
 from seqjax.base import PyTree
 from seqjax.recipes.running import learning
-from seqjax.recipes.running.cells import CELLS, CellName
+from seqjax.recipes.running.cells import CELLS, BlockName, CellName, block_of, check_block
 from seqjax.recipes.running.options import BadInput, bad_input, check_rates, check_sizes, told_by
 from seqjax.recipes.running.run import Run
 from seqjax.tasks.vocabulary import Vocabulary
@@ -21,10 +22,13 @@ class CharacterOptions(learning.PatientOptions):
 
     cell: CellName = "lstm"
     """The recurrence."""
+    block: BlockName = "none"
+    """What stands around each recurrence: the blocks published with the cells rglru, selective-state-space, mingru,
+    mlstm and s5; or windowed attention in its place, the last 128 characters."""
     layers: int = 1
-    """Recurrent layers."""
+    """Recurrent layers, or blocks."""
     hidden_size: int = 256
-    """Units a layer."""
+    """Units a layer; features between blocks."""
     embedding_size: int = 64
     """Features a character."""
     dropout: float = 0.0
@@ -37,6 +41,7 @@ class CharacterOptions(learning.PatientOptions):
         super().check(who)
         check_sizes(who, self, "layers", "hidden_size", "embedding_size")
         check_rates(who, self, "dropout")
+        check_block(who, self)
 
 
 def parts(options: CharacterOptions, symbols: int) -> tuple[list[sj.Cell], sj.Layer]:
@@ -49,7 +54,13 @@ def parts(options: CharacterOptions, symbols: int) -> tuple[list[sj.Cell], sj.La
 
 
 def language_model(options: CharacterOptions, symbols: int) -> sj.Layer:
-    """The parts as one model, with dropout behind every recurrence."""
+    """The parts as one model, with dropout behind every recurrence; or embedding, blocks and logits."""
+    if options.block != "none":
+        size = options.hidden_size
+        block = block_of(options.block, options.cell)
+        body = models.deep_blocks(size, block=block, layers=options.layers, rate=options.dropout)
+        read = sj.serial(sj.embedding(symbols, options.embedding_size), sj.dense(options.embedding_size, size))
+        return sj.serial(read, body, sj.dense(size, symbols))
     cells, above = parts(options, symbols)
     layers = [layer for cell in cells for layer in (sj.recurrent(cell), sj.dropout(options.dropout))]
     return sj.serial(*layers, above)

@@ -18,8 +18,9 @@ Track = Literal["tensorboard", "wandb"]
 FolderOrFile = Annotated[str | None, tyro.conf.arg(metavar="FOLDER|FILE")]
 
 
-# Options younger than some stored runs: one without them was made as by their defaults.
-LATER = frozenset({"optimizer", "schedule", "seeds", "track"})
+# Options younger than some stored runs, of all commands and of one: a run without them was made as by their defaults.
+LATER = frozenset({"block", "optimizer", "schedule", "seeds", "track"})
+LATER_OF = {"memory": frozenset({"layers"})}
 # Options that any start of a run may change: they do not say what is computed.
 FREE = frozenset({"steps", "devices", "track"})
 

@@ -18,7 +18,7 @@ import numpy as np
 import seqjax as sj
 from seqjax.base import PyTree
 from seqjax.recipes.running import checkpoints, trackers
-from seqjax.recipes.running.options import FREE, LATER, BadInput, RunOptions, bad_input, flag
+from seqjax.recipes.running.options import FREE, LATER, LATER_OF, BadInput, RunOptions, bad_input, flag
 from seqjax.tasks.vocabulary import Vocabulary
 
 Options = TypeVar("Options", bound=RunOptions)
@@ -148,7 +148,8 @@ class Run:
 
         An option that is younger than the run has its default.
         """
-        younger = {field.name: field.default for field in dataclasses.fields(kind) if field.name in LATER}
+        later = LATER | LATER_OF.get(self.config["recipe"], frozenset())
+        younger = {field.name: field.default for field in dataclasses.fields(kind) if field.name in later}
         saved = younger | self.config["options"] | {"resume": str(self.folder), "run_dir": None}
         names = {field.name for field in dataclasses.fields(kind)}
         if part:

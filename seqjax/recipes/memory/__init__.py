@@ -21,13 +21,14 @@ import jax
 import numpy as np
 
 import seqjax as sj
-from seqjax import tasks
+from seqjax import models, tasks
 from seqjax.base import Array, PyTree
+from seqjax.recipes.memory.questions import TASKS
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import learning
-from seqjax.recipes.running.cells import CELLS, CellName, convolutions
+from seqjax.recipes.running.cells import CELLS, BlockName, CellName, block_of, check_block, convolutions
 from seqjax.recipes.running.courses import Course, trains
-from seqjax.recipes.running.options import bad_input, check_sizes
+from seqjax.recipes.running.options import bad_input, check_left_out, check_sizes
 from seqjax.recipes.running.run import Run
 from seqjax.tasks.reber import SYMBOLS as REBER
 
@@ -38,13 +39,30 @@ HELD_BACK, EVALUATIONS = 1000, 25
 class Options(learning.LearningOptions):
     """Trains a recurrent network to remember, and says after how many sequences it does."""
 
-    task: Literal["adding", "signed-adding", "copy", "latch", "temporal-order", "reber", "parity"] = "adding"
-    """adding: values in [0, 1] (Bai et al.); signed-adding: in [-1, 1] (Hochreiter and Schmidhuber)."""
+    task: Literal[
+        "adding",
+        "signed-adding",
+        "copy",
+        "selective-copying",
+        "recall",
+        "latch",
+        "temporal-order",
+        "reber",
+        "parity",
+    ] = "adding"
+    """adding: values in [0, 1] (Bai et al.); signed-adding: in [-1, 1] (Hochreiter and Schmidhuber); selective-copying:
+    16 symbols scattered among blanks; recall: the last of two values given to each of 16 keys."""
     length: int = 0
-    """Ticks to remember over; 0 for the task's own: adding 200, copy, latch and temporal-order 100, others 40."""
+    """Ticks to remember over; 0 for the task's own: adding 200, recall 128, copy, latch and temporal-order 100,
+    selective-copying 32, others 40."""
     cell: CellName | Literal["chrono-lstm", "chrono-gru", "tcn"] = "chrono-lstm"
     """The recurrence. The gates of a chrono one start with memories of all lengths up to that of the sequences; tcn is
     a temporal convolutional network with as many blocks as it takes to see all of a sequence."""
+    block: BlockName = "none"
+    """What stands around each cell, as in charlm. recall needs the convolution in a block: a key and its value come one
+    after the other."""
+    layers: int = 1
+    """Blocks."""
     hidden_size: int = 64
     """Units, or channels of each convolution."""
     learning_rate: float = 4e-3
@@ -53,9 +71,18 @@ class Options(learning.LearningOptions):
     def check(self, who: str) -> None:
         """Refuses sizes out of range."""
         super().check(who)
-        check_sizes(who, self, "hidden_size")
+        check_sizes(who, self, "hidden_size", "layers")
         if self.length:
             check_sizes(who, self, "length")
+        if self.block == "none":
+            check_left_out(who, self, "--block none", "layers")
+            return
+        check_block(who, self)
+        if self.cell not in CELLS and self.block != "attention":
+            raise ValueError(
+                f"{who}: expected a cell of its own with --block {self.block}, got {self.cell}. Name --cell, such as "
+                "gru."
+            )
 
 
 @trains
@@ -66,7 +93,7 @@ def main(options: Options) -> Course:
     length = options.length or task.length
     with bad_input("memory"):
         problem = task.make(length)
-        held_back = ticks_of(problem.draw(learning.generator(options), HELD_BACK))
+        held_back = ticks_of(problem.draw(learning.generator(options), HELD_BACK), all_learned=task.all_learned)
         if options.task == "reber":
             held_back = held_back._replace(legal=legal(held_back.batch))
         longer = None if task.longer is None else task.longer(length)
@@ -97,7 +124,11 @@ def main(options: Options) -> Course:
         options,
         start,
         sj.objective(model, loss),
-        lambda step: ticks_of(problem.draw(learning.generator(options, step), options.batch_size)).batch,
+        lambda step: (
+            ticks_of(
+                problem.draw(learning.generator(options, step), options.batch_size), all_learned=task.all_learned
+            ).batch
+        ),
         work=options.batch_size,
         unit="sequences",
         evaluate=evaluate,
@@ -154,7 +185,11 @@ def main(options: Options) -> Course:
 def model_of(options: Options, problem: tasks.Problem, xs: np.ndarray) -> sj.Layer:
     """Symbols are embedded, features read as they are; every tick is read out."""
     size = problem.input_size if xs.ndim == 3 else 16
-    if options.cell == "tcn":
+    if options.block != "none":
+        block = block_of(options.block, options.cell)
+        body = models.deep_blocks(options.hidden_size, block=block, layers=options.layers)
+        read = sj.serial(sj.dense(size, options.hidden_size), body)
+    elif options.cell == "tcn":
         read = convolutions(size, options.hidden_size, ticks=len(xs))
     else:
         make: Callable[..., sj.Cell] = CELLS[options.cell.removeprefix("chrono-")]
@@ -181,10 +216,13 @@ class Ticks(NamedTuple):
     legal: np.ndarray | None = None
 
 
-def ticks_of(examples: tasks.Examples) -> Ticks:
-    """One answer a sequence becomes one answer a tick that counts at the last real one."""
+def ticks_of(examples: tasks.Examples, *, all_learned: bool = True) -> Ticks:
+    """One answer a sequence becomes one answer a tick that counts at the last real one.
+
+    Where there is an answer a tick, all real ones are learned, or only those that are asked for.
+    """
     xs, targets, mask, scored = examples
-    learned = mask
+    learned = mask if all_learned else scored
     if scored.ndim == 1:
         learned = scored = mask & ~np.pad(mask[1:], ((0, 1), (0, 0)))
         targets = np.array(np.broadcast_to(targets, (len(xs), *targets.shape)))
@@ -222,72 +260,3 @@ def measures(problem: tasks.Problem, ticks: Ticks, ys: np.ndarray) -> dict[str, 
     log_total = np.log(np.exp(ys - ys.max(-1, keepdims=True)).sum(-1)) + ys.max(-1)
     nats = log_total - np.take_along_axis(ys, right[:, None], -1)[:, 0]
     return {"held_back": float(nats.mean()), "recalled": float(hits[right > 0].mean())}
-
-
-def tell_sum(xs: np.ndarray, right: np.ndarray, given: np.ndarray) -> str:
-    """The two marked values and their sum."""
-    values = " and ".join(f"{xs[t, 0]:6.3f} at tick {t:3}" for t in np.flatnonzero(xs[:, 1] == 1))
-    return f"{values}: right {right[0, 0]:.3f}, answered {given[0, 0]:.3f}"
-
-
-def tell_copy(xs: np.ndarray, right: np.ndarray, given: np.ndarray) -> str:
-    """The symbols to repeat."""
-    width = int((right > 0).sum())
-    shown, said = (" ".join(map(str, symbols)) for symbols in (right[-width:], given[-width:]))
-    return f"shown {shown}, {len(xs) - 2 * width} ticks later: {said}"
-
-
-def tell_latch(xs: np.ndarray, right: np.ndarray, given: np.ndarray) -> str:
-    """The sign that came first."""
-    return f"first {xs[0, 0]:+.0f}, then {len(xs) - 1} ticks of noise: answered {2 * int(given[0]) - 1:+d}"
-
-
-def tell_order(xs: np.ndarray, right: np.ndarray, given: np.ndarray) -> str:
-    """Which symbols counted, where, and in which order."""
-    at = np.flatnonzero((xs == 4) | (xs == 5))
-    seen = ", ".join(f"{'XY'[xs[t] - 4]} at tick {t}" for t in at)
-    return f"{seen} of {len(xs)}: answered {''.join('XY'[given[0] >> (len(at) - 1 - i) & 1] for i in range(len(at)))}"
-
-
-def tell_reber(xs: np.ndarray, right: np.ndarray, given: np.ndarray) -> str:
-    """The string up to the symbol that the second one decides."""
-    text = "".join(REBER[x] for x in xs[:-1])
-    return f"{text}? right {REBER[right[0]]}, answered {REBER[given[0]]}"
-
-
-def tell_parity(xs: np.ndarray, right: np.ndarray, given: np.ndarray) -> str:
-    """The bits and whether the ones are odd in number."""
-    words = ("even", "odd")
-    return f"{''.join(map(str, xs))}: right {words[right[-1]]}, answered {words[given[-1]]}"
-
-
-def latch(length: int) -> tasks.Problem:
-    """With noise of variance 0.2 as in 1997, but only the first tick tells."""
-    return tasks.latch(length, noise=0.2**0.5)
-
-
-class Task(NamedTuple):
-    """What can be asked for: its problem by length, its own length, when it counts as solved, a test of longer ones."""
-
-    make: Callable[[int], tasks.Problem]
-    length: int
-    solved: float
-    tell: Callable[[np.ndarray, np.ndarray, np.ndarray], str]
-    longer: Callable[[int], tasks.Problem] | None
-
-
-TASKS = {
-    "adding": Task(tasks.adding, 200, 1e-3, tell_sum, lambda n: tasks.adding(2 * n)),
-    "signed-adding": Task(tasks.signed_adding, 100, 1e-3, tell_sum, lambda n: tasks.signed_adding(2 * n)),
-    "copy": Task(tasks.copy_memory, 100, 1e-3, tell_copy, lambda n: tasks.copy_memory(2 * n)),
-    "latch": Task(latch, 100, 0.999, tell_latch, lambda n: latch(2 * n)),
-    "temporal-order": Task(tasks.temporal_order, 100, 0.999, tell_order, lambda n: tasks.temporal_order(2 * n)),
-    "reber": Task(tasks.embedded_reber, 40, 0.999, tell_reber, None),
-    "parity": Task(
-        lambda n: tasks.running_parity(1, n),
-        40,
-        0.999,
-        tell_parity,
-        lambda n: tasks.running_parity(n + 1, 25 * n // 2),
-    ),
-}

@@ -1,0 +1,30 @@
+"""The way a loop is run: tick by tick with a derivative made of its ticks, or as an engine of its own knows better."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from seqjax.engines.split.loop import Loop
+from seqjax.engines.split.runner import Runner
+from seqjax.engines.split.tangent import Time, run_loop
+
+
+class Way(Protocol):
+    """How one loop is run."""
+
+    @property
+    def said(self) -> str:
+        """For `explain`; empty where it is a scan of ticks."""
+
+    def run(self, loop: Loop, invariant: Sequence, state: Sequence, xs: Sequence, time: Time) -> tuple[list, list]:
+        """The last state and the outputs per tick."""
+
+
+class Scanned(NamedTuple):
+    """Ticks one after the other, with the derivative of `seqjax.engines.split.tangent`."""
+
+    runner: Runner
+    said: str = ""
+
+    def run(self, loop: Loop, invariant: Sequence, state: Sequence, xs: Sequence, time: Time) -> tuple[list, list]:
+        """By the runner."""
+        return run_loop(loop, self.runner, invariant, state, xs, time)
