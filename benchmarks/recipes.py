@@ -82,6 +82,7 @@ def protocols(steps: int | None = None) -> dict[str, Protocol]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs and tells; status 1 if any run failed."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the runs need memory on the same accelerator
+    os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")  # what is found compiled takes no time
     chosen = parse(argv)
     if chosen.list:
         for name, protocol in chosen.protocols.items():

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command: status 0, 2 for bad input (one sentence on stderr), or 130 after Ctrl-C.
 
     Args:
-      argv: the command and its options; those of the process if None.
+      argv: the command and its options; if None those of the process, which is then the command's own.
 
     Returns:
       The exit status.
@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a console that lacks a letter gets its number: no run ends for that
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    alone = argv is None
     argv = sys.argv[1:] if argv is None else list(argv)
     for word in argv:
         if any("\ud800" <= letter <= "\udfff" for letter in word):
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         recipe = importlib.import_module(COMMANDS[name])
 
         from seqjax.recipes.pictures import curves
-        from seqjax.recipes.running import devices, seeds
+        from seqjax.recipes.running import cache, devices, seeds
         from seqjax.recipes.running.loop import Interrupted
         from seqjax.recipes.running.options import BadInput, RunOptions, bad_input
         from seqjax.recipes.running.run import Run
@@ -89,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             options = tyro.cli(type(options), prog=program, args=rest, default=saved)
         with bad_input(name):
             options.check(name)
+        if alone:  # what a caller of this function has set stays
+            cache.use()
         if getattr(options, "seeds", ()):
             seeds.main(name, recipe.main.course, options, curves.over_seeds)
         else:

@@ -270,6 +270,7 @@ def test_a_process_with_an_ascii_console_and_locale(tmp_path):
     """Neither what is printed nor what is written depends on them: a text of the person's own, learned and told."""
     (tmp_path / "text.txt").write_text("Σ हिन्दी 日本 é .\nने 日本 हिन्दी Σ .\n" * 30, "utf-8")
     settings = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    settings |= {"JAX_ENABLE_COMPILATION_CACHE": "false"}
     words = (
         "wordlm --text text.txt --steps 1 --batch-size 2 --window 4 --hidden-size 4 --embedding-size 4 --run-dir run"
     )
