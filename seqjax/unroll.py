@@ -60,7 +60,7 @@ def unroll(
       The last state and the outputs ``[T, *B, ...]``.
 
     Raises:
-      ValueError: shapes do not agree, or an option is unknown.
+      ValueError: shapes do not agree, or an option is unknown; of a gradient, that no schedule keeps within the budget.
       TypeError: something else than a cell, a mask of another type than bool, or a step that changes the state's
         structure or dtype.
 
@@ -201,8 +201,7 @@ def _run(
     memory: str | int,
 ) -> tuple[PyTree, PyTree]:
     problem = Problem(cell, params, state, xs, length, mask, lengths, reset, reverse, time_axis)
-    chosen = plan.choose(problem, engine, memory)
-    return chosen.prepared.run(chosen.schedule)
+    return plan.choose(problem, engine, memory).run()
 
 
 def _length(xs: PyTree, length: int | None) -> int:

@@ -500,8 +500,6 @@ def test_unknown_engines_and_memories_are_named():
         run(step, params, state, xs, memory="little")
     with pytest.raises(ValueError, match="expected memory to be a whole number of at least 1, got -3"):
         run(step, params, state, xs, memory=-3)
-    with pytest.raises(ValueError, match=r"expected memory to allow at least .* for 13 ticks, got 10"):
-        run(step, params, state, xs, engine="split", memory="10B")
 
 
 def test_a_step_is_traced_once_and_each_loop_twice(monkeypatch):

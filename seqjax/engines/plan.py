@@ -13,9 +13,12 @@ from typing import Literal, NamedTuple
 import jax
 
 from seqjax import checks, symbolic
+from seqjax.base import PyTree
 from seqjax.engines import cudnn, pallas, scan
 from seqjax.engines.base import Prepared, Problem, UnsupportedError
 from seqjax.engines.costs import total_bytes
+from seqjax.engines.equations.jaxprs import is_float
+from seqjax.engines.equations.linear_call import never_transposed
 from seqjax.engines.linear import engine as linear
 from seqjax.engines.memory import Schedule, blocks, divisor
 from seqjax.engines.split import engine as split
@@ -39,11 +42,27 @@ NARROWEST_CHUNK = 16
 
 
 class Plan(NamedTuple):
-    """The choice: an engine ready to run, its schedule and the reasons."""
+    """The choice: an engine ready to run, its schedule and the reasons.
+
+    Attributes:
+      prepared: the engine.
+      schedule: of time.
+      why: the reasons, in order.
+      refusal: why no gradient is taken, where memory allows none; what keeps nothing runs all the same.
+    """
 
     prepared: Prepared
     schedule: Schedule
     why: tuple[str, ...]
+    refusal: str = ""
+
+    def run(self) -> tuple[PyTree, PyTree]:
+        """The last state and the outputs."""
+        result = self.prepared.run(self.schedule)
+        if not self.refusal:
+            return result
+        guarded = lambda leaf: never_transposed(leaf, self.refusal) if is_float(jax.typeof(leaf)) else leaf
+        return jax.tree.map(guarded, result)
 
 
 _WRITTEN = contextvars.ContextVar("written", default=False)
@@ -85,17 +104,18 @@ def choose(problem: Problem, engine: str, memory: str | int) -> Plan:
             prepare = linear.mixed
     try:
         prepared = prepare(problem)
-    except UnsupportedError as refusal:
+    except UnsupportedError as unsupported:
         # What scan cannot run, nothing can; and by its own name an engine refuses with an error that says so.
         prepared = ENGINES["scan"](problem)
-        why = (*why, f"scan: {refusal}")
+        why = (*why, f"scan: {unsupported}")
+    refusal = ""
     if symbols := problem.symbols():
         schedule, reason = _schedule_of_symbols(prepared, memory, budget, problem.length, symbols)
         counted = ", ".join(symbol for symbol in symbols if symbol != str(problem.length))
         why = (*why, f"bytes are those of {counted} = {symbolic.SYMBOL}") if counted else why
     else:
-        schedule, reason = _schedule(prepared, memory, budget, problem.length)
-    return Plan(prepared, schedule, (*why, *prepared.why, reason))
+        schedule, reason, refusal = _schedule(prepared, memory, budget, problem.length)
+    return Plan(prepared, schedule, (*why, *prepared.why, reason), refusal)
 
 
 def listed() -> str:
@@ -108,8 +128,9 @@ def listed() -> str:
     return "\n".join(textwrap.fill(entry, 114, subsequent_indent="  ") for entry in entries)
 
 
-def _schedule(prepared: Prepared, memory: str | int, budget: int | None, length: int) -> tuple[Schedule, str]:
-    everything = Schedule(prepared.chunk(length), "all"), "all activations kept"
+def _schedule(prepared: Prepared, memory: str | int, budget: int | None, length: int) -> tuple[Schedule, str, str]:
+    """The schedule, its reason, and why there is no gradient if no schedule keeps within the budget."""
+    everything = Schedule(prepared.chunk(length), "all"), "all activations kept", ""
     if set(prepared.keeps) == {"all"}:
         if memory not in ("auto", "all"):
             raise ValueError(
@@ -120,20 +141,21 @@ def _schedule(prepared: Prepared, memory: str | int, budget: int | None, length:
     if memory == "all" or (memory == "auto" and length * prepared.tick_bytes() < memory_of_device() // EASY):
         return everything
     if isinstance(memory, int):
-        return Schedule(min(memory, length), "nothing"), f"states kept every {memory} ticks"
+        return Schedule(min(memory, length), "nothing"), f"states kept every {memory} ticks", ""
     if budget is None and memory != "auto":
-        return _by_name(memory, prepared, length), memory
+        return _by_name(memory, prepared, length), memory, ""
     budget = budget if budget is not None else memory_of_device() // BUDGET
     costs = prepared.costs()
     for name in ("all", "carries", "sqrt", "log"):
         schedule = _by_name(name, prepared, length)
         total = total_bytes(schedule, length, costs)
         if total <= budget:
-            return schedule, f"{name}: {total:,} of {budget:,} bytes"
-    raise ValueError(
+            return schedule, f"{name}: {total:,} of {budget:,} bytes", ""
+    refusal = (
         f"unroll: expected memory to allow at least {total:,} bytes for {length} ticks, got {budget:,}. "
         "Raise memory, or make the batch smaller."
     )
+    return schedule, f"forwards only: a gradient keeps at least {total:,} bytes, of {budget:,}", refusal
 
 
 def _schedule_of_symbols(
@@ -149,7 +171,7 @@ def _schedule_of_symbols(
     if memory == "auto":
         return Schedule(prepared.chunk(length), "all"), f"all activations kept: bytes depend on {named}"
     if symbolic.known(length):
-        return _schedule(prepared, memory, budget, length)
+        return _schedule(prepared, memory, budget, length)[:2]
     if memory not in ("all", "carries"):
         raise ValueError(
             f"unroll: expected memory='all' or 'carries' for {length} ticks, which is no number to cut into chunks, "

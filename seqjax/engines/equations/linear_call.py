@@ -35,6 +35,15 @@ def call(linear: Linear, coefficients: Sequence, moving: Sequence) -> list:
     return linear_p.bind(*coefficients, *moving, linear=linear, count=len(coefficients))
 
 
+def never_transposed(value: jax.Array, why: str) -> jax.Array:
+    """The value itself; a gradient through it is refused when it is traced.
+
+    Raises:
+      ValueError: with ``why``, from whatever transposes it.
+    """
+    return never_transposed_p.bind(value, why=why)
+
+
 linear_p = core.Primitive("seqjax_linear")
 linear_p.multiple_results = True
 
@@ -94,6 +103,17 @@ def _batch(values: Sequence, dims: Sequence, *, linear: Linear, count: int) -> t
     outs = call(batched, values[:count], moving)
     return outs, [0] * len(outs)
 
+
+def _refuse(cotangent: jax.Array, value: jax.Array, *, why: str) -> list:
+    raise ValueError(why)
+
+
+never_transposed_p = core.Primitive("seqjax_never_transposed")
+never_transposed_p.def_impl(lambda value, *, why: value)
+never_transposed_p.def_abstract_eval(lambda value, *, why: value)
+mlir.register_lowering(never_transposed_p, mlir.lower_fun(lambda value, *, why: value, multiple_results=False))
+ad.deflinear2(never_transposed_p, _refuse)
+batching.defvectorized(never_transposed_p)
 
 linear_p.def_impl(jax.jit(_run, static_argnames=("linear", "count")))
 linear_p.def_abstract_eval(_abstract)

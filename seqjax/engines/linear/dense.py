@@ -70,6 +70,11 @@ class Dense(NamedTuple):
         """For `explain`."""
         return f"linear, in dense blocks of {self.block.numbers}"
 
+    @property
+    def as_ticks(self) -> bool:
+        """Only who asks for blocks has them."""
+        return False
+
     def run(self, loop: Loop, invariant: Sequence, state: Sequence, xs: Sequence, time: Time) -> tuple[list, list]:
         """As `seqjax.engines.split.tangent.run_loop`."""
         ticks, block = self._ticks(loop, invariant, xs, time), self.block

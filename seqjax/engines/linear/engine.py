@@ -61,7 +61,7 @@ def mixed(problem: Problem) -> "Linear":
     if made.broken or made.left or not some:
         made.name = Split.name
     if not some:
-        made.why = made.left
+        made.why = (*made.left, *((made.forwards,) if made.forwards else ()))
     return made
 
 
@@ -127,7 +127,7 @@ class Linear(Split):
         super().__init__(problem, way_of=way_of, reach=reach)
         self.broken = tuple(broken)
         self.left = tuple(left)
-        self.why = (*(f"not linear: {reason}" for reason in broken), *left, *why)
+        self.why = (*(f"not linear: {reason}" for reason in broken), *left, *why, *self.why)
 
     def chunk(self, length: int) -> int:
         """A chunk of a matrix state, or of blocks, where there are any."""

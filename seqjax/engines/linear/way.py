@@ -6,12 +6,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from seqjax.engines import forwards
 from seqjax.engines.equations import jaxprs
 from seqjax.engines.equations.jaxprs import Var
 from seqjax.engines.linear.algebra import MAX_PLUS, NUMBERS, Algebra, Ticks
 from seqjax.engines.linear.detect import Linear
 from seqjax.engines.linear.diagonal import How, recurrence, shifted
 from seqjax.engines.split.loop import Loop
+from seqjax.engines.split.runner import Runner
 from seqjax.engines.split.tangent import Time
 
 Pair = tuple[jax.Array, jax.Array, jax.Array]
@@ -45,12 +47,26 @@ class Diagonal(NamedTuple):
         """For `explain`."""
         return "linear, number by number" + (", in max and +" if self.found.algebra == "max-plus" else "")
 
+    @property
+    def as_ticks(self) -> bool:
+        """On a CPU a tick as it stands makes its own coefficients; elsewhere its launches take the time."""
+        return jax.default_backend() == "cpu"
+
     def run(self, loop: Loop, invariant: Sequence, state: Sequence, xs: Sequence, time: Time) -> tuple[list, list]:
         """As `seqjax.engines.split.tangent.run_loop`."""
-        (first,) = state
-        ticks = self._ticks(loop, invariant, first, xs, time)
-        after = recurrence(ticks, first.astype(ticks.b.dtype), _how(time), self._algebra).astype(first.dtype)
-        return outputs(loop, invariant, state, [after], xs, time)
+
+        def as_one(values: tuple[list, list, list]) -> tuple[list, list]:
+            invariant, state, xs = values
+            ticks = self._ticks(loop, invariant, state[0], xs, time)
+            after = recurrence(ticks, state[0].astype(ticks.b.dtype), _how(time), self._algebra)
+            return outputs(loop, invariant, state, [after.astype(state[0].dtype)], xs, time)
+
+        def by_ticks(values: tuple[list, list, list]) -> tuple[list, list]:
+            return Runner().run(loop.tick(), *values, length=time.length, reverse=time.reverse)
+
+        wide = jnp.dtype(state[0].dtype).itemsize >= 4
+        run = forwards.either(by_ticks, as_one) if self.as_ticks and wide else as_one
+        return run((list(invariant), list(state), list(xs)))
 
     def summary(self, loop: Loop, invariant: Sequence, state: Sequence, xs: Sequence, time: Time) -> Numbers:
         """Of a stretch: a from a state of one and nothing besides, b from a state of nothing."""

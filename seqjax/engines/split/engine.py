@@ -13,12 +13,13 @@ from jax import lax
 
 from seqjax import symbolic
 from seqjax.base import PyTree
-from seqjax.engines import costs, memory
+from seqjax.engines import costs, forwards, memory
 from seqjax.engines.base import Costs, LoopReport, Problem, Work
 from seqjax.engines.equations import jaxprs
 from seqjax.engines.equations.jaxprs import Equation, Var
 from seqjax.engines.memory import Schedule, divisor
 from seqjax.engines.split.distribute import CHEAP, Program, Reach, Recurrence, Stage, TracedStep, distribute, traced
+from seqjax.engines.split.forward import by_ticks, ticks_instead
 from seqjax.engines.split.loop import Loop, loop_of
 from seqjax.engines.split.runner import Runner
 from seqjax.engines.split.tangent import Time
@@ -81,7 +82,6 @@ class Split:
         Raises:
           UnsupportedError: the step has effects.
         """
-        self.why: tuple[str, ...] = ()
         self.length, self.reverse = problem.length, problem.reverse
         step, self.params, self.state, self.xs = problem.wrapped()
         tick = traced(step, self.params, self.state, self.xs)
@@ -98,6 +98,10 @@ class Split:
         self.cheap = {v: e for e in self.order if e.primitive.name in CHEAP for v in e.outvars}
         self.early, self.late = _early_and_late(self.program)
         self.parts = [self._part(i, runner_of, ways) for i in range(len(self.program.stages))]
+        loops = [placed for part in self.parts for placed in part.loops]
+        plain = all(way.as_ticks for _, _, way in loops)
+        self.forwards = ticks_instead(self.program, self.parts, [loop for loop, _, _ in loops]) if plain else ""
+        self.why: tuple[str, ...] = (self.forwards,) if self.forwards else ()
 
     def _part(self, index: int, runner_of: Callable[[Loop], Runner], ways: dict[int, Way]) -> Part:
         """A stage, with what it must hand on to later ones."""
@@ -138,16 +142,25 @@ class Split:
 
     def run(self, schedule: Schedule) -> tuple[PyTree, PyTree]:
         """Runs the step by a schedule."""
-        once = self._once(self.params, self.state)
-        leaves, tree = jax.tree.flatten(self.state)
 
-        def chunk(state: list, xs: list, *, length: int) -> tuple[list, list]:
-            return self._chunk(once, state, xs, Time(length, self.reverse, schedule.keep == "carries"))
+        def chunks(values: tuple[list, list, list]) -> tuple[list, list]:
+            fixed, state, xs = values
+            once = self._once(fixed, state)
 
-        state, ys = memory.run(
-            chunk, leaves, jax.tree.leaves(self.xs), schedule, length=self.length, reverse=self.reverse
-        )
-        return tree.unflatten(state), self.program.tick.y_tree.unflatten(ys)
+            def chunk(state: list, xs: list, *, length: int) -> tuple[list, list]:
+                return self._chunk(once, state, xs, Time(length, self.reverse, schedule.keep == "carries"))
+
+            return memory.run(chunk, state, xs, schedule, length=self.length, reverse=self.reverse)
+
+        def ticks(values: tuple[list, list, list]) -> tuple[list, list]:
+            fixed, state, xs = values
+            once = self._more(self._once(fixed, state), self.late)
+            return by_ticks(self.program, once, state, xs, length=self.length, reverse=self.reverse)
+
+        run = forwards.either(ticks, chunks) if self.forwards else chunks
+        fixed = [*self.program.tick.constants, *jax.tree.leaves(self.params)]
+        state, ys = run((fixed, jax.tree.leaves(self.state), jax.tree.leaves(self.xs)))
+        return jax.tree.structure(self.state).unflatten(state), self.program.tick.y_tree.unflatten(ys)
 
     def chunk(self, length: int) -> int:
         """Ticks whose batched work is large enough for a product and small enough for a cache."""
@@ -157,12 +170,13 @@ class Split:
         if self.late:
             # A chunk's gradient is rounded once to the narrow type of the cast weights: many chunks, small roundings.
             return divisor(length, 32)
-        # Half a megabyte of batched values, at least 8 ticks. Measured, an LSTM's training step on one core in ms with
-        # chunks of 8, 32, 64, 128 ticks and all of T (B, h: batched values a tick): 16, 128 (32 KB): 36.9, 41.4, 42.9,
-        # 47.0, 47.7 for 256 ticks; 16, 256 (64 KB): 130, 137, 149, 153, 155 for 256; 4, 128 (8 KB): 42.0, 37.8, 38.0,
-        # 40.7, 49.1 for 1,024.
+        # A quarter of a megabyte of batched values, at least 8 ticks. Measured, an LSTM's training step on one core in
+        # ms with chunks of 8, 32, 64, 128 ticks and all of T (B, h: batched values a tick): 16, 128 (32 KB): 36.9,
+        # 41.4, 42.9, 47.0, 47.7 for 256 ticks; 16, 256 (64 KB): 130, 137, 149, 153, 155 for 256; 4, 128 (8 KB): 42.0,
+        # 37.8, 38.0, 40.7, 49.1 for 1,024. Forwards, times an unsplit scan's on two cores, chunks of 32, 64 and 128:
+        # 8, 64 (8 KB): 1.01, 1.12, 1.10; 8, 128 (16 KB): .97, .86, .82; 64, 256 (256 KB): 1.01, 1.42, 1.84.
         batched_bytes = sum(jaxprs.nbytes(v.aval) for part in self.parts for v in part.outputs)
-        return divisor(length, max(8, 2**19 // max(batched_bytes, 1)))
+        return divisor(length, max(8, 2**18 // max(batched_bytes, 1)))
 
     def tick_bytes(self) -> int:
         """All that the equations make at a tick."""
@@ -173,7 +187,7 @@ class Split:
         """Counted from a short chunk."""
 
         def run(params: PyTree, state: PyTree, xs: PyTree, *, length: int, keep: str) -> tuple[PyTree, PyTree]:
-            once = self._once(params, state)
+            once = self._once([*self.program.tick.constants, *jax.tree.leaves(params)], jax.tree.leaves(state))
             chunk = lambda state, xs: self._chunk(once, state, xs, Time(length, False, keep == "carries"))
             return memory.kept(chunk, keep, in_loop=True)(jax.tree.leaves(state), jax.tree.leaves(xs))
 
@@ -201,11 +215,11 @@ class Split:
                 )
         return Work(_counted(self.program.once), tuple(before), tuple(loops), behind)
 
-    def _once(self, params: PyTree, state: PyTree) -> dict[Var, jax.Array]:
+    def _once(self, fixed: list, state: list) -> dict[Var, jax.Array]:
         """What is the same at every tick, computed once."""
-        tick, leaves = self.program.tick, jax.tree.leaves(state)
-        variables = [*tick.params, *(tick.state[k] for k in self.program.constant_state)]
-        given = [*tick.constants, *jax.tree.leaves(params), *(leaves[k] for k in self.program.constant_state)]
+        tick, never = self.program.tick, self.program.constant_state
+        variables = [*tick.params, *(tick.state[k] for k in never)]
+        given = [*fixed, *(state[k] for k in never)]
         return self._more(dict(zip(variables, given)), self.early)
 
     def _more(self, once: dict[Var, jax.Array], equations: list[Equation]) -> dict[Var, jax.Array]:

@@ -15,6 +15,10 @@ class Way(Protocol):
     def said(self) -> str:
         """For `explain`; empty where it is a scan of ticks."""
 
+    @property
+    def as_ticks(self) -> bool:
+        """Whether a forward pass is not better off by this way than by ticks."""
+
     def run(self, loop: Loop, invariant: Sequence, state: Sequence, xs: Sequence, time: Time) -> tuple[list, list]:
         """The last state and the outputs per tick."""
 
@@ -24,6 +28,11 @@ class Scanned(NamedTuple):
 
     runner: Runner
     said: str = ""
+
+    @property
+    def as_ticks(self) -> bool:
+        """Of a scan it is not."""
+        return not self.runner.all_at_once
 
     def run(self, loop: Loop, invariant: Sequence, state: Sequence, xs: Sequence, time: Time) -> tuple[list, list]:
         """By the runner."""

@@ -6,9 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.custom_derivatives import SymbolicZero
 
-from seqjax.engines import memory
+from seqjax.engines import forwards, memory
 from seqjax.engines.equations import jaxprs
 from seqjax.engines.equations.jaxprs import Var
 from seqjax.engines.linear.matrix.forms import Form, UnstructuredError, varies, wide
@@ -79,6 +78,11 @@ class Matrix(NamedTuple):
             return 16 if size < 128 else 64
         return 16 if size <= 16 else 32 if size < 64 or self.feedback else 64
 
+    @property
+    def as_ticks(self) -> bool:
+        """It runs ticks itself where they are faster."""
+        return False
+
     def run(self, loop: Loop, invariant: Sequence, state: Sequence, xs: Sequence, time: Time) -> tuple[list, list]:
         """As `seqjax.engines.split.tangent.run_loop`."""
         return self._chunks(loop, invariant, state[0], xs, time)
@@ -94,26 +98,13 @@ class Matrix(NamedTuple):
             return in_chunks
         runner, tick = Runner(), loop.tick()
 
-        @jax.custom_jvp
-        def either(invariant: list, s: jax.Array, xs: list) -> tuple[jax.Array, list]:
+        def in_ticks(values: tuple[list, jax.Array, list]) -> tuple[jax.Array, list]:
+            invariant, s, xs = values
             (s,), ys = runner.run(tick, invariant, [s], xs, length=length, reverse=False)
             return s, ys
 
-        def rule(primals: tuple, tangents: tuple) -> tuple:
-            values, tree = jax.tree.flatten(primals)
-            moved = jax.tree.leaves(tangents, is_leaf=lambda d: isinstance(d, SymbolicZero))
-            varied = [i for i, d in enumerate(moved) if not isinstance(d, SymbolicZero) and d.dtype != jaxprs.float0]
-
-            def of(*some: jax.Array) -> tuple[jax.Array, list]:
-                full = list(values)
-                for i, value in zip(varied, some):
-                    full[i] = value
-                return in_chunks(*tree.unflatten(full))
-
-            return jax.jvp(of, [values[i] for i in varied], [moved[i] for i in varied])
-
-        either.defjvp(rule, symbolic_zeros=True)
-        return either
+        either = forwards.either(in_ticks, lambda values: in_chunks(*values))
+        return lambda invariant, s, xs: either((invariant, s, xs))
 
     def summary(self, loop: Loop, invariant: Sequence, state: Sequence, xs: Sequence, time: Time) -> Stretch:
         """Of a stretch: e from a state of zeros; P by rows of ones, or of an identity where S is fed back."""

@@ -1,0 +1,178 @@
+"""Every cell of the package and thirty odd steps beside `jax.lax.scan` of the same step: is any shape slower?
+
+python -m benchmarks.sweep                  # all, some 15 minutes on two cores
+python -m benchmarks.sweep register lstm    # those whose names hold one of these
+
+One device, float32, the forward pass and value with gradient in everything that has one. Results must agree first;
+then rounds are interleaved and medians compared.
+"""
+
+import argparse
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+import seqjax as sj
+from benchmarks import record
+from benchmarks.memory import of_compiled
+from benchmarks.sweep_steps import cell_of, odd_steps
+from benchmarks.timing import interleave
+from seqjax.cells.registry import REGISTRY
+
+RESULTS = record.ROOT / "benchmarks" / "results" / "sweep.jsonl"
+TICKS, BATCH, INPUTS, UNITS = 512, 8, 16, 64
+FAR = 2e-4  # of the largest number of a leaf, in float32 over 512 ticks
+
+
+class Row(NamedTuple):
+    """A recurrence and what it is run on."""
+
+    cell: sj.Cell
+    params: Any
+    state: Any
+    xs: Any
+
+
+def cells() -> dict[str, Callable[[], Row]]:
+    """The registry's, at sizes that people start with."""
+
+    def row(entry: Any) -> Row:
+        cell = entry.sized(INPUTS if entry.input_size == 3 else UNITS, UNITS)
+        params = floats32(cell.init(jax.random.key(0)))
+        shape = (*entry.sizes.get("shape", ()), INPUTS if entry.input_size == 3 else UNITS)
+        xs = jax.random.normal(jax.random.key(1), (TICKS, BATCH, *shape))
+        return Row(cell, params, floats32(cell.initial_state(params, (BATCH,))), xs)
+
+    return {name: functools.partial(row, entry) for name, entry in REGISTRY.items()}
+
+
+def odd() -> dict[str, Callable[[], Row]]:
+    """The odd steps."""
+
+    def row(name: str) -> Row:
+        made = odd_steps()[name]
+        noise = jax.random.normal(jax.random.key(1), (TICKS, *made.x.shape))
+        return Row(cell_of(made), made.params, made.state, noise)
+
+    return {name: functools.partial(row, name) for name in odd_steps()}
+
+
+def floats32(tree: Any) -> Any:
+    """As a training has them."""
+    return jax.tree.map(lambda v: v.astype(jnp.float32) if v.dtype == jnp.float64 else v, tree)
+
+
+def programs(row: Row) -> "dict[str, dict[str, Program]]":
+    """Forwards and with the gradient, each plain and by `seqjax.unroll`."""
+    moving, tree = jax.tree.flatten((row.params, row.state, row.xs))
+    varied = [i for i, v in enumerate(moving) if jnp.issubdtype(v.dtype, jnp.inexact)]
+
+    def plain(params: Any, state: Any, xs: Any) -> Any:
+        return lax.scan(lambda s, x: row.cell.step(params, s, x), state, xs)
+
+    def ours(params: Any, state: Any, xs: Any) -> Any:
+        return sj.unroll(row.cell, params, state, xs)
+
+    def loss(run: Callable, some: list) -> jax.Array:
+        full = list(moving)
+        for i, value in zip(varied, some):
+            full[i] = value
+        leaves = [v for v in jax.tree.leaves(run(*tree.unflatten(full))) if jnp.issubdtype(v.dtype, jnp.inexact)]
+        return sum(jnp.vdot(v, jnp.cos(jnp.arange(v.size, dtype=jnp.float32)).reshape(v.shape)).real for v in leaves)
+
+    some = [moving[i] for i in varied]
+    runs = {"scan": plain, "auto": ours}
+    training = {n: jax.value_and_grad(functools.partial(loss, f)) for n, f in runs.items()}
+    return {
+        "forward": {n: compiled(f, *tree.unflatten(moving)) for n, f in runs.items()},
+        "training": {n: compiled(f, some) for n, f in training.items()},
+    }
+
+
+class Program(NamedTuple):
+    """A compiled program for its arguments, and its temporaries."""
+
+    call: Callable[[], Any]
+    bytes: int | None
+
+
+def compiled(f: Callable, *args: Any) -> Program:
+    """``f`` for these arguments."""
+    program = jax.jit(f).lower(*args).compile()
+    used = of_compiled(program, 1)
+    return Program(lambda: jax.block_until_ready(program(*args)), used and used.temporaries)
+
+
+def agree(name: str, a: Any, b: Any) -> None:
+    """Raises where two results differ.
+
+    Raises:
+      AssertionError: they do.
+    """
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        if jnp.issubdtype(x.dtype, jnp.inexact):
+            far = float(jnp.abs(x - y).max() / jnp.maximum(jnp.abs(x).max(), 1e-6))
+            assert far < FAR, f"{name}: expected results within {FAR:g} of the scan's, got {far:.1g}"
+
+
+def measure(name: str, row: Row, rounds: int) -> list[dict[str, Any]]:
+    """Two lines, forward and training."""
+    lines = []
+    for kind, both in programs(row).items():
+        calls = {n: program.call for n, program in both.items()}
+        agree(f"{name}, {kind}", calls["scan"](), calls["auto"]())
+        timed = interleave(calls, rounds=rounds, seconds=1.5, least=5, settle=0.0)
+        ratios = np.array(timed["auto"].seconds) / np.array(timed["scan"].seconds)
+        lines.append(
+            {
+                "step": name,
+                "kind": kind,
+                "times_scan": round(timed["auto"].median / timed["scan"].median, 3),
+                "spread": [round(float(q), 3) for q in np.quantile(ratios, [0.25, 0.75])],
+                "scan_ms": round(1e3 * timed["scan"].median, 3),
+                "bytes": {n: program.bytes for n, program in both.items()},
+            }
+        )
+    return lines
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures and tells, the slowest last."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="TEXT", help="only steps whose name holds one of these")
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--results", default=str(RESULTS), metavar="FILE", help="JSON lines are added to it")
+    chosen = parser.parse_args(argv)
+    rows = {**odd(), **cells()}
+    rows = {n: r for n, r in rows.items() if not chosen.names or any(text in n for text in chosen.names)}
+    if not rows:
+        parser.error(f"expected parts of names of steps, got {' '.join(chosen.names)!r}. Try 'lstm'.")
+    records, lines = record.Records(Path(chosen.results)), []
+    for name, make in rows.items():
+        for line in measure(name, make(), chosen.rounds):
+            records.write(line)
+            lines.append(line)
+            print(told(line), file=sys.stderr, flush=True)
+    print("\n".join(told(line) for line in sorted(lines, key=lambda line: line["times_scan"])))
+    return 0
+
+
+def told(line: dict[str, Any]) -> str:
+    """A line for people."""
+    low, high = line["spread"]
+    scan, auto = ((line["bytes"][n] or 0) / 1e6 for n in ("scan", "auto"))
+    return (
+        f"{line['times_scan']:6.2f} ({low:.2f} to {high:.2f}) × scan's {line['scan_ms']:8.2f} ms, "
+        f"{auto:8.2f} MB for {scan:8.2f}: {line['step']}, {line['kind']}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

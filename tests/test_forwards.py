@@ -1,0 +1,158 @@
+"""Where nothing is differentiated: what is much larger than its result stays in the loop; no budget refuses."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from steps import B, D, T, normal
+
+import seqjax as sj
+
+PLACES = 64
+
+
+def register(w, s, x):
+    """The last inputs, and a weighted sum of their squashes."""
+    s = jnp.concatenate([x[..., None, :], s[..., :-1, :]], -2)
+    return s, (jnp.tanh(s) * w).sum((-2, -1))
+
+
+def cell_of(step, state):
+    return sj.Cell(lambda key: None, lambda p, batch_shape=(), *, key=None: state, step)
+
+
+def unrolled(params, state, xs, step=register, **options):
+    return sj.unroll(cell_of(step, state), params, state, xs, **options)
+
+
+def plain(params, state, xs, step=register):
+    return jax.lax.scan(functools.partial(step, params), state, xs)
+
+
+def largest(f, *args):
+    """Bytes of the largest array that a program makes, at any depth."""
+
+    def within(jaxpr):
+        inside = [sub for e in jaxpr.eqns for sub in jax.extend.core.jaxprs_in_params(e.params)]
+        made = [v.aval.size * v.aval.dtype.itemsize for e in jaxpr.eqns for v in e.outvars]
+        return max([0, *made, *(within(getattr(sub, "jaxpr", sub)) for sub in inside)])
+
+    return within(jax.make_jaxpr(f)(*args).jaxpr)
+
+
+STATE, WEIGHTS, XS = normal(1, B, PLACES, D), normal(2, PLACES, D), normal(6, T, B, D)
+
+
+@pytest.mark.parametrize("engine", ["auto", "split"])
+def test_a_large_state_is_not_kept_where_nothing_is_differentiated(engine):
+    run = functools.partial(unrolled, engine=engine)
+    assert largest(run, WEIGHTS, STATE, XS) <= 2 * STATE.nbytes
+    expected, found = plain(WEIGHTS, STATE, XS), run(WEIGHTS, STATE, XS)
+    for a, b in zip(found, expected):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+    temporaries = jax.jit(run).lower(WEIGHTS, STATE, XS).compile().memory_analysis().temp_size_in_bytes
+    assert temporaries < 4 * STATE.nbytes
+
+
+def test_a_product_behind_the_loop_stays_there():
+    """An Elman network with a readout: a history of a few numbers for one, and one product for all ticks."""
+
+    def elman(p, h, x):
+        h = jnp.tanh(x @ p[0] + h @ p[1])
+        return h, h @ p[2]
+
+    params, h = (normal(1, D, 64), normal(2, 64, 64), normal(3, 64, 10)), normal(4, B, 64)
+    plan = sj.explain(cell_of(elman, h), params, h, XS)
+    assert plan.behind["dot_general"] == 1
+    assert not any("tick by tick" in why for why in plan.why)
+    jaxpr = str(jax.make_jaxpr(functools.partial(unrolled, step=elman))(params, h, XS))
+    assert f"f64[{T},{B},10] = dot_general" in jaxpr
+
+
+def test_gradients_are_the_split_engines_own():
+    def loss(run, params, state, xs):
+        state, ys = run(params, state, xs)
+        return jnp.vdot(ys, jnp.cos(jnp.arange(ys.size)).reshape(ys.shape)) + (state**2).sum()
+
+    f = lambda run: jax.grad(functools.partial(loss, run), (0, 1, 2))
+    mine = functools.partial(unrolled, engine="split")
+    for a, b in zip(f(mine)(WEIGHTS, STATE, XS), f(plain)(WEIGHTS, STATE, XS), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+    by_hand = lambda u: loss(mine, WEIGHTS * u, STATE, XS)
+    np.testing.assert_allclose(jax.grad(jax.grad(by_hand))(1.1), jax.hessian(by_hand)(1.1), rtol=1e-10)
+    assert str(jax.make_jaxpr(f(mine))(WEIGHTS, STATE, XS)).count("custom_jvp") == 0
+
+
+def test_a_weight_that_the_step_closes_over_has_a_gradient():
+    def loss(w, run):
+        step = lambda _, s, x: register(w, s, x)
+        return (run(None, STATE, XS, step=step)[1] ** 2).sum()
+
+    expected = jax.grad(loss)(WEIGHTS, plain)
+    np.testing.assert_allclose(jax.grad(loss)(WEIGHTS, unrolled), expected, rtol=1e-10)
+    np.testing.assert_allclose(jax.jit(jax.grad(loss), static_argnums=1)(WEIGHTS, unrolled), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_masks_resets_keys_and_counters_go_along(reverse):
+    """Of everything a state may hold, only what is a number has a gradient."""
+
+    def step(w, s, x):
+        key, count, constant, places = s
+        key, now = jax.random.split(key)
+        places, y = register(w, places, x + 0.1 * jax.random.normal(now, x.shape))
+        return (key, count + 1, constant, places), (y * constant, count)
+
+    state = (jax.random.key(3), jnp.int32(0), jnp.asarray(1.5), STATE[0])
+    cell = cell_of(step, state)
+    mask, reset = np.arange(T) % 4 != 1, np.arange(T) % 5 == 2
+
+    def run(engine, w):
+        s, (ys, count) = sj.unroll(cell, w, state, XS[:, 0], mask=mask, reset=reset, reverse=reverse, engine=engine)
+        return (ys**2).sum() + (s[3] ** 2).sum(), (ys, count, s[1], s[3], jax.random.key_data(s[0]))
+
+    for f in (run, jax.value_and_grad(run, argnums=1, has_aux=True)):
+        found, expected = f("split", WEIGHTS), f("scan", WEIGHTS)
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-10)
+
+
+def test_vmap_and_forward_mode():
+    run = lambda w: unrolled(w, STATE, XS)[1]
+    many = jnp.stack([WEIGHTS, 2 * WEIGHTS])
+    np.testing.assert_allclose(jax.vmap(run)(many), jnp.stack([run(w) for w in many]), rtol=1e-12)
+    _, moved = jax.jvp(run, (WEIGHTS,), (WEIGHTS,))
+    np.testing.assert_allclose(moved, run(WEIGHTS), rtol=1e-10)  # linear in w
+    mapped = jax.vmap(jax.grad(lambda w: run(w).sum()))(many)
+    np.testing.assert_allclose(mapped[1], jax.grad(lambda w: run(w).sum())(many[1]), rtol=1e-10)
+
+
+class TestBudgets:
+    def test_bind_only_where_something_is_kept(self):
+        small = functools.partial(unrolled, memory="10B")
+        expected = plain(WEIGHTS, STATE, XS)
+        for run in (small, jax.jit(small)):
+            for a, b in zip(run(WEIGHTS, STATE, XS), expected):
+                np.testing.assert_allclose(a, b, rtol=1e-12)
+        _, moved = jax.jvp(lambda w: small(w, STATE, XS)[1], (WEIGHTS,), (WEIGHTS,))
+        np.testing.assert_allclose(moved, expected[1], rtol=1e-10)
+        batched = jax.vmap(lambda w: small(w, STATE, XS)[1])(WEIGHTS[None])
+        np.testing.assert_allclose(batched[0], expected[1], rtol=1e-12)
+
+    @pytest.mark.parametrize("engine", ["auto", "split", "scan"])
+    def test_a_gradient_is_refused_when_it_is_traced(self, engine):
+        loss = lambda w: unrolled(w, STATE, XS, memory="10B", engine=engine)[1].sum()
+        for f in (jax.grad(loss), jax.jit(jax.grad(loss))):
+            with pytest.raises(ValueError, match=r"expected memory to allow at least .* for 13 ticks, got 10\. Raise"):
+                jax.eval_shape(f, WEIGHTS)
+
+    def test_a_gradient_of_something_else_is_not(self):
+        loss = lambda w: (unrolled(WEIGHTS, STATE, XS, memory="10B")[1] * w).sum()
+        np.testing.assert_allclose(jax.grad(loss)(1.0), plain(WEIGHTS, STATE, XS)[1].sum(), rtol=1e-12)
+
+    def test_explain_says_so(self):
+        plan = sj.explain(cell_of(register, STATE), WEIGHTS, STATE, XS, memory="10B")
+        assert "forwards only: a gradient keeps at least" in plan.why[-1]
+        assert plan.total_bytes > 10
