@@ -154,5 +154,5 @@ class TestBudgets:
 
     def test_explain_says_so(self):
         plan = sj.explain(cell_of(register, STATE), WEIGHTS, STATE, XS, memory="10B")
-        assert "forwards only: a gradient keeps at least" in plan.why[-1]
+        assert "forwards only: a gradient takes at least" in plan.why[-1]
         assert plan.total_bytes > 10

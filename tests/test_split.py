@@ -425,6 +425,26 @@ def test_predicted_bytes_are_the_slope_of_the_compilers(engine, memory, make):
     assert plan.bytes_a_tick[memory] == pytest.approx(slope, rel=0.1)
 
 
+@pytest.mark.parametrize("memory", quick(["all", "carries", "sqrt", "log", 64], "all", "sqrt"))
+@pytest.mark.parametrize("engine", ["scan", "split"])
+@pytest.mark.parametrize(
+    "make", quick([sj.lstm, sj.gru, sj.elman, sj.layer_norm_lstm], sj.lstm), ids=lambda m: m.__name__
+)
+def test_predicted_totals_are_the_compilers(engine, memory, make):
+    """Value and gradient, outputs and their cotangents included: most of it where little is kept."""
+    cell = make(32, 64, dtype=jnp.float32)
+    params = cell.init(jax.random.key(0))
+    state, xs = cell.initial_state(params, (16,)), jax.ShapeDtypeStruct((1024, 16, 32), jnp.float32)
+
+    def f(p, x):
+        return (sj.unroll(cell, p, state, x, engine=engine, memory=memory)[1] ** 2).sum()
+
+    taken = jax.jit(jax.value_and_grad(f)).lower(params, xs).compile().memory_analysis().temp_size_in_bytes
+    plan = sj.explain(cell, params, state, xs, engine=engine, memory=memory)
+    assert plan.total_bytes == pytest.approx(taken, rel=0.15)
+    assert plan.predicted["outputs"] >= 2 * 1024 * 16 * 64 * 4
+
+
 def test_sqrt_keeps_little():
     """16,384 ticks of 8 × 128 units fit in 10 MB of temporaries; plain scan takes more than 800."""
     inner = sj.lstm(128, 128, dtype=jnp.float32)

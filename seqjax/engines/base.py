@@ -88,11 +88,17 @@ class Costs(NamedTuple):
       state: a, the state at one tick.
       all: r, everything the backward pass reads.
       carries: what ``memory="carries"`` keeps.
+      outputs: y, the outputs at one tick.
+      gradients: g, bytes of the parameters' gradients, once.
+      batched: whether the ticks of a chunk are worked on at once.
     """
 
     state: int
     all: int
     carries: int
+    outputs: int = 0
+    gradients: int = 0
+    batched: bool = True
 
 
 class LoopReport(NamedTuple):

@@ -4,6 +4,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,23 +56,53 @@ def kept_bytes(run: Callable[..., tuple[PyTree, PyTree]], params: PyTree, state:
     except (NotImplementedError, TypeError, ValueError):
         jax.eval_shape(functools.partial(run, length=ticks, keep="all"), params, state, short)
         return Costs(state_bytes(state), 0, 0)  # a step that runs, and has no derivative to keep anything for
+    ys = jax.eval_shape(functools.partial(run, length=ticks, keep="all"), params, state, short)[1]
     try:
         carries = bytes_a_tick("carries")
     except NotImplementedError:  # a step with effects, which JAX does not run twice
         carries = everything
-    return Costs(state_bytes(state), everything, carries)
+    gradients = sum(jaxprs.nbytes(t) for t in types[len(moving) :] if jaxprs.is_float(t))
+    return Costs(state_bytes(state), everything, carries, state_bytes(ys) // ticks, gradients)
 
 
 def state_bytes(state: PyTree) -> int:
-    """Bytes of a state."""
+    """Bytes of a tree of arrays, or of their types."""
     return sum(jaxprs.nbytes(jax.typeof(leaf)) for leaf in jax.tree.leaves(state))
 
 
-def total_bytes(schedule: Schedule, length: int, costs: Costs) -> int:
-    """Bytes that a gradient over ``length`` ticks keeps by a schedule; twice r inside the chunk at work."""
-    at_work = 2 * costs.all * min(schedule.chunk, length)
+class Predicted(NamedTuple):
+    """Bytes that value and gradient take beside parameters, inputs and results.
+
+    Attributes:
+      kept: for the gradient, by the schedule.
+      outputs: the outputs of all ticks, as many cotangents of theirs, and the parameters' gradients.
+      at_work: what a chunk at work takes above the outputs, which are gone when the cotangents are there.
+    """
+
+    kept: int
+    outputs: int
+    at_work: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.kept + self.outputs + self.at_work
+
+
+def predicted(schedule: Schedule, length: int, costs: Costs) -> Predicted:
+    """What a gradient over ``length`` ticks takes by a schedule.
+
+        kept + T y + max(T y, 2 K r) + g
+
+    as a chunk of K ticks at work holds r twice if its ticks are worked on at once; of those worked on one by one it
+    holds r once where it runs again, else nothing.
+    """
+    ys = length * costs.outputs
+    times = 2 if costs.batched else int(schedule.keep == "nothing")
+    work = times * costs.all * min(schedule.chunk, length)
     if schedule.keep != "nothing":
-        return length * (costs.all if schedule.keep == "all" else costs.carries) + at_work
-    sizes = [schedule.chunk, *schedule.blocks, length]
-    borders = sum(math.ceil(outer / inner) for inner, outer in itertools.pairwise(sizes))
-    return borders * costs.state + at_work
+        kept = length * (costs.all if schedule.keep == "all" else costs.carries)
+    else:
+        sizes = [schedule.chunk, *schedule.blocks, length]
+        kept = costs.state * sum(math.ceil(outer / inner) for inner, outer in itertools.pairwise(sizes))
+    return Predicted(kept, 2 * ys + costs.gradients, max(0, work - ys))

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from seqjax import symbolic
 from seqjax.engines.base import LoopReport
-from seqjax.engines.costs import total_bytes
+from seqjax.engines.costs import predicted
 from seqjax.engines.plan import Plan
 
 
@@ -23,7 +23,9 @@ class Explanation(NamedTuple):
       loops: the loops.
       behind: work lifted behind the last loop.
       bytes_a_tick: kept for the gradient, by ``memory=``.
-      total_bytes: predicted for this plan.
+      predicted: bytes that value and gradient take by this plan, as ``kept``, ``outputs`` and ``at_work``: see
+        `seqjax.engines.costs.predicted`.
+      total_bytes: their sum.
     """
 
     engine: str
@@ -37,6 +39,7 @@ class Explanation(NamedTuple):
     loops: tuple[LoopReport, ...]
     behind: dict[str, int]
     bytes_a_tick: dict[str, int]
+    predicted: dict[str, int]
     total_bytes: int
 
     def __str__(self) -> str:
@@ -60,24 +63,34 @@ class Explanation(NamedTuple):
                 )
         if self.behind:
             lines.append(f"behind the loops, a chunk at a time: {_listed(self.behind)}")
-        costs = ", ".join(f"{name} {value:,}" for name, value in self.bytes_a_tick.items())
-        total = f"{self.total_bytes:,}" if symbolic.known(self.total_bytes) else str(self.total_bytes)
-        lines.append(f"predicted bytes a tick: {costs}; this plan {total} bytes")
+        lines.append(f"kept for a gradient, in bytes a tick: {_numbers(self.bytes_a_tick)}")
+        parts = _numbers({name.replace("_", " "): value for name, value in self.predicted.items()})
+        lines.append(f"predicted bytes of value and gradient: {_number(self.total_bytes)}: {parts}")
         return "\n".join(lines)
 
 
 def explain(plan: Plan, length: int) -> Explanation:
     """Describes a plan."""
     prepared, schedule, costs = plan.prepared, plan.schedule, plan.prepared.costs()
+    bytes_of_plan = predicted(schedule, length, costs)
     return Explanation(
         engine=prepared.name,
         why=plan.why,
         ticks=length,
         **schedule._asdict(),
         **prepared.work()._asdict(),
-        bytes_a_tick=costs._asdict(),
-        total_bytes=total_bytes(schedule, length, costs),
+        bytes_a_tick={"state": costs.state, "all": costs.all, "carries": costs.carries},
+        predicted=bytes_of_plan._asdict(),
+        total_bytes=bytes_of_plan.total,
     )
+
+
+def _numbers(values: dict[str, int]) -> str:
+    return ", ".join(f"{name} {_number(value)}" for name, value in values.items())
+
+
+def _number(value: int) -> str:
+    return f"{value:,}" if symbolic.known(value) else str(value)
 
 
 def _listed(work: dict[str, int]) -> str:

@@ -16,7 +16,7 @@ from seqjax import checks, symbolic
 from seqjax.base import PyTree
 from seqjax.engines import cudnn, pallas, scan
 from seqjax.engines.base import Prepared, Problem, UnsupportedError
-from seqjax.engines.costs import total_bytes
+from seqjax.engines.costs import predicted
 from seqjax.engines.equations.jaxprs import is_float
 from seqjax.engines.equations.linear_call import never_transposed
 from seqjax.engines.linear import engine as linear
@@ -148,14 +148,14 @@ def _schedule(prepared: Prepared, memory: str | int, budget: int | None, length:
     costs = prepared.costs()
     for name in ("all", "carries", "sqrt", "log"):
         schedule = _by_name(name, prepared, length)
-        total = total_bytes(schedule, length, costs)
+        total = predicted(schedule, length, costs).total
         if total <= budget:
             return schedule, f"{name}: {total:,} of {budget:,} bytes", ""
     refusal = (
         f"unroll: expected memory to allow at least {total:,} bytes for {length} ticks, got {budget:,}. "
         "Raise memory, or make the batch smaller."
     )
-    return schedule, f"forwards only: a gradient keeps at least {total:,} bytes, of {budget:,}", refusal
+    return schedule, f"forwards only: a gradient takes at least {total:,} bytes, of {budget:,}", refusal
 
 
 def _schedule_of_symbols(

@@ -65,7 +65,7 @@ class Scan:
 
     def costs(self) -> Costs:
         """Counted from a short chunk."""
-        return costs.kept_bytes(self._chunk, self.params, self.state, self.xs)
+        return costs.kept_bytes(self._chunk, self.params, self.state, self.xs)._replace(batched=False)
 
     def work(self) -> Work:
         """Everything is in one loop."""
