@@ -17,28 +17,26 @@ from seqjax.engines.equations import jaxprs
 PLACE = re.compile(r" at 0x[0-9a-f]+")
 NUMBERS = re.compile(r"[\d.,]+")
 
-Type = tuple[str, tuple]
-
 
 class Case(NamedTuple):
     """A recurrence as it was measured.
 
     Attributes:
       step: the call of the cell's maker; of a cell without maker, a digest of its equations.
-      params: dtype and shape of every leaf.
+      params: dtype and shape of every leaf, such as ``float32[3,16]``.
       state: of every leaf.
       xs: of every leaf, time in front.
-      length: T.
+      length: T; of an export for any length, its symbol.
       flags: which it had, of mask, lengths, reset, reverse.
       gradient: whether value and gradient were measured, or the forward pass alone.
       device: kind and number of the devices that JAX sees.
     """
 
     step: str
-    params: tuple[Type, ...]
-    state: tuple[Type, ...]
-    xs: tuple[Type, ...]
-    length: int
+    params: tuple[str, ...]
+    state: tuple[str, ...]
+    xs: tuple[str, ...]
+    length: int | str
     flags: tuple[str, ...]
     gradient: bool
     device: str
@@ -46,11 +44,15 @@ class Case(NamedTuple):
     def share(self, devices: int) -> "Case":
         """What one of several devices sees, which share the first batch axis."""
 
-        def cut(types: tuple[Type, ...], axis: int) -> tuple[Type, ...]:
-            share = lambda shape: (*shape[:axis], shape[axis] // devices, *shape[axis + 1 :])
-            return tuple((dtype, share(shape) if len(shape) > axis else shape) for dtype, shape in types)
+        def cut(text: str, axis: int) -> str:
+            dtype, _, sizes = text[:-1].partition("[")
+            shape = sizes.split(",")
+            if len(shape) > axis and shape[axis].isdigit():
+                shape[axis] = str(int(shape[axis]) // devices)
+            return f"{dtype}[{','.join(shape)}]"
 
-        return self._replace(state=cut(self.state, 0), xs=cut(self.xs, 1))
+        state, xs = ([cut(text, axis) for text in texts] for texts, axis in ((self.state, 0), (self.xs, 1)))
+        return self._replace(state=tuple(state), xs=tuple(xs))
 
     def __str__(self) -> str:
         """In words."""
@@ -79,7 +81,7 @@ def case_of(problem: Problem, *, gradient: bool) -> Case:
         _types(problem.params),
         _types(problem.state),
         _types(problem.xs),
-        _number(problem.length),
+        int(problem.length) if symbolic.known(problem.length) else str(problem.length),
         (*flags, *["reverse"] * problem.reverse),
         gradient,
         device(),
@@ -120,21 +122,15 @@ def _without_sharding(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(np.shape(leaf), jax.typeof(leaf).dtype)
 
 
-def _types(tree: PyTree) -> tuple[Type, ...]:
-    return tuple((str(jax.typeof(leaf).dtype), tuple(map(_number, np.shape(leaf)))) for leaf in jax.tree.leaves(tree))
+def _types(tree: PyTree) -> tuple[str, ...]:
+    return tuple(f"{jax.typeof(leaf).dtype}[{','.join(map(str, np.shape(leaf)))}]" for leaf in jax.tree.leaves(tree))
 
 
-def _number(size: Any) -> Any:
-    """A size as a plain number, a symbol of `jax.export` as it prints."""
-    return int(size) if symbolic.known(size) else str(size)
+def _listed(types: tuple[str, ...]) -> str:
+    """Types, equal ones once.
 
-
-def _listed(types: tuple[Type, ...]) -> str:
-    """Types as JAX prints them, equal ones once.
-
-    >>> _listed((("float32", (2, 3)), ("float32", (2, 3)), ("int32", ())))
+    >>> _listed(("float32[2,3]", "float32[2,3]", "int32[]"))
     '2 × float32[2,3] int32[]'
     """
     counts = {each: types.count(each) for each in types}
-    texts = [f"{dtype}[{','.join(map(str, shape))}]" for dtype, shape in counts]
-    return " ".join(f"{n} × {text}" if n > 1 else text for n, text in zip(counts.values(), texts)) or "none"
+    return " ".join(f"{n} × {text}" if n > 1 else text for text, n in counts.items()) or "none"

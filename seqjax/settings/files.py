@@ -111,14 +111,12 @@ def _text(settings: Iterable[Settings]) -> str:
 
 def _entry(written: dict[str, Any]) -> Settings:
     """An entry whose lists are tuples again."""
-    of = {name: _frozen(value) for name, value in written["of"].items()}
+    of: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in written["of"].items()
+    }
     if set(written) != set(Settings._fields) or set(of) != set(Case._fields):
         raise ValueError(f"other entries than {', '.join(Settings._fields)} of {', '.join(Case._fields)}")
     return Settings(**{**written, "of": Case(**of)})
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def _damaged(path: pathlib.Path, error: Exception) -> ValueError:

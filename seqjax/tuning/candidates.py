@@ -10,6 +10,8 @@ ENGINES = ("scan", "split", "linear", "auto")
 MEMORY = ("all", "carries", "sqrt", "log")
 # Whose chunks are the engine's own, and may be others.
 IN_CHUNKS = ("all", "carries")
+# Engines that run all of time in one piece.
+WHOLE = ("scan", "cudnn")
 
 Explain = Callable[[Settings], Explanation]
 
@@ -74,7 +76,7 @@ def candidates(
             for count in devices:
                 each = look(_settings(engine, keep, count))
                 yield from new(each)
-                if each.plan is not None and keep in IN_CHUNKS and engine != "scan":
+                if each.plan is not None and keep in IN_CHUNKS and each.plan.engine not in WHOLE:
                     for chunk in around(each.plan.chunk, each.plan.ticks) if chunks is None else chunks:
                         yield from new(look(each.settings._replace(chunk=chunk)))
 

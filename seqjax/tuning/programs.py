@@ -128,7 +128,7 @@ def _training(problem: Problem, settings: Settings) -> Callable:
             last, ys = forward(given._replace(params=params, state=state), place)
             stacked = [*jax.tree.leaves(ys), *(leaf[None] for leaf in jax.tree.leaves(last))]
             sums = [weighed(leaf, place) for leaf in stacked]
-            wide = jnp.result_type(*{each.dtype for each in sums}) if sums else jnp.float32
+            wide = max((each.dtype for each in sums), key=lambda dtype: dtype.itemsize, default=jnp.float32)
             return sum((each.sum().astype(wide) for each in sums), jnp.zeros((), wide)), sums
 
         gradient, sums = jax.grad(loss, has_aux=True)(differentiable(moving))
@@ -148,7 +148,7 @@ def weighed(leaf: Array, device: Array) -> Array:
         place = place + index * jnp.uint32(STEPS[axis % len(STEPS)])
     if jnp.iscomplexobj(leaf):
         leaf = leaf.real + leaf.imag / 2
-    wide = jnp.promote_types(leaf.dtype, jnp.float32) if jnp.issubdtype(leaf.dtype, jnp.floating) else jnp.float32
+    wide = jnp.float64 if leaf.dtype == jnp.float64 else jnp.float32
     weight = (place & jnp.uint32(255)).astype(wide) / 256 + 0.5
     return (weight * leaf.astype(wide)).sum(range(1, leaf.ndim))
 
@@ -170,6 +170,15 @@ def difference(got: list[np.ndarray], expected: list[np.ndarray]) -> float:
         apart = np.abs(a[both] - b[both]).max(initial=0.0)
         worst = max(worst, apart / max(most, least, np.finfo(float).tiny))
     return float(worst)
+
+
+def widened(given: Given) -> Given:
+    """Floats of fewer bits than 32 as such of 32: the sums of a scan's gradient in few bits lose most of them."""
+
+    def wide(leaf: Any) -> Any:
+        return leaf.astype(jnp.float32) if jaxprs.is_float(leaf) and leaf.dtype.itemsize < 4 else leaf
+
+    return jax.tree.map(wide, given)
 
 
 def tolerance(problem: Problem) -> float:
