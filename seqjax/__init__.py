@@ -106,8 +106,20 @@ from seqjax.version import __version__ as __version__
 register()
 
 # Recurrences and how they run.
-__all__ = ["Cell", "Layer", "Noise", "Settings", "Summary", "explain", "maker", "redraw", "summary"]
-__all__ += ["tune", "tuned", "unroll"]
+__all__ = [
+    "Cell",
+    "Layer",
+    "Noise",
+    "Settings",
+    "Summary",
+    "explain",
+    "maker",
+    "redraw",
+    "summary",
+    "tune",
+    "tuned",
+    "unroll",
+]
 # Cells.
 __all__ += [
     "carousel",

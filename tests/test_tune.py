@@ -135,10 +135,14 @@ def test_every_program_is_tried_once():
     assert [(each.settings.engine, each.own) for each in found[:3]] == [
         ("scan", False), ("linear", True), ("split", False),
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_what_has_no_engines_name_is_autos():
     mixed = sj.stack(CELL, sj.cells.mingru(H, H))
     params = mixed.init(KEY)
     found = tried((mixed, params, mixed.initial_state(params, (B,)), XS), memory=("all",))
-    assert [each.settings[:3] for each in found if each.own] == [("auto", "auto", None)]
+    assert [each.settings[:3] for each in found if each.own] == [("auto", "all", None)]
 
 
 def test_one_tick_is_the_scan():
@@ -188,6 +192,18 @@ def test_the_time_is_kept_and_two_are_measured_whatever_it_is(pretended):
     sj.tune(*GIVEN, seconds=44, **options)  # three until 30, of which the last began at 20; two more until 50
     assert [row["chunk"] for row in rows_of(told[1])[0]] == ["12", "12", "4"]
     assert [settings.chunk for settings in pretended.calls] == [None, None, 4, None, None]
+
+
+def test_the_memory_is_one_that_was_asked_for(pretended):
+    """The scan is there to be compared with, however fast it is."""
+    pretended.times, told = {("scan", "all", None): 0.1, ("split", "sqrt", None): 0.9}, []
+    long = CELL, PARAMS, STATE, jnp.ones((64, B, D))
+    for seconds in (60, 0):
+        settings = sj.tune(*long, engines=("split",), memory=("sqrt",), seconds=seconds, show=told.append)
+        assert settings[:2] == ("split", "sqrt") if seconds else settings.memory == "sqrt"
+    assert [row["engine"] for row in rows_of(told[0])[0]] == ["scan", "split"]
+    with pytest.raises(ValueError, match=r"tune: expected something with memory among \('1KB',\) .*allow at least"):
+        sj.tune(*long, engines=("split",), memory=("1KB",), show=None)
 
 
 class Wrong(Split):

@@ -82,8 +82,8 @@ def tuned(path: str | os.PathLike, *, gradient: bool = True) -> Iterator[None]:
 
     It is asked where ``engine`` and ``memory`` are both ``"auto"``. A step that the file does not know is run by auto's
     own rules, and `seqjax.explain` says so. One that it knows at other shapes only is refused: measure these too.
-    Jitted functions are compiled anew inside. For commands the variable SEQJAX_SETTINGS names such a file, which is
-    read once a process.
+    Jitted functions are compiled anew inside; other threads do not ask. For commands the variable SEQJAX_SETTINGS names
+    such a file, which is read once a process.
 
     Args:
       path: of the file.

@@ -89,11 +89,7 @@ def case_of(problem: Problem, *, gradient: bool) -> Case:
 
 
 def device() -> str:
-    """Kind and number of the devices.
-
-    >>> device()
-    'cpu ×2'
-    """
+    """Kind and number of the devices, such as ``"cpu ×2"``."""
     devices = jax.devices()
     return f"{devices[0].device_kind} ×{len(devices)}"
 

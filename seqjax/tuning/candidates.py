@@ -23,12 +23,14 @@ class Candidate(NamedTuple):
       settings: how.
       plan: what `seqjax.explain` says of it; None where it cannot be run.
       own: whether ``engine="auto"`` chooses it by itself.
+      asked: whether its memory was asked for, so that it may be chosen; else it is there to be compared with.
       refused: why it cannot be run.
     """
 
     settings: Settings
     plan: Explanation | None
     own: bool = False
+    asked: bool = True
     refused: str = ""
 
 
@@ -62,14 +64,14 @@ def candidates(
         what = candidate.settings.devices, _program(candidate) or (candidate.settings.engine, candidate.refused)
         if what not in seen:
             seen.append(what)
-            yield candidate
+            yield candidate._replace(asked=candidate.settings.memory in (*memory, "auto"))
 
     for count in devices:
         plain, own = look(Settings("scan", "all", devices=count)), look(Settings("auto", "auto", devices=count))
         yield from new(plain._replace(own=_same(plain, own)))
         if "auto" in engines:
-            name = own.plan.engine if own.plan else "auto"
-            named = (look(_settings(name, keep, count)) for keep in MEMORY)
+            engine = own.plan.engine if own.plan else "auto"
+            named = (look(_settings(name, keep, count)) for name in (engine, "auto") for keep in MEMORY)
             yield from new(next((each for each in named if _same(each, own)), own)._replace(own=True))
     for keep in memory:
         for engine in engines:

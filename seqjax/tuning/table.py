@@ -32,7 +32,7 @@ class Row(NamedTuple):
         return float(np.median(self.seconds))
 
 
-def table(case: Case, rows: Sequence[Row], fastest: Row, passed: float) -> str:
+def table(case: Case, rows: Sequence[Row], fastest: Row | None, passed: float) -> str:
     """The rows, times as parts of the first one's, which is scan's."""
     reference = rows[0].median
     lines = [COLUMNS, *(_cells(row, reference, row is fastest) for row in rows if row.seconds)]

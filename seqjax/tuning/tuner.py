@@ -25,7 +25,7 @@ from seqjax.unroll import checked, explain
 
 # Of the time, for compiling, comparing and a first round each; the rest is for rounds.
 BEFORE = 2 / 3
-# That are measured whatever the time: the scan, and auto's own choice.
+# That are measured whatever the time: the scan, and auto's own choice; and one with a memory that was asked for.
 ALWAYS = 2
 
 
@@ -71,8 +71,8 @@ def tune(
       reverse: run backwards.
       gradient: whether a training step is measured, or the forward pass alone.
       engines: whom to try beside the scan, which everything is compared with; one that refuses this step says so.
-      memory: what to keep for the gradient, as in `seqjax.unroll`; all, carries, sqrt and log if None, for a forward
-        pass all.
+      memory: what to keep for the gradient, as in `seqjax.unroll`, one of which the result has; all, carries, sqrt and
+        log if None, for a forward pass all.
       chunks: ticks of a chunk to try beside the engine's own, where memory is all or carries; a half, twice and four
         times of these, and all of time if None.
       devices: numbers of devices to try, which share the first batch axis as in `seqjax.train_step`.
@@ -85,8 +85,8 @@ def tune(
       The fastest `seqjax.Settings`, which know what they were measured for.
 
     Raises:
-      ValueError: a problem that `seqjax.unroll` refuses or cannot differentiate, tracers in the place of arrays, or a
-        file of other versions.
+      ValueError: a problem that `seqjax.unroll` refuses or cannot differentiate, tracers in the place of arrays, a file
+        of other versions, or nothing of what was asked could be measured.
       FileNotFoundError: no folder for the file.
 
     Example:
@@ -129,9 +129,16 @@ def tune(
             devices=devices,
         )
         rows = measured(problem, given, tried, gradient=gradient, begun=begun, seconds=seconds)
-    fastest = min((row for row in rows if row.seconds), key=lambda row: row.median)
+    fastest = min(
+        (row for row in rows if row.seconds and row.candidate.asked), key=lambda row: row.median, default=None
+    )
     if show is not None:
         show(table(case, rows, fastest, rounds.now() - begun))
+    if fastest is None:
+        raise ValueError(
+            f"tune: expected something with memory among {memory!r} that can be measured, got nothing: "
+            f"{'; '.join(row.left_out for row in rows if row.left_out)}. Ask for others."
+        )
     settings = fastest.candidate.settings._replace(of=case)
     if path is not None:
         files.add(path, settings)
@@ -154,7 +161,8 @@ def measured(
         if candidate.plan is None:
             rows.append(Row(candidate, left_out=f"refused: {candidate.refused}"))
             continue
-        if len(calls) >= ALWAYS and rounds.now() - begun > BEFORE * seconds:
+        found = len(calls) >= ALWAYS and any(row.candidate.asked for row in rows if row.candidate.settings in calls)
+        if found and rounds.now() - begun > BEFORE * seconds:
             rows.append(Row(candidate, left_out=f"not measured: two thirds of {seconds:g} s were over"))
             continue
         try:
