@@ -64,7 +64,6 @@ class Book:
         return settings
 
 
-NOTHING = Book("no settings", ())
 # Of no book that is asked for the one that the environment names, if any, is taken.
 _open = jax.make_user_context(None)
 
@@ -153,7 +152,7 @@ def chosen(problem: Problem, engine: str, memory: str | int, settings: Settings 
     if engine != "auto" or memory != "auto" or written or problem.time_axis is not None:
         return Chosen(engine, memory)
     book = book or _of_environment()
-    if book is None or book is NOTHING:
+    if book is None:
         return Chosen(engine, memory)
     found = book.look_up(problem)
     if found is None:

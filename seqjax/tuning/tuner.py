@@ -15,7 +15,7 @@ from seqjax.buffers import owned
 from seqjax.engines import plan
 from seqjax.engines.base import Problem
 from seqjax.engines.explain import Explanation
-from seqjax.settings import Settings, books, files
+from seqjax.settings import Settings, files
 from seqjax.settings.cases import case_of
 from seqjax.tuning import rounds
 from seqjax.tuning.candidates import ENGINES, MEMORY, Candidate, candidates, said
@@ -116,19 +116,18 @@ def tune(
         checks.sizes("tune", **{f"{name}[{i}]": count for i, count in enumerate(counts)})
     if path is not None:
         files.writable(path)
-    with books.asked(books.NOTHING):
-        problem = checked(cell, *given[:3], **dict(zip(("mask", "lengths", "reset"), given[3:])), length=length)
-        problem = problem._replace(reverse=reverse)
-        given = Given(*(getattr(problem, name) for name in Given._fields))
-        case = case_of(problem, gradient=gradient)
-        tried = candidates(
-            lambda settings: _explained(problem, settings),
-            engines=engines,
-            memory=memory if memory is not None else MEMORY if gradient else MEMORY[:1],
-            chunks=chunks,
-            devices=devices,
-        )
-        rows = measured(problem, given, tried, gradient=gradient, begun=begun, seconds=seconds)
+    problem = checked(cell, *given[:3], **dict(zip(("mask", "lengths", "reset"), given[3:])), length=length)
+    problem = problem._replace(reverse=reverse)
+    given = Given(*(getattr(problem, name) for name in Given._fields))
+    case = case_of(problem, gradient=gradient)
+    tried = candidates(
+        lambda settings: _explained(problem, settings),
+        engines=engines,
+        memory=memory if memory is not None else MEMORY if gradient else MEMORY[:1],
+        chunks=chunks,
+        devices=devices,
+    )
+    rows = measured(problem, given, tried, gradient=gradient, begun=begun, seconds=seconds)
     fastest = min(
         (row for row in rows if row.seconds and row.candidate.asked), key=lambda row: row.median, default=None
     )
