@@ -19,6 +19,7 @@ from laws import assert_close
 from marks import quick
 
 import seqjax as sj
+from seqjax.__main__ import main
 from seqjax.engines import plan, scan
 from seqjax.engines.split.engine import Split
 from seqjax.settings import books, files
@@ -615,6 +616,12 @@ def test_the_variable_in_this_process(written, monkeypatch):
         sj.unroll(*GIVEN)
     monkeypatch.setenv(books.VARIABLE, "")
     assert sj.explain(*GIVEN).chunk == T
+
+
+def test_a_command_says_in_a_sentence_what_is_wrong_with_the_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(books.VARIABLE, str(tmp_path / "no.json"))
+    assert main(["addition", "--steps", "1", "--run-dir", str(tmp_path / "run")]) == 2
+    assert re.fullmatch(r".*tuned: expected a file of settings, got nothing at .*\n", capsys.readouterr().err)
 
 
 WRITER = """

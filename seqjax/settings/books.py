@@ -151,7 +151,7 @@ def chosen(problem: Problem, engine: str, memory: str | int, settings: Settings 
         return _of("settings", settings)
     if engine != "auto" or memory != "auto" or written or problem.time_axis is not None:
         return Chosen(engine, memory)
-    book = book or _of_environment()
+    book = book or of_environment()
     if book is None:
         return Chosen(engine, memory)
     found = book.look_up(problem)
@@ -166,7 +166,8 @@ def _of(name: str, settings: Settings) -> Chosen:
     return Chosen(engine, memory, chunk, (said,))
 
 
-def _of_environment() -> Book | None:
+def of_environment() -> Book | None:
+    """The book of the file that the variable SEQJAX_SETTINGS names; None where it names none."""
     path = os.environ.get(VARIABLE)
     return _book(path, None, True) if path else None
 
