@@ -85,6 +85,7 @@ from seqjax.losses import (
 from seqjax.objectives import Batch, objective
 from seqjax.records import maker
 from seqjax.serialized import register
+from seqjax.settings import Settings, tuned
 from seqjax.summaries import Summary, summary
 from seqjax.training import Metrics, TrainState, train_state, train_step
 from seqjax.transforms import (
@@ -98,14 +99,27 @@ from seqjax.transforms import (
     zoneout,
 )
 from seqjax.truncation import truncated, windows
+from seqjax.tuning import tune
 from seqjax.unroll import explain, unroll
-
-__version__ = "0.1.0"
+from seqjax.version import __version__ as __version__
 
 register()
 
 # Recurrences and how they run.
-__all__ = ["Cell", "Layer", "Noise", "Summary", "explain", "maker", "redraw", "summary", "unroll"]
+__all__ = [
+    "Cell",
+    "Layer",
+    "Noise",
+    "Settings",
+    "Summary",
+    "explain",
+    "maker",
+    "redraw",
+    "summary",
+    "tune",
+    "tuned",
+    "unroll",
+]
 # Cells.
 __all__ += [
     "carousel",

@@ -76,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from seqjax.recipes.running.loop import Interrupted
         from seqjax.recipes.running.options import BadInput, RunOptions, bad_input
         from seqjax.recipes.running.run import Run
+        from seqjax.settings import books
     except ModuleNotFoundError as error:
         return _say(f"seqjax: expected the libraries of the recipes, got no module {error.name}. {REMEDY}", 2)
     except KeyboardInterrupt:
@@ -89,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             saved = Run.open(name, options.resume, several=True).options(type(options))
             options = tyro.cli(type(options), prog=program, args=rest, default=saved)
         with bad_input(name):
+            books.of_environment()
             options.check(name)
         if alone:  # what a caller of this function has set stays
             cache.use()

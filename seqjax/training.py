@@ -19,6 +19,8 @@ from seqjax.losses import Tally
 from seqjax.losses.penalties import Penalty, cost_of
 from seqjax.objectives import Batch, Objective, fixed_by, penalty_by
 from seqjax.products import accumulator
+from seqjax.settings.books import asking
+from seqjax.settings.record import Settings, devices_of
 from seqjax.stepping import Step
 
 __all__ = [
@@ -93,6 +95,7 @@ def train_step(
     penalty: Penalty | None = None,
     fixed: PyTree | None = None,
     devices: int | Sequence[jax.Device] | None = None,
+    settings: Settings | None = None,
     donate: bool = True,
 ) -> Callable[[TrainState, PyTree, Batch], tuple[TrainState, PyTree, Metrics]]:
     """A jitted function that trains on one batch or window.
@@ -140,6 +143,8 @@ def train_step(
         summed over devices, then divided, so that the result is that of one device up to rounding; what is
         drawn between recurrences (dropout) differs. On CPUs an update is started when the one before is done; under
         a transformation that is the caller's to see to, by `jax.block_until_ready`.
+      settings: what `seqjax.tune` measured of the model's recurrence: its ``devices``, in the place of ``devices=``,
+        and in this step its engine, memory and chunk, where the model says ``"auto"``.
       donate: reuse the memory of ``train``, which is then gone: keep the returned one.
 
     Returns:
@@ -147,7 +152,8 @@ def train_step(
 
     Raises:
       ValueError: a batch that the devices can't share equally, or a clip that has a state; a ``train`` whose memory an
-        earlier step took; ``fixed`` unlike the parameters; a penalty that is no scalar.
+        earlier step took; ``fixed`` unlike the parameters; a penalty that is no scalar; settings of another model or
+        batch.
       TypeError: arguments of a step in another order than (train, state, batch).
 
     Example:
@@ -195,7 +201,8 @@ def train_step(
     made = _made if records.call_of(objective) else _made.__wrapped__
     flags = None if fixed is None else flags_of(fixed)
     penalty = penalty_by(objective) if penalty is None else penalty
-    return made(objective, optimizer, clip, divide_by, penalty, mesh_of(devices), donate, flags)
+    devices = devices_of(settings, devices)
+    return made(objective, optimizer, clip, divide_by, penalty, mesh_of(devices), donate, flags, settings)
 
 
 @functools.lru_cache(maxsize=16)
@@ -208,8 +215,10 @@ def _made(
     mesh: Mesh | None,
     donate: bool,
     flags: tuple | None,
+    settings: Settings | None,
 ) -> Callable[[TrainState, PyTree, Batch], tuple[TrainState, PyTree, Metrics]]:
     in_front = getattr(objective, "axes_in_front", 0)
+    run = objective if settings is None else asking(settings, objective)
 
     def stays(params: PyTree) -> PyTree:
         return fixed_by(objective, params) if flags is None else flags_on(flags, params)
@@ -223,7 +232,7 @@ def _made(
         """The gradient of the summed loss, which adds up over devices as tallies do."""
 
         def summed(leaves: PyTree) -> tuple[Array, tuple[PyTree, Tally]]:
-            new, tally = objective(moving(leaves, params), state, batch, key)
+            new, tally = run(moving(leaves, params), state, batch, key)
             return tally.sum, (new, tally)
 
         gradient, (new, tally) = jax.grad(summed, has_aux=True)(differentiable(params))

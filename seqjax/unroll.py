@@ -17,6 +17,8 @@ from seqjax.engines.explain import Explanation
 from seqjax.engines.explain import explain as describe
 from seqjax.engines.plan import EngineName
 from seqjax.engines.versions import warn_of_slow_loops
+from seqjax.settings.books import chosen
+from seqjax.settings.record import Settings
 
 
 def unroll(
@@ -32,6 +34,7 @@ def unroll(
     reverse: bool = False,
     engine: EngineName = "auto",
     memory: str | int = "auto",
+    settings: Settings | None = None,
     time_axis: str | None = None,
 ) -> tuple[State, Any]:
     """Runs a cell along time: ``state_t, y_t = step(params, state_{t-1}, x_t)``.
@@ -51,6 +54,8 @@ def unroll(
       reverse: run from the last tick to the first; outputs stay at their ticks.
       engine: how to run it; see `seqjax.explain`. All engines give the same values and gradients.
       memory: what to keep for the gradient; see `seqjax.explain`.
+      settings: `Settings` in the place of both, such as `seqjax.tune` measures. Without, and with both at ``"auto"``, a
+        file of them is read where `seqjax.tuned` or the variable SEQJAX_SETTINGS asks for it, and nowhere else.
       time_axis: inside `jax.shard_map`, the mesh axis over whose devices time is split. Inputs, mask and resets are
         this device's stretch, ``state`` is the state before the whole sequence, on every device; returned are the
         outputs of the stretch, and on every device the state behind the whole sequence. Of recurrences that are linear
@@ -60,7 +65,8 @@ def unroll(
       The last state and the outputs ``[T, *B, ...]``.
 
     Raises:
-      ValueError: shapes do not agree, or an option is unknown; of a gradient, that no schedule keeps within the budget.
+      ValueError: shapes do not agree, an option is unknown, or settings were measured for something else; if a gradient
+        is taken, that none keeps within the budget.
       TypeError: something else than a cell, a mask of another type than bool, or a step that changes the state's
         structure or dtype.
 
@@ -76,7 +82,8 @@ def unroll(
     params, state, xs, mask, lengths, reset = owned((params, state, xs, mask, lengths, reset))
     problem = checked(cell, params, state, xs, mask=mask, lengths=lengths, reset=reset, length=length)
     problem = problem._replace(reverse=reverse, time_axis=time_axis)
-    return _run(*problem[:-2], reverse=reverse, time_axis=time_axis, engine=engine, memory=memory)
+    engine, memory, chunk, _ = chosen(problem, engine, memory, settings)  # type: ignore[assignment]
+    return _run(*problem[:-2], reverse=reverse, time_axis=time_axis, engine=engine, memory=memory, chunk=chunk)
 
 
 def explain(
@@ -92,6 +99,7 @@ def explain(
     reverse: bool = False,
     engine: EngineName = "auto",
     memory: str | int = "auto",
+    settings: Settings | None = None,
 ) -> Explanation:
     """What `unroll` would do with these arguments, and why: engine, chunk, loops, products, predicted bytes.
 
@@ -121,6 +129,7 @@ def explain(
       reverse: run backwards.
       engine: the engine asked for.
       memory: the memory asked for.
+      settings: in the place of both.
 
     Returns:
       An `Explanation`; print it.
@@ -139,7 +148,9 @@ def explain(
     def trace(params: PyTree, state: PyTree, xs: PyTree, mask: PyTree, lengths: PyTree, reset: PyTree) -> None:
         problem = checked(cell, params, state, xs, mask=mask, lengths=lengths, reset=reset, length=length)
         problem = problem._replace(reverse=reverse)
-        found.append(describe(plan.choose(problem, engine, memory), problem.length))
+        way = chosen(problem, engine, memory, settings)
+        made = plan.choose(problem, *way[:3])
+        found.append(describe(made._replace(why=(*way.why, *made.why)), problem.length))
 
     jax.eval_shape(trace, params, state, xs, mask, lengths, reset)
     return found[0]
@@ -183,7 +194,7 @@ def checked(
 
 
 @functools.partial(
-    jax.jit, static_argnums=(0, 4), static_argnames=("reverse", "time_axis", "engine", "memory"), inline=True
+    jax.jit, static_argnums=(0, 4), static_argnames=("reverse", "time_axis", "engine", "memory", "chunk"), inline=True
 )
 def _run(
     cell: Cell,
@@ -199,9 +210,10 @@ def _run(
     time_axis: str | None,
     engine: str,
     memory: str | int,
+    chunk: int | None,
 ) -> tuple[PyTree, PyTree]:
     problem = Problem(cell, params, state, xs, length, mask, lengths, reset, reverse, time_axis)
-    return plan.choose(problem, engine, memory).run()
+    return plan.choose(problem, engine, memory, chunk).run()
 
 
 def _length(xs: PyTree, length: int | None) -> int:

@@ -45,9 +45,8 @@ def largest(f, *args):
 STATE, WEIGHTS, XS = normal(1, B, PLACES, D), normal(2, PLACES, D), normal(6, T, B, D)
 
 
-@pytest.mark.parametrize("engine", ["auto", "split"])
-def test_a_large_state_is_not_kept_where_nothing_is_differentiated(engine):
-    run = functools.partial(unrolled, engine=engine)
+def test_a_large_state_is_not_kept_where_nothing_is_differentiated():
+    run = unrolled
     assert largest(run, WEIGHTS, STATE, XS) <= 2 * STATE.nbytes
     expected, found = plain(WEIGHTS, STATE, XS), run(WEIGHTS, STATE, XS)
     for a, b in zip(found, expected):
@@ -77,7 +76,7 @@ def test_gradients_are_the_split_engines_own():
         return jnp.vdot(ys, jnp.cos(jnp.arange(ys.size)).reshape(ys.shape)) + (state**2).sum()
 
     f = lambda run: jax.grad(functools.partial(loss, run), (0, 1, 2))
-    mine = functools.partial(unrolled, engine="split")
+    mine = unrolled
     for a, b in zip(f(mine)(WEIGHTS, STATE, XS), f(plain)(WEIGHTS, STATE, XS), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
     by_hand = lambda u: loss(mine, WEIGHTS * u, STATE, XS)
@@ -114,7 +113,7 @@ def test_masks_resets_keys_and_counters_go_along(reverse):
         return (ys**2).sum() + (s[3] ** 2).sum(), (ys, count, s[1], s[3], jax.random.key_data(s[0]))
 
     for f in (run, jax.value_and_grad(run, argnums=1, has_aux=True)):
-        found, expected = f("split", WEIGHTS), f("scan", WEIGHTS)
+        found, expected = f("auto", WEIGHTS), f("scan", WEIGHTS)
         for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-10)
 

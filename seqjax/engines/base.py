@@ -149,6 +149,10 @@ class Prepared(Protocol):
         """Reasons worth telling."""
 
     @property
+    def forwards(self) -> str:
+        """Why a pass of which no gradient is taken runs the step as it stands; empty where it does not."""
+
+    @property
     def keeps(self) -> tuple[str, ...]:
         """What a chunk can be asked to keep: of ``"all"``, ``"carries"`` and ``"nothing"``."""
 

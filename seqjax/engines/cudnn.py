@@ -59,6 +59,7 @@ class CuDNN:
     """An LSTM for cuDNN."""
 
     name = "cudnn"
+    forwards = ""
     why: tuple[str, ...] = ("one call of cuDNN for all of time",)
     keeps = ("all",)
 

@@ -14,6 +14,8 @@ class Explanation(NamedTuple):
     Attributes:
       engine: what runs.
       why: the reasons, in order.
+      forwards: why a pass of which no gradient is taken runs the step as it stands; empty where it does not.
+      refusal: why no gradient can be taken; empty where it can.
       ticks: T.
       chunk: ticks a chunk.
       keep: what a chunk keeps for its gradient: all, carries or nothing.
@@ -30,6 +32,8 @@ class Explanation(NamedTuple):
 
     engine: str
     why: tuple[str, ...]
+    forwards: str
+    refusal: str
     ticks: int
     chunk: int
     keep: str
@@ -76,6 +80,8 @@ def explain(plan: Plan, length: int) -> Explanation:
     return Explanation(
         engine=prepared.name,
         why=plan.why,
+        forwards=prepared.forwards,
+        refusal=plan.refusal,
         ticks=length,
         **schedule._asdict(),
         **prepared.work()._asdict(),

@@ -71,7 +71,7 @@ def _blocks(
             return chunk(state, xs, length=length)
         return _blocks(chunk, state, xs, keep, smaller, length, reverse)
 
-    state, ys = lax.scan(kept(block, keep, in_loop=True), state, main, reverse=reverse)
+    state, ys = lax.scan(kept(block, keep, in_loop=True), state, main, length=count, reverse=reverse)
     ys = [y.reshape(count * size, *y.shape[2:]) for y in ys]
     if not rest:
         return state, ys

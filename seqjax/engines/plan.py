@@ -78,7 +78,12 @@ def as_written() -> Iterator[None]:
         _WRITTEN.reset(token)
 
 
-def choose(problem: Problem, engine: str, memory: str | int) -> Plan:
+def runs_as_written() -> bool:
+    """Whether `as_written` is asked for."""
+    return _WRITTEN.get()
+
+
+def choose(problem: Problem, engine: str, memory: str | int, chunk: int | None = None) -> Plan:
     """Chooses by name, or by the rules for ``"auto"``, each with the measurement that justifies it."""
     checks.choice("unroll", "engine", engine, ("auto", *ENGINES))
     budget = _budget(memory)
@@ -86,7 +91,7 @@ def choose(problem: Problem, engine: str, memory: str | int) -> Plan:
     if problem.time_axis is not None:
         checks.choice("unroll", "engine", engine, ("auto", "linear"))
         engine = "linear"
-    engine = "scan" if _WRITTEN.get() else engine
+    engine, chunk = ("scan", None) if _WRITTEN.get() else (engine, chunk)
     prepare: Callable[[Problem], Prepared] = ENGINES.get(engine, scan.prepare)
     if engine == "auto":
         # Measured on two cores, float32, a training step of an LSTM, times faster than plain scan (medians of 60
@@ -108,6 +113,8 @@ def choose(problem: Problem, engine: str, memory: str | int) -> Plan:
         # What scan cannot run, nothing can; and by its own name an engine refuses with an error that says so.
         prepared = ENGINES["scan"](problem)
         why = (*why, f"scan: {unsupported}")
+    if chunk is not None:
+        prepared = _cut(prepared, memory, chunk, problem)
     refusal = ""
     if symbols := problem.symbols():
         schedule, reason = _schedule_of_symbols(prepared, memory, budget, problem.length, symbols)
@@ -116,6 +123,23 @@ def choose(problem: Problem, engine: str, memory: str | int) -> Plan:
     else:
         schedule, reason, refusal = _schedule(prepared, memory, budget, problem.length)
     return Plan(prepared, schedule, (*why, *prepared.why, reason), refusal)
+
+
+def _cut(prepared: Prepared, memory: str | int, chunk: int, problem: Problem) -> Prepared:
+    """The same in chunks of the caller's length, in the place of those that the engine does best with."""
+    checks.sizes("unroll", chunk=chunk)
+    if not isinstance(prepared, split.Split) or problem.time_axis is not None or not symbolic.known(problem.length):
+        raise ValueError(
+            f"unroll: expected an engine that cuts a number of ticks into chunks for chunk={chunk}, got "
+            f"{prepared.name!r} over {problem.length}. Leave chunk out, or use engine='split'."
+        )
+    if memory in ("sqrt", "log") or isinstance(memory, int):
+        raise ValueError(
+            f"unroll: expected memory='all', 'carries', 'auto' or a budget beside chunk={chunk}, got {memory!r}, which "
+            "says itself how time is cut. Leave one of them out; memory=128 keeps states every 128 ticks."
+        )
+    prepared.chunk = lambda length: min(chunk, length)  # type: ignore[method-assign]
+    return prepared
 
 
 def listed() -> str:

@@ -22,6 +22,7 @@ class Scan:
     """A step, run by `jax.lax.scan`."""
 
     name = "scan"
+    forwards = ""
     keeps = ("all", "carries", "nothing")
 
     def __init__(self, problem: Problem, why: tuple[str, ...] = ()):

@@ -22,7 +22,7 @@ VERSION = 1
 # Where makers, records and functions of this package are looked up.
 ROOMS = (
     "layers", "cells", "transforms", "models", "models.encoder_decoder", "models.presets", "initializers", "decoding",
-    "gradients", "gradients.lessons", "automata", "automata.networks", "hmm", "hmm.cells",
+    "gradients", "gradients.lessons", "automata", "automata.networks", "hmm", "hmm.cells", "settings",
 )  # fmt: skip
 # Functions of JAX that an option may be; all of them take an array.
 FUNCTIONS = {

@@ -26,7 +26,10 @@ TYPES = {
     "F8_E5M2FNUZ": "float8_e5m2fnuz", "F8_E8M0": "float8_e8m0fnu",
 }  # fmt: skip
 # Options that say how a module is run, not what it is; and where an object lies in memory.
-RUNNING = re.compile(r"(, )?\b(engine|memory)=('[^']*'|\d+)| at 0x[0-9a-f]+")
+TEXT = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
+RUNNING = re.compile(
+    rf"(, )?\b(engine|memory)=({TEXT}|\d+)|(, )?\bsettings=Settings\(([^()'\"]|{TEXT})*\)| at 0x[0-9a-f]+"
+)
 
 
 def save_params(path: str | os.PathLike, module: Any, params: PyTree) -> None:

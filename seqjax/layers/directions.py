@@ -13,6 +13,7 @@ from seqjax.layers import inner
 from seqjax.layers.inner import split
 from seqjax.layers.recurrence import recurrent
 from seqjax.records import maker
+from seqjax.settings.record import Settings
 
 OtherParams = TypeVar("OtherParams")
 OtherState = TypeVar("OtherState")
@@ -77,6 +78,7 @@ def bidirectional(
     keep_backward: Literal[False] = False,
     engine: EngineName = "auto",
     memory: str | int = "auto",
+    settings: Settings | None = None,
 ) -> Layer[BidirectionalParams[Params, OtherParams], BidirectionalState[State]]: ...
 @overload
 def bidirectional(
@@ -86,6 +88,7 @@ def bidirectional(
     keep_backward: Literal[True],
     engine: EngineName = "auto",
     memory: str | int = "auto",
+    settings: Settings | None = None,
 ) -> Layer[BidirectionalParams[Params, OtherParams], BidirectionalEnds[State]]: ...
 @maker
 def bidirectional(
@@ -95,6 +98,7 @@ def bidirectional(
     keep_backward: bool = False,
     engine: EngineName = "auto",
     memory: str | int = "auto",
+    settings: Settings | None = None,
 ) -> Layer[BidirectionalParams[Params, OtherParams], Any]:
     """Two readers of the same chunk, one from each end; their outputs side by side.
 
@@ -113,6 +117,7 @@ def bidirectional(
         for a decoder to start from, as ``forward`` is the forward one's. It goes into no later chunk.
       engine: as in `seqjax.unroll`, for cells.
       memory: as in `seqjax.unroll`, for cells.
+      settings: as in `seqjax.unroll`, for cells; measured forwards they hold for the backward reader too.
 
     Returns:
       A layer whose outputs are concatenated along the last axis, forward first. Its state is a
@@ -121,7 +126,8 @@ def bidirectional(
 
     Raises:
       TypeError: something else than cells or layers, or a state of another type, such as the forward one alone.
-      ValueError: a forward layer without state, or a first state that is none of the backward reader.
+      ValueError: a forward layer without state, a first state that is none of the backward reader, or settings beside
+        an engine or a memory.
 
     Example:
       >>> import jax, jax.numpy as jnp, seqjax as sj
@@ -145,7 +151,8 @@ def bidirectional(
         if not isinstance(module, Cell):
             checks.instance("bidirectional", module, Layer, "Pass a cell or a layer for each direction.")
     options: dict[str, Any] = {"engine": engine, "memory": memory}
-    ahead = recurrent(forward, **options) if isinstance(forward, Cell) else forward
+    ahead = recurrent(forward, settings=settings, **options) if isinstance(forward, Cell) else forward
+    options["settings"] = settings and settings.backwards()
     back = recurrent(backward, reverse=True, **options) if isinstance(backward, Cell) else reverse(backward)
 
     def init(key: Array) -> BidirectionalParams[Params, OtherParams]:

@@ -7,12 +7,18 @@ from seqjax.base import Array, Cell, Layer, Params, PyTree, State
 from seqjax.engines.plan import EngineName
 from seqjax.layers import inner
 from seqjax.records import maker
+from seqjax.settings.record import Settings, checked
 from seqjax.unroll import unroll
 
 
 @maker
 def recurrent(
-    cell: Cell[Params, State], *, reverse: bool = False, engine: EngineName = "auto", memory: str | int = "auto"
+    cell: Cell[Params, State],
+    *,
+    reverse: bool = False,
+    engine: EngineName = "auto",
+    memory: str | int = "auto",
+    settings: Settings | None = None,
 ) -> Layer[Params, State]:
     """A cell run along time by `seqjax.unroll`.
 
@@ -25,12 +31,15 @@ def recurrent(
       reverse: run from the last tick to the first.
       engine: as in `seqjax.unroll`.
       memory: as in `seqjax.unroll`.
+      settings: as in `seqjax.unroll`. Measured ones hold wherever the layer runs, which at other shapes, such as a tick
+        at a time in a decoder, is refused; those of `seqjax.train_step` hold in training only.
 
     Returns:
       A layer with the cell's params and state, and the cell's output at every tick.
 
     Raises:
-      TypeError: something else than a cell.
+      TypeError: something else than a cell, or than settings.
+      ValueError: settings beside an engine or a memory.
 
     Example:
       >>> import jax, jax.numpy as jnp, seqjax as sj
@@ -41,6 +50,8 @@ def recurrent(
       (5, 2, 4)
     """
     checks.instance("recurrent", cell, Cell, "Pass the cell itself, such as lstm(64, 128).")
+    if settings is not None:
+        checked("recurrent", settings, engine, memory)
 
     def apply(
         params: Params,
@@ -55,6 +66,7 @@ def recurrent(
         if reverse:
             inner.check_direction("recurrent")
         ticks: dict[str, Any] = {"mask": mask, "lengths": lengths, "reset": reset}
-        return unroll(cell, params, state, xs, **ticks, reverse=reverse, engine=engine, memory=memory)
+        ticks |= {"reverse": reverse, "engine": engine, "memory": memory, "settings": settings}
+        return unroll(cell, params, state, xs, **ticks)
 
     return Layer(cell.init, cell.initial_state, apply)

@@ -56,7 +56,7 @@ def mixed(problem: Problem) -> "Linear":
     Raises:
       UnsupportedError: the step has effects.
     """
-    made = Linear(problem, least=SMALLEST if jax.default_backend() == "cpu" else 0, blocks=False)
+    made = Linear(problem, least=SMALLEST if jax.default_backend() == "cpu" else 0, blocks=False, or_ticks=True)
     some = any(placed.way.said for part in made.parts for placed in part.loops)
     if made.broken or made.left or not some:
         made.name = Split.name
@@ -75,13 +75,14 @@ class Linear(Split):
 
     name = "linear"
 
-    def __init__(self, problem: Problem, least: int = 0, blocks: bool = True):
+    def __init__(self, problem: Problem, least: int = 0, blocks: bool = True, or_ticks: bool = False):
         """Looks at every recurrence.
 
         Args:
           problem: what to run.
           least: rows or columns of the smallest matrix that is run by chunks.
           blocks: whether what is linear in blocks is run so.
+          or_ticks: as in `Split`.
 
         Raises:
           UnsupportedError: the step has effects.
@@ -124,7 +125,7 @@ class Linear(Split):
                 why.append(f"{state[0].aval.str_short()} number by number, not by chunks: {reason}")
             return Diagonal(found)
 
-        super().__init__(problem, way_of=way_of, reach=reach)
+        super().__init__(problem, way_of=way_of, reach=reach, or_ticks=or_ticks)
         self.broken = tuple(broken)
         self.left = tuple(left)
         self.why = (*(f"not linear: {reason}" for reason in broken), *left, *why, *self.why)

@@ -70,6 +70,8 @@ class Split:
         runner_of: Callable[[Loop], Runner] = lambda loop: Runner(),
         way_of: Callable[[TracedStep, Recurrence], Way | None] = lambda *_: None,
         reach: Callable[[TracedStep, Recurrence], Reach | None] = lambda *_: None,
+        *,
+        or_ticks: bool = False,
     ):
         """Traces and distributes the step.
 
@@ -78,6 +80,7 @@ class Split:
           runner_of: how the ticks of each loop are run.
           way_of: the way of a recurrence that is run otherwise than tick by tick; None for one that is not.
           reach: what belongs to a recurrence besides its cycle.
+          or_ticks: whether a forward pass may be run tick by tick, where that is faster.
 
         Raises:
           UnsupportedError: the step has effects.
@@ -99,7 +102,7 @@ class Split:
         self.early, self.late = _early_and_late(self.program)
         self.parts = [self._part(i, runner_of, ways) for i in range(len(self.program.stages))]
         loops = [placed for part in self.parts for placed in part.loops]
-        plain = all(way.as_ticks for _, _, way in loops)
+        plain = or_ticks and all(way.as_ticks for _, _, way in loops)
         self.forwards = ticks_instead(self.program, self.parts, [loop for loop, _, _ in loops]) if plain else ""
         self.why: tuple[str, ...] = (self.forwards,) if self.forwards else ()
 
