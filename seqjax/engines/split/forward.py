@@ -21,7 +21,7 @@ from seqjax.engines.split.runner import Runner
 # Measured on two cores, float32, 512 ticks, the forward passes of 32 odd steps and 50 cells of 64 units at B 8, beside
 # `jax.lax.scan`: with these two numbers, in bytes, the faster of both ways is taken but for some 5 % in a few rows.
 # LOOP is what another loop costs a tick; SUM what a sum, or the place of the largest, saves outside of one.
-LOOP, SUM = 10_000, 1_000
+LOOP, SUM = 20_000, 1_000
 SUMS = {"reduce_sum", "reduce_max", "reduce_min", "argmax", "argmin", "cumsum", "sort", "reduce_and", "reduce_or"}
 
 
