@@ -37,7 +37,7 @@ UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**
 # Parts of the device's memory: a quarter for what is kept under ``memory="auto"``; where all values of all ticks
 # together take half of that, nothing need be counted first.
 BUDGET, EASY = 4, 8
-# The least chunk of ``memory="sqrt"``, not measured: fewer ticks would leave little to batch.
+# The least chunk of ``memory="sqrt"`` and ``"log"``, not measured: fewer ticks would leave little to batch.
 NARROWEST_CHUNK = 16
 
 
@@ -212,7 +212,7 @@ def _by_name(name: str, prepared: Prepared, length: int) -> Schedule:
     chunk = divisor(length, max(NARROWEST_CHUNK, round(best)))
     if name == "sqrt":
         return Schedule(chunk, "nothing")
-    chunk = min(chunk, prepared.chunk(length))
+    chunk = min(chunk, max(NARROWEST_CHUNK, prepared.chunk(length)))
     return Schedule(chunk, "nothing", blocks(length, chunk))
 
 
