@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import quick
 
 import seqjax as sj
 from seqjax import hmm, masks, models, normalization
+from seqjax.cells.registry import REGISTRY
 from seqjax.hmm import crf
 from seqjax.losses import ctc_losses
 
@@ -49,6 +51,15 @@ LAYERS = {
     },
     "crf_tagger": (models.crf_tagger(sj.dense(D, 3), 3), XS, (T, 0)),
 }
+
+
+@pytest.mark.parametrize("name", quick(REGISTRY, "layer_norm_lstm", "mlstm"))
+def test_cells(name):
+    """Of every cell of the table, by scan and by what is chosen, with a gradient."""
+    entry = REGISTRY[name]
+    cell, xs = entry.small(), jnp.zeros((T, 0, *entry.input_shape))
+    for engine in ("scan", "auto"):
+        assert run(sj.recurrent(cell, engine=engine), xs).shape[:2] == (T, 0)
 
 
 @pytest.mark.slow

@@ -190,4 +190,4 @@ def headwise_gru(
 
 def flat(h: Array) -> Array:
     """``[*B, n, k]`` as ``[*B, nk]``."""
-    return h.reshape(*h.shape[:-2], -1)
+    return h.reshape(*h.shape[:-2], h.shape[-2] * h.shape[-1])

@@ -45,7 +45,7 @@ def blocks(key: Key, input_size: int, widths: tuple[int, ...], options: ChannelO
 def parts(a: Array, heads: int, *widths: int) -> list[Array]:
     """``[*B, heads Σ widths]`` as one ``[*B, heads, width]`` for each width, all heads of one side by side."""
     borders = [heads * sum(widths[: i + 1]) for i in range(len(widths) - 1)]
-    return [part.reshape(*part.shape[:-1], heads, -1) for part in jnp.split(a, borders, axis=-1)]
+    return [part.reshape(*part.shape[:-1], heads, part.shape[-1] // heads) for part in jnp.split(a, borders, axis=-1)]
 
 
 def matrices(batch_shape: tuple[int, ...], heads: int, key: int, value: int, w: Array) -> Array:

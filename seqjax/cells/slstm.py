@@ -99,7 +99,7 @@ def slstm(
         c = f * c + i * jnp.tanh(z)
         n = f * n + i
         h = jax.nn.sigmoid(o) * c / n
-        return SLSTMState(h, c, n, m), h.reshape(*h.shape[:-2], -1)
+        return SLSTMState(h, c, n, m), h.reshape(*h.shape[:-2], h.shape[-2] * h.shape[-1])
 
     return from_heads(
         "slstm", ("i", "f", "z", "o"), input_size, hidden_size, heads, step, options, record=SLSTMParams, state=at_rest

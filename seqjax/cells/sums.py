@@ -12,7 +12,7 @@ from seqjax.products import add_bias, along, bias_blocks, dot, recurrent_input
 
 def normalize(a: Array, gates: int, gain: Array, epsilon: float) -> Array:
     """Each gate's block of ``a [*B, gates · h]`` standardised over its own units, times each unit's gain."""
-    blocks = a.reshape(*a.shape[:-1], gates, -1)
+    blocks = a.reshape(*a.shape[:-1], gates, a.shape[-1] // gates)
     return standardize(blocks, epsilon).reshape(a.shape) * along(gain, a)
 
 

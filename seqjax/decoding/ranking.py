@@ -25,7 +25,7 @@ def largest(x: Array, k: int) -> tuple[Array, Array]:
     if n < 4 * BLOCK * k:
         return jax.lax.top_k(x, k)
     padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, -n % BLOCK)], constant_values=-jnp.inf)
-    blocks = padded.reshape(*x.shape[:-1], -1, BLOCK)
+    blocks = padded.reshape(*x.shape[:-1], padded.shape[-1] // BLOCK, BLOCK)
     block = jnp.sort(jax.lax.top_k(blocks.max(-1), k)[1])
     some = jnp.take_along_axis(blocks, block[..., None], -2)
     values, place = jax.lax.top_k(some.reshape(*x.shape[:-1], k * BLOCK), k)

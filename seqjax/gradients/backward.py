@@ -1,5 +1,6 @@
 """The identity with another backward pass: what clipping inside time and watching gradients are made of."""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -64,7 +65,7 @@ def scale(factor: Array, leaf: Array) -> Array:
 
 def _rows(leaf: Array, batch_axes: int) -> Array:
     wide = leaf.astype(accumulator(leaf.dtype))
-    return wide.reshape(*leaf.shape[:batch_axes], -1)
+    return wide.reshape(*leaf.shape[:batch_axes], math.prod(leaf.shape[batch_axes:]))
 
 
 def _is_float(leaf: PyTree) -> bool:

@@ -26,7 +26,7 @@ def split(vectors: Array, leaves: list) -> list:
 
 def join(tangents: list, batch_axes: int) -> Array:
     """k tangents of the leaves as ``[k, *B, n]``."""
-    rows = [t.reshape(*t.shape[: batch_axes + 1], -1) for t in tangents]
+    rows = [t.reshape(*t.shape[: batch_axes + 1], math.prod(t.shape[batch_axes + 1 :])) for t in tangents]
     return jnp.concatenate([row.astype(jnp.result_type(*rows)) for row in rows], -1)
 
 

@@ -167,7 +167,7 @@ def _solved(
     system = lax.pad(system.reshape(*batch, size, size), jnp.zeros((), system.dtype), square)
     right = jnp.stack(known, -2).reshape(*batch, size, known[0].shape[-1])
     solved = jnp.matmul(inverse(system, precision)[..., :size, :size], right, precision=precision)
-    solved = solved.reshape(*batch, length, count, -1)
+    solved = solved.reshape(*batch, length, count, right.shape[-1])
     return [solved[..., i, :] for i in range(count)]
 
 

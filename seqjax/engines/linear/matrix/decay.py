@@ -71,7 +71,7 @@ def _blocks(x: jax.Array, size: int, which: int) -> jax.Array:
     """Every other block of so many ticks, ``[*B, C / 2h, h, m]``; a value that is the same at every tick stays so."""
     if x.shape[-2] == 1:
         return x[..., None, :, :]
-    return x.reshape(*x.shape[:-2], -1, 2, size, x.shape[-1])[..., which, :, :]
+    return x.reshape(*x.shape[:-2], x.shape[-2] // (2 * size), 2, size, x.shape[-1])[..., which, :, :]
 
 
 def decays(a: jax.Array) -> Decays:
@@ -99,7 +99,7 @@ def decays(a: jax.Array) -> Decays:
 def _numbers(a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """D, and the products before and behind each tick and of all, in blocks of a few ticks; each in one pass."""
     size = min(SMALL, a.shape[-2])
-    blocks = a.reshape(*a.shape[:-2], -1, size)
+    blocks = a.reshape(*a.shape[:-2], a.shape[-2] * a.shape[-1] // size, size)
     t, s = (lax.broadcasted_iota(jnp.int32, (size, size), axis) for axis in (0, 1))
 
     def product(of: Callable[[int], jax.Array], axes: int) -> jax.Array:
