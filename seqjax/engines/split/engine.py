@@ -178,8 +178,11 @@ class Split:
         # 41.4, 42.9, 47.0, 47.7 for 256 ticks; 16, 256 (64 KB): 130, 137, 149, 153, 155 for 256; 4, 128 (8 KB): 42.0,
         # 37.8, 38.0, 40.7, 49.1 for 1,024. Forwards, times an unsplit scan's on two cores, chunks of 32, 64 and 128:
         # 8, 64 (8 KB): 1.01, 1.12, 1.10; 8, 128 (16 KB): .97, .86, .82; 64, 256 (256 KB): 1.01, 1.42, 1.84.
-        # States count, which are stacked too: fast weights of 32 × 32 take 18 MB so where they took 27, in equal time.
-        stacked = [v for part in self.parts for v in (*part.outputs, *(v for p in part.loops for v in p.loop.state))]
+        # The states of scans count, which are stacked too: fast weights of 32 × 32 take 18 MB so where they took 27, in
+        # equal time. Those of linear recurrences do not: T 262,144, 256 units, a training step would take 1.5 times as
+        # long in chunks.
+        scanned = [loop for part in self.parts for loop, _, way in part.loops if isinstance(way, Scanned)]
+        stacked = [*(v for part in self.parts for v in part.outputs), *(v for loop in scanned for v in loop.state)]
         stacked_bytes = sum(jaxprs.nbytes(v.aval) for v in stacked)
         return divisor(length, max(8, 2**18 // max(stacked_bytes, 1)))
 
