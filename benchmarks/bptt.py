@@ -18,7 +18,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import memory, options, plots, program, record, report, timing
+from benchmarks import limit, memory, options, plots, program, record, report, timing
 from benchmarks.candidates import Candidate, Limits, Unmeasured, describe, proven
 from benchmarks.problem import Problem, Result
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 records.write(line | {"run": run})
                 wrong |= line.get("skipped", "").startswith("differs")
             bar.done(report.table(lines))
-    for reference in ("torch", "other JAX", "scan"):
+    for reference in ("torch", "other JAX", "scan", "limit"):
         for found in report.ratios(records.rows, reference):
             report.show(console, found)
     console.print(f"{records.path}", soft_wrap=True)
@@ -85,6 +85,13 @@ def measure(
             continue
         runners[candidate.name] = runner.call
         line |= numbers
+    counts = sorted({line["devices"] for line in lines if line["candidate"] in runners}) if chosen.limit else []
+    below: dict[int, dict[str, str]] = {}
+    for count in counts:
+        say(f"{title}: limit ×{count}, compiling")
+        of_parts = limit.runners(row, which, count)
+        below[count] = {f"limit ×{count}: {part}": part for part in of_parts}
+        runners |= dict(zip(below[count], of_parts.values()))
     times = timing.interleave(
         runners,
         rounds=chosen.rounds,
@@ -96,6 +103,9 @@ def measure(
         if (taken := times.get(line["candidate"])) is None:
             continue
         line |= report.times(taken)
+        if line["devices"] in below:
+            named = {part: times[name].median for name, part in below[line["devices"]].items()}
+            line |= {"limit_s": limit.total(named), "limit": named}
         # Compiled programs say beforehand how much they need; for others it is taken to grow with T.
         unforeseen = line["growth_bytes"] if line["temporary_bytes"] is None else None
         past[kind(line)] = (taken.median / row.ticks, (unforeseen or 0) / row.ticks)

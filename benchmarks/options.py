@@ -62,6 +62,12 @@ def parse(description: str | None, argv: Sequence[str] | None) -> argparse.Names
         default=True,
         help="other JAX libraries over as many devices as ours (they are)",
     )
+    who.add_argument(
+        "--limit",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="products, pointwise work and traffic of each row alone, as the least that can be hoped for (yes)",
+    )
     who.add_argument("--precision", choices=("default", "highest"), default="default")
     how = parser.add_argument_group("how long and how much")
     how.add_argument("--runs", type=int, help="everything so many times, each compiled anew (1)")

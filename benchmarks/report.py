@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -83,14 +83,14 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
     )
     found = blank(title)
     found.add_column("")
-    for name in ("ms", "quartiles", "µs/tick", "×torch", "×JAX", "temp MB", "seen MB", "compile s", "error"):
+    for name in ("ms", "quartiles", "µs/tick", "×torch", "×JAX", "×limit", "temp MB", "seen MB", "compile s", "error"):
         found.add_column(name, justify="right", no_wrap=True)
     found.add_column("how")
     by_name = measured(rows)
     torch = by_name.get("torch", {}).get("median_s")
     for row in rows:
         if "median_s" not in row:
-            found.add_row(row["candidate"], *[""] * 9, f"skipped: {row['skipped']}", style="dim")
+            found.add_row(row["candidate"], *[""] * 10, f"skipped: {row['skipped']}", style="dim")
             continue
         median = row["median_s"]
         found.add_row(
@@ -100,6 +100,7 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
             f"{1e6 * median / row['ticks']:,.2f}",
             _ratio(torch, median),
             _ratio(best_other(by_name, row["devices"]), median),
+            _ratio(median, row["limit_s"]) if "limit_s" in row else "",
             _megabytes(row["temporary_bytes"]),
             _megabytes(row["growth_bytes"]),
             "" if row["compile_s"] is None else f"{row['trace_s'] + row['compile_s']:.2f}",
@@ -126,8 +127,9 @@ def ratios(rows: Sequence[dict[str, Any]], reference: str) -> list[Table]:
     """How many times faster than a reference every candidate of ours is, a table for each cell and pass.
 
     The reference is a library, over as many devices as ours where it was spread, or ``"other JAX"``: the fastest of
-    the other JAX libraries over as many devices as ours. Torch uses all cores by threads and stands beside any. Where
-    a batch cannot be spread, one device stands in for both.
+    the other JAX libraries over as many devices as ours. Of ``"limit"``, see `benchmarks.limit`, ours are a multiple.
+    Torch uses all cores by threads and stands beside any. Where a batch cannot be spread, one device stands in for
+    both.
     """
     groups: dict[tuple, list] = {}
     for row in rows:
@@ -137,13 +139,14 @@ def ratios(rows: Sequence[dict[str, Any]], reference: str) -> list[Table]:
         members = {key: group for key, group in groups.items() if (*key[:2], *key[-2:]) == kind}
         ours = [row["candidate"] for rows in members.values() for row in rows if row["library"] == "seqjax"]
         cell, layers, dtype, which = kind
-        title = f"{cell}{f', {layers} layers' if layers else ''}, {dtype}, {which}: times faster than {reference}"
+        title = f"{cell}{f', {layers} layers' if layers else ''}, {dtype}, {which}: "
+        title += "times the limit" if reference == "limit" else f"times faster than {reference}"
         speeds = {
             name: {key: speed_up(measured(group), name, reference) for key, group in members.items()}
             for name in dict.fromkeys(ours)
         }
         if any(value for values in speeds.values() for value in values.values()):
-            found.append(_ratios(title, speeds))
+            found.append(_ratios(title, speeds, worst=max if reference == "limit" else min))
     return found
 
 
@@ -152,6 +155,8 @@ def speed_up(rows: dict[str, dict[str, Any]], candidate: str, reference: str) ->
     row = rows.get(candidate) or rows.get(f"{candidate.split(' ×')[0]} ×1")
     if row is None:
         return None
+    if reference == "limit":
+        return row["median_s"] / row["limit_s"] if "limit_s" in row else None
     name = reference if reference == "torch" else f"{reference} ×{row['devices']}"
     base = best_other(rows, row["devices"]) if reference == "other JAX" else rows.get(name, {}).get("median_s")
     return None if base is None else base / row["median_s"]
@@ -170,17 +175,17 @@ def show(console: Console, found: Table) -> None:
     console.width = usual
 
 
-def _ratios(title: str, speeds: dict[str, dict[tuple, float | None]]) -> Table:
+def _ratios(title: str, speeds: dict[str, dict[tuple, float | None]], worst: Callable = min) -> Table:
     found = blank(title)
     found.add_column("T, B, h")
     for key in next(iter(speeds.values())):
         _, _, ticks, batch, _, hidden, _, _ = key
         found.add_column(f"{ticks},{batch},{hidden}", justify="right")
     found.add_column("geometric mean", justify="right", style="bold")
-    found.add_column("minimum", justify="right", style="bold")
+    found.add_column("maximum" if worst is max else "minimum", justify="right", style="bold")
     for name, values in speeds.items():
         there = [value for value in values.values() if value is not None]
-        summary = (geometric_mean(there), min(there)) if there else (None, None)
+        summary = (geometric_mean(there), worst(there)) if there else (None, None)
         found.add_row(name, *map(_times, (*values.values(), *summary)))
     return found
 

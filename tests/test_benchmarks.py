@@ -18,6 +18,7 @@ from benchmarks import (
     charlm_models,
     flags,
     interop,
+    limit,
     memory,
     options,
     ours,
@@ -197,6 +198,41 @@ class TestProven:
         row = ROW._replace(ticks=64)
         with pytest.raises(Unmeasured, match="expected memory to allow at least"):
             proven(Candidate("seqjax", 1, "split", "1KB"), row, "train", Limits(1e9, 60), {})
+
+
+class TestLimit:
+    """Every product of a row is among the parts, once in the shape it is meant to have, and nothing else of weight."""
+
+    @pytest.mark.parametrize("cell", quick(["lstm", "gru", "gru_before", "layer_norm_gru", "elman"], "gru"))
+    def test_operations_are_those_of_the_equations(self, cell):
+        gates = {"lstm": 4, "elman": 1}.get(cell, 3)
+        row = Problem(cell, 16, 4, 8, 32)
+        counted = lambda which: {
+            name: jax.jit(part.run).lower(*part.arguments).cost_analysis()["flops"]
+            for name, part in limit.parts(row, which).items()
+        }
+        x, h = 2 * 16 * 4 * 8 * gates * 32, 2 * 16 * 4 * 32 * gates * 32
+        forward, train = counted("forward"), counted("train")
+        found = lambda parts, *ends: sum(value for name, value in parts.items() if name.endswith(ends))
+        assert found(forward, "all") == x
+        assert 16 * found(forward, "16 times") == pytest.approx(h, rel=0.01)  # a loop's body is counted once
+        assert found(train, "gradient") == x + h
+        assert 16 * found(train, "16 times") == pytest.approx(2 * h, rel=0.01)
+        for which in ("forward", "train"):
+            rest = limit.parts(row, which)["pointwise"]
+            assert "dot_general" not in str(jax.make_jaxpr(rest.run)(*rest.arguments))
+        assert 0 < forward["pointwise"] < train["pointwise"]
+
+    def test_the_faster_way_of_a_product_counts(self):
+        assert limit.total({"a": 1.0, "b, 3 times": 2.0, "b, 3 times, turned": 1.5, "c": 0.25}) == 2.75
+
+    @pytest.mark.parametrize("devices", [1, 2])
+    def test_parts_run(self, devices):
+        row = Problem("lstm", 8, 4, 3, 6, inputs_too=True)
+        calls = limit.runners(row, "train", devices)
+        assert len(calls) == 10
+        for call in calls.values():
+            assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(call()))
 
 
 class TestCandidates:
