@@ -113,20 +113,19 @@ def choose(problem: Problem, engine: str, memory: str | int, chunk: int | None =
         # What scan cannot run, nothing can; and by its own name an engine refuses with an error that says so.
         prepared = ENGINES["scan"](problem)
         why = (*why, f"scan: {unsupported}")
-    if chunk is not None:
-        prepared = _cut(prepared, memory, chunk, problem)
+    ticks = prepared.chunk(problem.length) if chunk is None else _asked(prepared, memory, chunk, problem)
     refusal = ""
     if symbols := problem.symbols():
-        schedule, reason = _schedule_of_symbols(prepared, memory, budget, problem.length, symbols)
+        schedule, reason = _schedule_of_symbols(prepared, memory, budget, problem.length, ticks, symbols)
         counted = ", ".join(symbol for symbol in symbols if symbol != str(problem.length))
         why = (*why, f"bytes are those of {counted} = {symbolic.SYMBOL}") if counted else why
     else:
-        schedule, reason, refusal = _schedule(prepared, memory, budget, problem.length)
+        schedule, reason, refusal = _schedule(prepared, memory, budget, problem.length, ticks)
     return Plan(prepared, schedule, (*why, *prepared.why, reason), refusal)
 
 
-def _cut(prepared: Prepared, memory: str | int, chunk: int, problem: Problem) -> Prepared:
-    """The same in chunks of the caller's length, in the place of those that the engine does best with."""
+def _asked(prepared: Prepared, memory: str | int, chunk: int, problem: Problem) -> int:
+    """Ticks of a chunk as the caller wants them, in the place of those that the engine does best with."""
     checks.sizes("unroll", chunk=chunk)
     if not isinstance(prepared, split.Split) or problem.time_axis is not None or not symbolic.known(problem.length):
         raise ValueError(
@@ -138,8 +137,7 @@ def _cut(prepared: Prepared, memory: str | int, chunk: int, problem: Problem) ->
             f"unroll: expected memory='all', 'carries', 'auto' or a budget beside chunk={chunk}, got {memory!r}, which "
             "says itself how time is cut. Leave one of them out; memory=128 keeps states every 128 ticks."
         )
-    prepared.chunk = lambda length: min(chunk, length)  # type: ignore[method-assign]
-    return prepared
+    return min(chunk, problem.length)
 
 
 def listed() -> str:
@@ -152,9 +150,14 @@ def listed() -> str:
     return "\n".join(textwrap.fill(entry, 114, subsequent_indent="  ") for entry in entries)
 
 
-def _schedule(prepared: Prepared, memory: str | int, budget: int | None, length: int) -> tuple[Schedule, str, str]:
-    """The schedule, its reason, and why there is no gradient if no schedule keeps within the budget."""
-    everything = Schedule(prepared.chunk(length), "all"), "all activations kept", ""
+def _schedule(
+    prepared: Prepared, memory: str | int, budget: int | None, length: int, ticks: int
+) -> tuple[Schedule, str, str]:
+    """The schedule, its reason, and why there is no gradient if no schedule keeps within the budget.
+
+    ``ticks`` a chunk, where memory does not say itself how time is cut.
+    """
+    everything = Schedule(ticks, "all"), "all activations kept", ""
     if set(prepared.keeps) == {"all"}:
         if memory not in ("auto", "all"):
             raise ValueError(
@@ -167,11 +170,11 @@ def _schedule(prepared: Prepared, memory: str | int, budget: int | None, length:
     if isinstance(memory, int):
         return Schedule(min(memory, length), "nothing"), f"states kept every {memory} ticks", ""
     if budget is None and memory != "auto":
-        return _by_name(memory, prepared, length), memory, ""
+        return _by_name(memory, prepared, length, ticks), memory, ""
     budget = budget if budget is not None else memory_of_device() // BUDGET
     costs = prepared.costs()
     for name in ("all", "carries", "sqrt", "log"):
-        schedule = _by_name(name, prepared, length)
+        schedule = _by_name(name, prepared, length, ticks)
         total = predicted(schedule, length, costs).total
         if total <= budget:
             return schedule, f"{name}: {total:,} of {budget:,} bytes", ""
@@ -183,7 +186,7 @@ def _schedule(prepared: Prepared, memory: str | int, budget: int | None, length:
 
 
 def _schedule_of_symbols(
-    prepared: Prepared, memory: str | int, budget: int | None, length: int, symbols: tuple[str, ...]
+    prepared: Prepared, memory: str | int, budget: int | None, length: int, ticks: int, symbols: tuple[str, ...]
 ) -> tuple[Schedule, str]:
     """Where sizes are symbols of `jax.export`: their bytes are not known, and a symbolic length has no chunks."""
     named = ", ".join(symbols)
@@ -193,9 +196,9 @@ def _schedule_of_symbols(
             "Choose memory by a name such as 'sqrt'."
         )
     if memory == "auto":
-        return Schedule(prepared.chunk(length), "all"), f"all activations kept: bytes depend on {named}"
+        return Schedule(ticks, "all"), f"all activations kept: bytes depend on {named}"
     if symbolic.known(length):
-        return _schedule(prepared, memory, budget, length)[:2]
+        return _schedule(prepared, memory, budget, length, ticks)[:2]
     if memory not in ("all", "carries"):
         raise ValueError(
             f"unroll: expected memory='all' or 'carries' for {length} ticks, which is no number to cut into chunks, "
@@ -204,15 +207,15 @@ def _schedule_of_symbols(
     return Schedule(length, str(memory)), f"{memory} of all ticks: {length} is no number to cut into chunks"
 
 
-def _by_name(name: str, prepared: Prepared, length: int) -> Schedule:
+def _by_name(name: str, prepared: Prepared, length: int, ticks: int) -> Schedule:
     if name in ("all", "carries"):
-        return Schedule(prepared.chunk(length), name)
+        return Schedule(ticks, name)
     costs = prepared.costs()
     best = math.sqrt(length * costs.state / (2 * costs.all)) if costs.all else length
     chunk = divisor(length, max(NARROWEST_CHUNK, round(best)))
     if name == "sqrt":
         return Schedule(chunk, "nothing")
-    chunk = min(chunk, max(NARROWEST_CHUNK, prepared.chunk(length)))
+    chunk = min(chunk, max(NARROWEST_CHUNK, ticks))
     return Schedule(chunk, "nothing", blocks(length, chunk))
 
 
