@@ -21,6 +21,7 @@ from seqjax.engines.linear.way import Diagonal
 from seqjax.engines.memory import divisor
 from seqjax.engines.split.distribute import Reach, Recurrence, TracedStep
 from seqjax.engines.split.engine import Placed, Split
+from seqjax.engines.split.readout import readout
 from seqjax.engines.split.tangent import Time
 from seqjax.engines.split.way import Scanned, Way
 
@@ -97,12 +98,16 @@ class Linear(Split):
             found = matrix_state(tick, recurrence) if symbolic.known(problem.length) else ""
             if isinstance(found, str):
                 apart[recurrence.leaves[0]] = found
-                return None
+                return None if linear(tick, recurrence) else readout(tick, recurrence)
             if max(tick.state[recurrence.leaves[0]].aval.shape[axis] for axis in found.way.axes) < least:
                 apart[recurrence.leaves[0]] = f"fewer than {least} rows and columns"
                 return None
             matrices[recurrence.leaves[0]] = found
             return found.reach
+
+        def linear(tick: TracedStep, recurrence: Recurrence) -> bool:
+            state, after = ([leaves[k] for k in recurrence.leaves] for leaves in (tick.state, tick.state_out))
+            return not isinstance(linear_in(recurrence.equations, state, after), Broken)
 
         def way_of(tick: TracedStep, recurrence: Recurrence) -> Way | None:
             state = [tick.state[k] for k in recurrence.leaves]

@@ -6,7 +6,7 @@ with d = 16 inputs and h = 64 units moves x̂ and h, 5 B h numbers a tick, inste
 readout is a few numbers would hand on all of itself for nothing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import jax
@@ -15,7 +15,7 @@ from seqjax import symbolic
 from seqjax.engines.equations import jaxprs
 from seqjax.engines.equations.jaxprs import Equation, Var
 from seqjax.engines.split.distribute import Program
-from seqjax.engines.split.loop import Loop, loop_of
+from seqjax.engines.split.loop import Loop, bytes_of, loop_of
 from seqjax.engines.split.runner import Runner
 
 # Measured on two cores, float32, 512 ticks, the forward passes of 32 odd steps and 50 cells of 64 units at B 8, beside
@@ -40,10 +40,10 @@ class Staged(Protocol):
 def ticks_instead(program: Program, stages: Sequence[Staged], loops: Sequence[Loop]) -> str:
     """The reason to run ticks as they stand; empty where the stages are at least as fast."""
     batched = [e for stage in stages for e in stage.batched]
-    handed = _bytes(v for loop in loops for v in loop.outputs)
-    told = _bytes(program.tick.y)
-    moved = handed + _bytes(v for stage in stages for v in stage.outputs) + LOOP * (len(loops) - 1)
-    weights = _bytes(v for e in batched if jaxprs.is_product(e) for v in e.invars if v in program.invariant)
+    handed = bytes_of(v for loop in loops for v in loop.outputs)
+    told = bytes_of(program.tick.y)
+    moved = handed + bytes_of(v for stage in stages for v in stage.outputs) + LOOP * (len(loops) - 1)
+    weights = bytes_of(v for e in batched if jaxprs.is_product(e) for v in e.invars if v in program.invariant)
     saved = weights + SUM * sum(e.primitive.name in SUMS for e in batched)
     if not symbolic.known(moved + saved + told):
         return ""
@@ -77,7 +77,3 @@ def _reshapes_sums(loop: Loop) -> bool:
     """
     timed = jaxprs.dependent(loop.equations, loop.x) - set(loop.x)
     return any(e.primitive.name == "reshape" and e.invars[0] in timed for e in loop.equations)
-
-
-def _bytes(variables: Iterable[Var]) -> int:
-    return sum(jaxprs.nbytes(v.aval) for v in {v for v in variables if not jaxprs.is_literal(v)})

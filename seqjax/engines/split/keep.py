@@ -82,13 +82,14 @@ def kept_of(tick: LinearTick) -> Kept:
     # What has one origin first, so that values of several find them kept already.
     for v in sorted(varying, key=lambda v: len(_origins(v, producer, free))):
         kept |= _sources(v, producer, free, kept)
+    kept = _nearer(kept, varying, equations, free)
     repeat = jaxprs.needed(equations, varying, [*kept, *free])
     reads = jaxprs.used(repeat, varying)
     sources = [v for v in reads if v not in constant]
     fixed = [v for v in variables_of([*reads, *wanted]) if v in constant]
     return Kept(
         tick=tick,
-        stacked=[v for v in kept if v not in set(tick.before)],
+        stacked=[v for v in kept if v in reads and v not in set(tick.before)],
         states=[v for v in tick.before if v in reads],
         sources=sources,
         fixed=fixed,
@@ -109,6 +110,19 @@ def _sources(v: Var, producer: dict[Var, Equation], free: set[Var], kept: dict[V
     for operand in equation.invars:
         found |= _sources(operand, producer, free, kept)
     return found if _size(found) <= _size([v]) else {v: None}
+
+
+def _nearer(
+    kept: dict[Var, None], wanted: Sequence[Var], equations: Sequence[Equation], free: set[Var]
+) -> dict[Var, None]:
+    """With what one wanted value only is computed from, and is no smaller, replaced by it: nothing is repeated."""
+    readers: dict[Var, list[Var]] = {v: [] for v in kept}
+    for v in wanted:
+        for source in jaxprs.used(jaxprs.needed(equations, [v], [*kept, *free]), [v]):
+            if source in kept:
+                readers[source].append(v)
+    nearer = {v: of[0] if len(of) == 1 and _size(of) <= _size([v]) else v for v, of in readers.items()}
+    return dict.fromkeys(nearer.values())
 
 
 def _origins(v: Var, producer: dict[Var, Equation], free: set[Var]) -> set[Var]:

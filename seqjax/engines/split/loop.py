@@ -9,7 +9,7 @@ So the tangent is: batched ε, then a linear scan (`seqjax.engines.split.tangent
 backpropagation through time: one product a tick in the backward loop, Ū = Σ_t h_{t-1}ᵀ z̄_t as one product behind it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from seqjax.engines.equations import jaxprs
@@ -103,18 +103,22 @@ def loop_of(
         outputs=list(outputs),
         invariant=own,
         x=[v for v in reads if v not in invariant and v not in set(state)],
-        deferred=list(_deferred(equations, set(state), [*state_out, *outputs], set(own))),
+        deferred=_deferred(equations, set(state), [*state_out, *outputs], set(own)),
         tickwise=any(jaxprs.any_equation(e, jaxprs.tickwise) for e in equations),
     )
 
 
 def _deferred(
     equations: Sequence[Equation], state: set[Var], wanted: Sequence[Var], invariant: set[Var]
-) -> Iterator[Deferred]:
-    """Weights in products, and summands from outside the loop."""
+) -> list[Deferred]:
+    """Weights in products, and summands from outside the loop.
+
+    Summands that are broadcast are left in it where nothing else makes their root's ε, which is larger than they are.
+    """
     readers = _only_readers(equations, wanted)
     inside = {v for e in equations for v in e.outvars} | state
     pieces = _pieces(equations, readers)
+    found: list[Deferred] = []
     for e in equations:
         if len(e.invars) != 2 or any(map(jaxprs.is_literal, e.invars)):
             continue
@@ -124,7 +128,9 @@ def _deferred(
         product = jaxprs.is_product(e) and e.invars[outside[0]] in invariant
         if product or jaxprs.is_sum(e):
             root = _root(e.outvars[0], readers)
-            yield Deferred(e, outside[0], *pieces.get(root, (root, None)))
+            found.append(Deferred(e, outside[0], *pieces.get(root, (root, None))))
+    worth = {d.root for d in found if d.is_product or d.variable.aval.size >= d.equation.outvars[0].aval.size}
+    return [d for d in found if d.root in worth]
 
 
 def _pieces(equations: Sequence[Equation], readers: dict[Var, Equation]) -> dict[Var, tuple[Var, Piece]]:
@@ -158,3 +164,8 @@ def _root(v: Var, readers: dict[Var, Equation]) -> Var:
     (total,) = reader.outvars
     same = total.aval.shape == v.aval.shape and total.aval.dtype == v.aval.dtype
     return _root(total, readers) if same else v
+
+
+def bytes_of(variables: Iterable[Var]) -> int:
+    """Of each variable once."""
+    return sum(jaxprs.nbytes(v.aval) for v in {v for v in variables if not jaxprs.is_literal(v)})
