@@ -13,7 +13,7 @@ from jax import lax
 
 from seqjax import symbolic
 from seqjax.base import PyTree
-from seqjax.engines import costs, forwards, memory
+from seqjax.engines import costs, forwards, memory, platforms
 from seqjax.engines.base import Costs, LoopReport, Problem, Work
 from seqjax.engines.equations import jaxprs
 from seqjax.engines.equations.jaxprs import Equation, Var
@@ -173,18 +173,18 @@ class Split:
         if self.late:
             # A chunk's gradient is rounded once to the narrow type of the cast weights: many chunks, small roundings.
             return divisor(length, 32)
-        # A quarter of a megabyte of stacked values, at least 8 ticks. Measured, an LSTM's training step on one core in
-        # ms with chunks of 8, 32, 64, 128 ticks and all of T (B, h: batched values a tick): 16, 128 (32 KB): 36.9,
-        # 41.4, 42.9, 47.0, 47.7 for 256 ticks; 16, 256 (64 KB): 130, 137, 149, 153, 155 for 256; 4, 128 (8 KB): 42.0,
-        # 37.8, 38.0, 40.7, 49.1 for 1,024. Forwards, times an unsplit scan's on two cores, chunks of 32, 64 and 128:
-        # 8, 64 (8 KB): 1.01, 1.12, 1.10; 8, 128 (16 KB): .97, .86, .82; 64, 256 (256 KB): 1.01, 1.42, 1.84.
-        # The states of scans count, which are stacked too: fast weights of 32 × 32 take 18 MB so where they took 27, in
-        # equal time. Those of linear recurrences do not: T 262,144, 256 units, a training step would take 1.5 times as
-        # long in chunks.
+        # On a CPU 256 KB of stacked values, at least 8 ticks: an LSTM's training step on one core in ms with chunks of
+        # 8, 32, 64, 128 ticks and all of T (B, h: batched values a tick): 16, 128 (32 KB): 36.9, 41.4, 42.9, 47.0, 47.7
+        # for 256 ticks; 16, 256 (64 KB): 130, 137, 149, 153, 155 for 256; 4, 128 (8 KB): 42.0, 37.8, 38.0, 40.7, 49.1
+        # for 1,024. Forwards, times an unsplit scan's on two cores, chunks of 32, 64 and 128: 8, 64 (8 KB): 1.01, 1.12,
+        # 1.10; 8, 128 (16 KB): .97, .86, .82; 64, 256 (256 KB): 1.01, 1.42, 1.84. The states of scans count, which are
+        # stacked too: fast weights of 32 × 32 take 18 MB so where they took 27, in equal time. Those of linear
+        # recurrences do not: T 262,144, 256 units, a training step would take 1.5 times as long in chunks.
         scanned = [loop for part in self.parts for loop, _, way in part.loops if isinstance(way, Scanned)]
         stacked = [*(v for part in self.parts for v in part.outputs), *(v for loop in scanned for v in loop.state)]
         stacked_bytes = sum(jaxprs.nbytes(v.aval) for v in stacked)
-        return divisor(length, max(8, 2**18 // max(stacked_bytes, 1)))
+        of = platforms.planned()
+        return divisor(length, max(of.least_chunk, of.chunk_bytes // max(stacked_bytes, 1)))
 
     def tick_bytes(self) -> int:
         """All that the equations make at a tick."""

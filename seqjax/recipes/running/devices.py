@@ -9,9 +9,8 @@ import os
 import jax
 
 from seqjax.base import PyTree
+from seqjax.engines import platforms
 from seqjax.recipes.running.options import BadInput
-
-CACHE = 2**21  # bytes: 2 MB, an LSTM of 362 units in float32
 
 
 def make() -> None:
@@ -51,7 +50,8 @@ def share(who: str, asked: int, batch_size: int, params: PyTree = ()) -> int | N
             "Leave it out to have it chosen."
         )
     if not asked:
-        usable = available if jax.default_backend() == "cpu" and recurrent_bytes(params) <= CACHE else 1
+        most = platforms.planned().spread
+        usable = available if most and recurrent_bytes(params) <= most else 1
         asked = next(n for n in range(usable, 0, -1) if batch_size % n == 0)
     return asked if asked > 1 else None
 
