@@ -4,6 +4,9 @@ python -m benchmarks.bptt            # T from 256 to 65,536: a table a length, J
 python -m benchmarks.bptt --quick    # the same in three minutes on two cores
 python -m benchmarks.bptt --headline # three runs of LSTM, GRU and Elman cell, for benchmarks.headline
 python -m benchmarks.bptt --rows     # eight shapes of LSTM and GRU: times faster than the others, and means
+python -m benchmarks.bptt --minutes 9   # what begins later is skipped by name
+
+It runs on the device that JAX finds, and names it in titles and results; `benchmarks.gpu` asks a GPU what tells most.
 
 All candidates start from the same weights and inputs. Their losses, outputs and gradients are compared with a
 scan written from the equations before anything is timed; who differs is not timed.
@@ -13,6 +16,7 @@ import argparse
 import itertools
 import math
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -34,10 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if chosen.headline and chosen.from_run == 1:  # it tells one measurement: that of before leaves
         records.path.unlink(missing_ok=True)
     past: dict[tuple, tuple[float, float]] = {}
+    end = time.monotonic() + 60 * chosen.minutes
     wrong = False
     with report.progress(console, (chosen.runs - chosen.from_run + 1) * len(rows) * len(chosen.passes)) as bar:
         for run, row, which in itertools.product(range(chosen.from_run, chosen.runs + 1), rows, chosen.passes):
-            lines = measure(row, which, candidates, chosen, past, bar.say)
+            lines = measure(row, which, candidates, chosen, past, bar.say, end)
             for line in lines:
                 records.write(line | {"run": run})
                 wrong |= line.get("skipped", "").startswith("differs")
@@ -59,11 +64,12 @@ def measure(
     chosen: argparse.Namespace,
     past: dict[tuple, tuple[float, float]],
     say: Callable[[str], None],
+    end: float = math.inf,
 ) -> list[dict[str, Any]]:
     """All candidates on one row and pass: compiled, proven equal, then timed in turns.
 
     ``past`` remembers what candidates took a tick, seconds and bytes, so that what would take too long or too
-    much at a greater length is not begun.
+    much at a greater length is not begun; nor is anything behind ``end``, as `time.monotonic` has it.
     """
     program.placed.cache_clear()  # another row's inputs
     limits = Limits(chosen.memory_limit * 1e9 or 0.7 * memory.available(), chosen.call_limit)
@@ -77,6 +83,8 @@ def measure(
         line = describe(candidate, row, which)
         lines.append(line)
         try:
+            if time.monotonic() > end:
+                raise Unmeasured(f"{chosen.minutes:.2g} minutes are over")
             seconds, taken = past.get(kind(line), (0, 0))
             limits.check("would take", seconds=row.ticks * seconds, taken=row.ticks * taken)
             runner, numbers = proven(candidate, row, which, limits, truths)
@@ -85,7 +93,8 @@ def measure(
             continue
         runners[candidate.name] = runner.call
         line |= numbers
-    counts = sorted({line["devices"] for line in lines if line["candidate"] in runners}) if chosen.limit else []
+    timed = chosen.limit and time.monotonic() < end
+    counts = sorted({line["devices"] for line in lines if line["candidate"] in runners}) if timed else []
     below: dict[int, dict[str, str]] = {}
     for count in counts:
         say(f"{title}: limit ×{count}, compiling")

@@ -82,6 +82,8 @@ def proven(
             limits.check("asks for", taken=sum(runner.bytes))
         (value, growth), first_call_s = timing.once(lambda: runner.growth(runner.call))
     except (RuntimeError, ValueError) as failure:
+        if str(failure).startswith("unroll: expected"):  # an engine that refuses the row, or is not there
+            raise Unmeasured(str(failure).splitlines()[0]) from failure
         if any(words in str(failure) for words in ("RESOURCE_EXHAUSTED", "out of memory", "memory to allow")):
             raise Unmeasured(str(failure).splitlines()[0]) from failure
         raise
@@ -124,6 +126,7 @@ def describe(candidate: Candidate, row: Problem, which: str) -> dict[str, Any]:
     """The part of a record that is known beforehand."""
     line = {
         "benchmark": "bptt",
+        "device": jax.devices()[0].device_kind,
         **row._asdict(),
         "pass": which,
         "candidate": candidate.name,
@@ -131,6 +134,8 @@ def describe(candidate: Candidate, row: Problem, which: str) -> dict[str, Any]:
         "devices": candidate.share(row.batch),
         "variant": candidate.variant(row),
     }
+    if candidate.library == "torch":
+        line |= {"cudnn": peers.find("torch").cudnn()}
     if candidate.library == "seqjax":
         line |= {"engine": candidate.engine, "memory": candidate.memory}
     return line

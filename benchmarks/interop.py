@@ -25,6 +25,7 @@ from benchmarks import report, timing
 from benchmarks.record import Records
 
 TOLERANCE = 1e-3  # of the largest number of an array: sums of many ticks in another order
+COARSE = 3e-2  # where products are of TF32 or bfloat16
 
 
 class Row(NamedTuple):
@@ -95,7 +96,8 @@ def measure(row: Row, rounds: int, seconds: float) -> dict[str, Any]:
         calls[name] = lambda program=program: jax.block_until_ready(program(params))
     error = difference(calls["ours"](), calls["theirs"]())
     line: dict[str, Any] = row._asdict() | {"pass": "train", "dtype": "float32", "error": error}
-    if not error < TOLERANCE:
+    exact = jax.default_backend() == "cpu" or jax.config.jax_default_matmul_precision == "highest"
+    if not error < (TOLERANCE if exact else COARSE):
         return line | {"skipped": f"differs by {error:.1e}"}
     taken = timing.interleave(calls, rounds=rounds, seconds=seconds)
     line["speed_up"] = taken["theirs"].median / taken["ours"].median

@@ -52,7 +52,8 @@ def _of(split: Split, row: Problem, which: str) -> dict[str, Part]:
     program, tick = split.program, split.program.tick
     looped = {e for stage in program.stages for recurrence in stage.recurrences for e in recurrence.equations}
     never = set(program.once)
-    products = [e for e in tick.jaxpr.eqns if jaxprs.is_product(e) and e not in never]
+    of_weights = lambda e: jaxprs.is_product(e) and any(v in program.invariant for v in e.invars)
+    products = [e for e in tick.jaxpr.eqns if of_weights(e) and e not in never]
     named: dict[str, Part] = {}
     for number, e in enumerate(products, 1):
         of = _Product(number, e, tick.jaxpr, program.invariant, row.ticks)
@@ -97,7 +98,8 @@ class _Product:
     def all(self, values: jax.Array, weight: jax.Array) -> jax.Array:
         """At every tick; ticks and batch as one axis of a matrix product."""
         if jaxprs.is_matrix_product(self.equation):
-            return (values.reshape(-1, values.shape[-1]) @ weight).reshape(*values.shape[:-1], weight.shape[-1])
+            flat = jnp.matmul(values.reshape(-1, values.shape[-1]), weight, preferred_element_type=self.out.aval.dtype)
+            return flat.reshape(*values.shape[:-1], weight.shape[-1])
         return jax.vmap(self.one, (0, None))(values, weight)
 
     def batched(self, which: str, inputs_too: bool) -> dict[str, Part]:
@@ -139,7 +141,8 @@ class _Product:
             def body(value: jax.Array, _: None) -> tuple[jax.Array, None]:
                 out = f(value, weight).reshape(-1)
                 times = math.ceil(value.size / out.size)
-                return jnp.concatenate([out] * times)[: value.size].reshape(value.shape), None
+                again = jnp.concatenate([out] * times)[: value.size].reshape(value.shape)
+                return again.astype(value.dtype), None
 
             return lax.scan(body, first, None, length=self.ticks)[0]
 
@@ -158,7 +161,8 @@ def runners(row: Problem, which: str, devices: int = 1) -> dict[str, Callable[[]
 def _compiled(part: Part, devices: int) -> Callable[[], Any]:
     rng = np.random.default_rng(0)
     # Products that follow each other neither grow nor vanish.
-    draw = lambda t: jnp.asarray(rng.standard_normal(t.shape, np.float32) / math.sqrt(max(1, t.shape[0])), t.dtype)
+    scale = lambda t: math.sqrt(max(1, math.prod(t.shape[:1])))
+    draw = lambda t: jnp.asarray(rng.standard_normal(t.shape, np.float32) / scale(t), t.dtype)
     given = [draw(t) for t in part.arguments]
     run = part.run
     if devices > 1:

@@ -3,6 +3,7 @@
 import argparse
 import datetime
 import itertools
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,6 +74,7 @@ def parse(description: str | None, argv: Sequence[str] | None) -> argparse.Names
     how.add_argument("--runs", type=int, help="everything so many times, each compiled anew (1)")
     how.add_argument("--from-run", type=int, default=1, metavar="N", help="go on behind run N - 1, which is kept (1)")
     how.add_argument("--rounds", type=int, help="at most (20)")
+    how.add_argument("--minutes", type=float, default=math.inf, help="no row or candidate begins after so many")
     how.add_argument("--seconds", type=float, help="after which no further round starts, if there are 5 (60)")
     how.add_argument("--call-limit", type=float, default=120, help="seconds; slower ones are skipped (120)")
     how.add_argument("--memory-limit", type=float, default=0, metavar="GB", help="(70 %% of what is free)")

@@ -52,6 +52,7 @@ def draw(rows: Iterable[Row], stem: Path, formats: Sequence[str] = FORMATS) -> l
         lines = by_candidate(members.values())
         title = f"{cell}, {'training step' if which == 'train' else 'forward pass'}: "
         title += f"batch {batch}, {hidden} units, " + (f"{size} inputs, " if size != hidden else "") + dtype
+        title += f", on {next(iter(members.values())).get('device', 'cpu')}"
         name = f"{stem.name}-{cell}-b{batch}-h{hidden}-{dtype}-{which}"
         figures = {"frontier": frontier(lines, title)}
         if len({row["ticks"] for row in members.values()}) > 1:

@@ -10,6 +10,24 @@ import numpy as np
 
 import seqjax as sj
 
+
+def users_lstm(size: int, hidden: int, *, dtype: Any = None) -> sj.Cell:
+    """An LSTM as a user writes it, its gates normalised together."""
+    inner = sj.lstm(size, hidden, dtype=dtype)
+
+    def step(params: Any, state: Any, x: jax.Array) -> tuple:
+        h, c = state
+        a = sj.dot(x, params.w_x, dtype) + sj.dot(h, params.w_h, dtype) + params.b
+        a = (a - a.mean(-1, keepdims=True)) * jax.lax.rsqrt(a.var(-1, keepdims=True) + 1e-5)
+        i, f, g, o = jnp.split(a, 4, -1)
+        c = (jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)).astype(c.dtype)
+        h = (jax.nn.sigmoid(o) * jnp.tanh(c)).astype(h.dtype)
+        return sj.LSTMState(h, c), h
+
+    return inner._replace(step=step)
+
+
+# With heads or blocks their number is in the name.
 CELLS: dict[str, Callable[..., sj.Cell]] = {
     "elman": sj.elman,
     "pass_through": sj.pass_through,
@@ -21,6 +39,13 @@ CELLS: dict[str, Callable[..., sj.Cell]] = {
     "gru": sj.gru,
     "gru_before": functools.partial(sj.gru, reset="before"),
     "layer_norm_gru": sj.layer_norm_gru,
+    "users_lstm": users_lstm,
+    **{f"headwise_lstm_{heads}": functools.partial(sj.headwise_lstm, heads=heads) for heads in (24, 12, 6, 3)},
+    "headwise_gru_8": functools.partial(sj.headwise_gru, heads=8),
+    "mingru": sj.cells.mingru,
+    "lru": sj.cells.lru,
+    "linear_attention_8": functools.partial(sj.cells.linear_attention, heads=8),
+    "mlstm_8": functools.partial(sj.cells.mlstm, heads=8),
 }
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 LOSSES = ("square", "random")

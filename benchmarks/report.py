@@ -79,7 +79,7 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
     first = rows[0]
     title = (
         f"{first['cell']} {first['pass']}: T {first['ticks']:,}, B {first['batch']}, "
-        f"d {first['input_size']}, h {first['hidden_size']}, {first['dtype']}"
+        f"d {first['input_size']}, h {first['hidden_size']}, {first['dtype']}, on {first['device']}"
     )
     found = blank(title)
     found.add_column("")

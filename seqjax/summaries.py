@@ -19,7 +19,18 @@ ELEMENTWISE = """
     exp exp2 expm1 log log1p logistic tanh sin cos tan asin acos atan atan2 sinh cosh asinh acosh atanh
     erf erfc erf_inv lgamma digamma add_any
 """
+PADS = "pads: padding's share in tiles of 8 × 128, 16 × 128 in bfloat16; in multiples of 16 bytes"
 REDUCTIONS = "reduce_sum reduce_prod reduce_max reduce_min cumsum cumprod cummax cummin cumlogsumexp"
+
+
+# The blocks to which a device pads the last two axes of an array, or wants them filled, of numbers of so many bytes:
+# a TPU stores 8 rows of 128 columns of 4 bytes, more rows of fewer bytes
+# (https://cloud.google.com/tpu/docs/performance-guide); products run on a GPU's tensor cores by multiples of 16 bytes
+# (https://docs.nvidia.com/deeplearning/performance/dl-performance-matrix-multiplication/index.html).
+TILES = {
+    "TPU": lambda itemsize: (8 * max(1, 4 // itemsize), 128),
+    "GPU": lambda itemsize: (max(1, 16 // itemsize),) * 2,
+}
 
 
 class Leaf(NamedTuple):
@@ -30,6 +41,17 @@ class Leaf(NamedTuple):
     dtype: str
     size: int
     bytes: int
+
+    def padded(self, device: str) -> int:
+        """Numbers that are stored or multiplied where a ``"TPU"`` or ``"GPU"`` fills its tiles.
+
+        Of a vector a TPU fills a row; a GPU multiplies none.
+        """
+        if not self.size or not self.shape or (device == "GPU" and len(self.shape) == 1):
+            return self.size
+        tile = TILES[device](self.bytes // self.size)[-len(self.shape) :]
+        blocks = math.prod(math.ceil(n / t) * t for n, t in zip(self.shape[-len(tile) :], tile))
+        return math.prod(self.shape[: -len(tile)]) * blocks
 
 
 class Flop(NamedTuple):
@@ -64,12 +86,16 @@ class Summary(NamedTuple):
 
     def __str__(self) -> str:
         """The table."""
-        rows = [*_part("parameters", self.parameters), *_part("state of a sequence", self.state)]
+        rows = [*_part("parameters", self.parameters, padding=True), *_part("state of a sequence", self.state)]
         a, b, c, d = (max(len(row[i]) for row in rows) for i in range(4))
-        lines = [f"{r[0]:<{a}}  {r[1]:<{b}}  {r[2]:<{c}}  {r[3]:>{d}}  {r[4]:>10}" for r in rows]
+        lines = [
+            f"{r[0]:<{a}}  {r[1]:<{b}}  {r[2]:<{c}}  {r[3]:>{d}}  {r[4]:>10}"
+            + "".join(f"  {share:>8}" for share in r[5:])
+            for r in rows
+        ]
         products, other = self.flop
         total = f"{products + other:,.0f} FLOP a tick: {products:,.0f} in products, {other:,.0f} elsewhere"
-        return "\n".join([*lines, total])
+        return "\n".join([*lines, PADS, total])
 
 
 def summary(
@@ -83,6 +109,9 @@ def summary(
     for sums and other reductions. Not counted: look-ups, copies, comparisons, selections, integers, random
     bits. Recurrences are counted tick by tick as their equations stand, whatever engine runs them. Of the
     branches of a condition the dearest counts; the body of a while loop, whose length nobody knows, counts once.
+
+    Of every parameter the table says which share is padding where its last two axes fill a TPU's tiles, as they are
+    stored there, and where they are multiples of what a GPU's tensor cores multiply at once.
 
     Args:
       module: a cell or a layer.
@@ -102,14 +131,15 @@ def summary(
     Example:
       >>> import jax.numpy as jnp, seqjax as sj
       >>> print(sj.summary(sj.elman(64, 128, dtype="float32"), jnp.zeros(64, jnp.float32)))
-      parameters           shape      type     number      memory
-        w_x                64 × 128   float32   8,192      32 KiB
-        w_h                128 × 128  float32  16,384      64 KiB
-        b                  128        float32     128       512 B
-        total                                  24,704    96.5 KiB
+      parameters           shape      type     number      memory  TPU pads  GPU pads
+        w_x                64 × 128   float32   8,192      32 KiB        0%        0%
+        w_h                128 × 128  float32  16,384      64 KiB        0%        0%
+        b                  128        float32     128       512 B        0%        0%
+        total                                  24,704    96.5 KiB        0%        0%
       state of a sequence  shape      type     number      memory
         array              128        float32     128       512 B
         total                                     128       512 B
+      pads: padding's share in tiles of 8 × 128, 16 × 128 in bfloat16; in multiples of 16 bytes
       49,536 FLOP a tick: 49,152 in products, 384 elsewhere
     """
     if not isinstance(module, Cell):
@@ -205,13 +235,18 @@ def _leaves(arrays: dict[str, Array]) -> tuple[Leaf, ...]:
     )
 
 
-def _part(title: str, leaves: tuple[Leaf, ...]) -> list[tuple[str, ...]]:
-    def row(name: str, shape: str, dtype: str, size: int, memory: int) -> tuple[str, ...]:
-        return f"  {name}", shape, dtype, f"{size:,}", _amount(memory)
+def _part(title: str, leaves: tuple[Leaf, ...], *, padding: bool = False) -> list[tuple[str, ...]]:
+    devices = TILES if padding else ()
 
-    rows = [row(leaf.name, " × ".join(map(str, leaf.shape)), *leaf[2:]) for leaf in leaves]
-    total = row("total", "", "", sum(leaf.size for leaf in leaves), sum(leaf.bytes for leaf in leaves))
-    return [(title, "shape", "type", "number", "memory"), *rows, total]
+    def row(name: str, shape: str, dtype: str, some: tuple[Leaf, ...]) -> tuple[str, ...]:
+        size, memory = sum(leaf.size for leaf in some), sum(leaf.bytes for leaf in some)
+        stored = [sum(leaf.padded(device) for leaf in some) for device in devices]
+        shares = (f"{1 - size / n:.0%}" if n else "" for n in stored)
+        return f"  {name}", shape, dtype, f"{size:,}", _amount(memory), *shares
+
+    rows = [row(leaf.name, " × ".join(map(str, leaf.shape)), leaf.dtype, (leaf,)) for leaf in leaves]
+    heading = (title, "shape", "type", "number", "memory", *(f"{device} pads" for device in devices))
+    return [heading, *rows, row("total", "", "", leaves)]
 
 
 def _amount(count: float) -> str:

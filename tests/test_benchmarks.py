@@ -199,6 +199,10 @@ class TestProven:
         with pytest.raises(Unmeasured, match="expected memory to allow at least"):
             proven(Candidate("seqjax", 1, "split", "1KB"), row, "train", Limits(1e9, 60), {})
 
+    def test_an_engine_that_is_not_there_is_a_reason_too(self):
+        with pytest.raises(Unmeasured, match="for engine='cudnn', got"):
+            proven(Candidate("seqjax", 1, "cudnn", "all"), ROW, "train", Limits(1e9, 60), {})
+
 
 class TestLimit:
     """Every product of a row is among the parts, once in the shape it is meant to have, and nothing else of weight."""
@@ -226,9 +230,9 @@ class TestLimit:
     def test_the_faster_way_of_a_product_counts(self):
         assert limit.total({"a": 1.0, "b, 3 times": 2.0, "b, 3 times, turned": 1.5, "c": 0.25}) == 2.75
 
-    @pytest.mark.parametrize("devices", [1, 2])
-    def test_parts_run(self, devices):
-        row = Problem("lstm", 8, 4, 3, 6, inputs_too=True)
+    @pytest.mark.parametrize(("devices", "dtype"), [(1, "bfloat16"), (2, "float32")])
+    def test_parts_run(self, devices, dtype):
+        row = Problem("lstm", 8, 4, 3, 6, dtype, inputs_too=True)
         calls = limit.runners(row, "train", devices)
         assert len(calls) == 10
         for call in calls.values():
@@ -267,7 +271,7 @@ def line(candidate, seconds, *, ticks=8, **more):
     """A measured row."""
     row = {"candidate": candidate, "library": candidate.split()[0], "cell": "lstm", "ticks": ticks, "batch": 4}
     row |= {"input_size": 3, "hidden_size": 5, "dtype": "float32", "pass": "train", "median_s": seconds}
-    row |= {"devices": int(candidate.partition(" ×")[2] or 1)}
+    row |= {"devices": int(candidate.partition(" ×")[2] or 1), "device": "a device"}
     return row | {"temporary_bytes": 1000 * ticks, "output_bytes": 100, "growth_bytes": 2000 * ticks} | more
 
 
@@ -294,7 +298,9 @@ class TestReport:
         del rows[1]["median_s"]
         rows[1]["skipped"] = "would take 9.0 GB of 7.0"
         report.show(report.Console(), report.table(rows))
-        assert "skipped: would take 9.0 GB of 7.0" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "skipped: would take 9.0 GB of 7.0" in said
+        assert "float32, on a device" in said
 
 
 class TestPlots:

@@ -97,7 +97,7 @@ REASONS = {
     "a cell with other equations": lambda: (sj.zoneout(problem()[0], 0.1), {}),
     "mask=: give lengths= if the padding is on the right": lambda: (None, {"mask": jnp.ones((T, B), bool)}),
     "reset=": lambda: (None, {"reset": jnp.zeros((T, B), bool)}),
-    "the default backend cpu": lambda: (None, {}),
+    "a program for cpu": lambda: (None, {}),
 }
 
 

@@ -13,10 +13,11 @@ from marks import quick
 
 import seqjax as sj
 from benchmarks import headline
+from seqjax.engines import platforms
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 PAGES = {path.stem.removeprefix("coming_from_"): path for path in sorted(DOCS.glob("coming_from_*.md"))}
-PARALLEL = DOCS / "parallel.md"
+PARALLEL, DEVICES = DOCS / "parallel.md", DOCS / "devices.md"
 BLOCK = re.compile(r"^```(python|text)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
@@ -47,9 +48,30 @@ def test_the_examples_on_parallel_recurrences_run_and_print_what_is_shown():
     assert "(docs/parallel.md)" in (DOCS.parent / "README.md").read_text("utf-8")
 
 
-def rows(heading):
+def test_the_page_on_devices_prints_what_it_shows_and_tells_the_rules():
+    assert_runs(DEVICES)
+    fields = {
+        "bytes of stacked values a chunk": "chunk_bytes",
+        "least ticks a chunk": "least_chunk",
+        "bytes a tick that another loop costs": "loop",
+        "bytes a tick that a product saves outside of a loop": "product",
+        "bytes a tick that a sum saves there": "sum",
+        "rows of the smallest matrix run by chunks": "least_matrix",
+        "bytes of recurrent weights up to which commands spread a batch": "spread",
+    }
+    found = {
+        first.strip("| "): [part.strip("| ") for part in rest]
+        for first, *rest in rows("| | cpu | gpu | tpu |", DEVICES)
+    }
+    assert found.keys() == fields.keys()
+    for what, field in fields.items():
+        assert found[what] == [f"{getattr(platforms.KNOWN[name], field):,}" for name in ("cpu", "gpu", "tpu")], what
+    assert "(docs/devices.md)" in (DOCS.parent / "README.md").read_text("utf-8")
+
+
+def rows(heading, page=PARALLEL):
     """Of the table under a heading's columns, cell by cell."""
-    table = PARALLEL.read_text("utf-8").split(heading, 1)[1].split("\n\n", 1)[0]
+    table = page.read_text("utf-8").split(heading, 1)[1].split("\n\n", 1)[0]
     return [[part.strip() for part in line.strip("|").split(" | ")] for line in table.splitlines()[2:]]
 
 

@@ -10,6 +10,7 @@ import pytest
 from marks import quick
 
 import seqjax as sj
+from seqjax.interop import verified
 
 D, H, B = 3, 4, 2
 KEY = jax.random.key(0)
@@ -114,6 +115,24 @@ def test_the_module_itself_is_run(name, monkeypatch):
             patch.setattr(passport, "put_together", damaged)
             with pytest.raises(ValueError, match=rf"^{name.split()[0]}: expected outputs equal within .* apart"):
                 passport.from_module(*given, verify=True)
+
+
+def test_products_are_exact_whatever_a_device_multiplies_by_default():
+    """Of ours and of theirs, in the programs that run."""
+    seen = []
+    layer = sj.recurrent(sj.gru(D, H))
+    params = layer.init(KEY)
+
+    def exact(state, xs):
+        return "HIGHEST" in str(jax.make_jaxpr(layer.apply)(params, state, xs))
+
+    def theirs(xs, states):
+        seen.append(exact(states[0][0], xs))
+        return layer.apply(params, states[0][0], xs)[1]
+
+    assert not exact(jnp.ones((B, H)), jnp.ones((5, B, D)))
+    verified.checked("gru", layer, params, theirs)
+    assert seen == [True]
 
 
 def test_modules_stay_as_they_are():

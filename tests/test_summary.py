@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 import seqjax as sj
-from seqjax.summaries import flop
+from seqjax.summaries import Leaf, flop
 
 D, H = 64, 128
 
@@ -116,11 +116,30 @@ def test_table():
         sj.summary(sj.serial(sj.dense(3, 2), sj.recurrent(sj.lstm(2, 1000, dtype="float32"))), jnp.zeros((5, 3)))
     )
     lines = [" ".join(line.split()) for line in text.splitlines()]
-    assert "dense/w 3 × 2 float64 6 48 B" in lines
-    assert "lstm/w_h 1000 × 4000 float32 4,000,000 15.26 MiB" in lines
-    assert "total 4,012,008 15.3 MiB" in lines
+    assert "dense/w 3 × 2 float64 6 48 B 99% 25%" in lines
+    assert "lstm/w_h 1000 × 4000 float32 4,000,000 15.26 MiB 2% 0%" in lines
+    assert "total 4,012,008 15.3 MiB 3% 0%" in lines
     assert "lstm/c 1000 float32 1,000 3.906 KiB" in lines
     assert lines[-1].startswith("8,033,014 FLOP a tick: 8,016,012 in products, 17,002 elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "tpu", "gpu"),
+    [
+        ((8, 128), "float32", 8 * 128, 8 * 128),
+        ((9, 129), "float32", 16 * 256, 12 * 132),  # tensor cores take 4 numbers of 4 bytes, 8 of 2
+        ((9, 129), "bfloat16", 16 * 256, 16 * 136),
+        ((9, 129), "int8", 32 * 256, 16 * 144),
+        ((3, 9, 129), "bfloat16", 3 * 16 * 256, 3 * 16 * 136),
+        ((100,), "bfloat16", 128, 100),
+        ((), "float32", 1, 1),
+        ((0, 5), "float32", 0, 0),
+    ],
+)
+def test_padding_by_hand(shape, dtype, tpu, gpu):
+    array = jax.ShapeDtypeStruct(shape, dtype)
+    leaf = Leaf("w", shape, dtype, array.size, array.size * array.dtype.itemsize)
+    assert (leaf.padded("TPU"), leaf.padded("GPU")) == (tpu, gpu)
 
 
 def test_bad_input_is_told():

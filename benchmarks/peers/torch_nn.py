@@ -83,6 +83,11 @@ def growth(call: Callable[[], Any]) -> tuple[Any, int | None]:
     return result, torch.cuda.max_memory_allocated() - before
 
 
+def cudnn() -> int | None:
+    """The version of cuDNN, 91300 for 9.13.0; None on a CPU."""
+    return torch.backends.cudnn.version() if DEVICE.type == "cuda" else None
+
+
 def wait() -> None:
     """The CPU is never ahead of its work, the accelerator is."""
     if DEVICE.type == "cuda":

@@ -25,7 +25,8 @@ Where a loop is linear in its state, ``h' = a ⊙ h + b``, `linear/` finds that 
 recurrence, with a derivative that is another; the other loops of the same step are run as before.
 
 Beside it: `scan`, the plain engine that all are compared with; `cudnn`, one call of a library for all of time;
-`explain`, the plan in words; `versions`, releases of jaxlib that are slow.
+`explain`, the plan in words; `platforms`, what rules take for granted of CPUs, GPUs and TPUs; `versions`, releases of
+jaxlib that are slow.
 
 To add an engine: a file with ``prepare(problem) -> Prepared``, an entry in `plan.ENGINES`. The laws find it there.
 """

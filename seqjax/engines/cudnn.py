@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.base import Array, PyTree
+from seqjax.engines import platforms
 from seqjax.engines.base import Costs, Problem, Work
 from seqjax.engines.costs import state_bytes
 from seqjax.engines.equations import jaxprs
@@ -50,8 +51,8 @@ def refusal(problem: Problem) -> str | None:
     dtypes = sorted({str(leaf.dtype) for leaf in jax.tree.leaves((params, state, xs))})
     if dtypes != ["float32"]:
         return ", ".join(dtypes)
-    if jax.default_backend() not in ("gpu", "cuda"):
-        return f"the default backend {jax.default_backend()}"
+    if platforms.name() not in ("gpu", "cuda"):
+        return f"a program for {platforms.name()}"
     return None
 
 

@@ -14,7 +14,7 @@ import jax
 
 from seqjax import checks, symbolic
 from seqjax.base import PyTree
-from seqjax.engines import cudnn, pallas, scan
+from seqjax.engines import cudnn, pallas, platforms, scan
 from seqjax.engines.base import Prepared, Problem, UnsupportedError
 from seqjax.engines.costs import predicted
 from seqjax.engines.equations.jaxprs import is_float
@@ -121,7 +121,15 @@ def choose(problem: Problem, engine: str, memory: str | int, chunk: int | None =
         why = (*why, f"bytes are those of {counted} = {symbolic.SYMBOL}") if counted else why
     else:
         schedule, reason, refusal = _schedule(prepared, memory, budget, problem.length, ticks)
-    return Plan(prepared, schedule, (*why, *prepared.why, reason), refusal)
+    return Plan(prepared, schedule, (*why, *prepared.why, reason, *_unmeasured(prepared, engine)), refusal)
+
+
+def _unmeasured(prepared: Prepared, engine: str) -> tuple[str, ...]:
+    """What is to be said of rules that decided something and were measured nowhere."""
+    platform = platforms.planned()
+    if platform.measured or not (engine == "auto" or isinstance(prepared, split.Split)):
+        return ()
+    return (f"rules for {platform.name} are estimates, measured nowhere: seqjax.tune measures",)
 
 
 def _asked(prepared: Prepared, memory: str | int, chunk: int, problem: Problem) -> int:

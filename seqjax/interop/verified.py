@@ -16,7 +16,9 @@ Run = Callable[[Any, Sequence[tuple]], Any]  # inputs [T, B, d] and a first stat
 
 
 def checked(who: str, layer: Layer, params: PyTree, theirs: Run) -> None:
-    """Outputs of both sides for a short random sequence and random first states.
+    """Outputs of both sides for a short random sequence and random first states, JAX's products exact on any device.
+
+    By default float32 products are of TF32 on a GPU and of bfloat16 on a TPU, and differ by more than rounding.
 
     Args:
       who: the passport, in errors.
@@ -28,7 +30,8 @@ def checked(who: str, layer: Layer, params: PyTree, theirs: Run) -> None:
       ValueError: outputs that differ by more than rounding, with the largest difference.
     """
     xs, states = inputs(layer, params)
-    agreed(who, params, ours(who, layer, params, xs, states), theirs(xs, states))
+    with jax.default_matmul_precision("highest"):
+        agreed(who, params, ours(who, layer, params, xs, states), theirs(xs, states))
 
 
 def inputs(layer: Layer, params: PyTree) -> tuple[np.ndarray, list[tuple[np.ndarray, ...]]]:

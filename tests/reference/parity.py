@@ -99,6 +99,12 @@ numbers are the largest differences between their results and ours, over outputs
 gradients of every weight (in their layout), of the inputs and of the first states. In float64, but for Keras, whose
 layers compute to seven digits. The tests compare the same stored vectors each time and, where a framework is
 installed (`pip install '.[peers,torch]'`), run the framework itself.
+
+All of this ran on CPUs, where products are exact to the type's own rounding. By default a GPU multiplies float32 in
+TF32, with a mantissa of 10 bits, and a TPU in one pass of bfloat16, with one of 7
+([precision in JAX](https://docs.jax.dev/en/latest/201/precision.html)): no two libraries agree there in more than some
+three or two digits, whoever is right. Under `jax.default_matmul_precision("highest")` products are those of float32;
+`verify=True` of the passports runs JAX's side of them so.
 """
 
 

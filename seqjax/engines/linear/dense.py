@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from seqjax.engines import platforms
 from seqjax.engines.equations import jaxprs
 from seqjax.engines.linear.algebra import Algebra, Ticks, blocks
 from seqjax.engines.linear.block import Block
@@ -131,5 +132,5 @@ def how(block: Block, time: Time) -> How:
 
     Elsewhere unmeasured: a loop launches kernels at every tick.
     """
-    tree = jax.default_backend() != "cpu" and block.numbers <= SMALL
+    tree = not platforms.planned().ticks and block.numbers <= SMALL
     return How("tree" if tree else "loop", time.reverse, named=time.recompute)

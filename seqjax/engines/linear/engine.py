@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from seqjax import symbolic
+from seqjax.engines import platforms
 from seqjax.engines.base import Costs, Problem
 from seqjax.engines.equations import jaxprs
 from seqjax.engines.linear.dense import TICKS, Dense
@@ -24,10 +25,6 @@ from seqjax.engines.split.engine import Placed, Split
 from seqjax.engines.split.readout import readout
 from seqjax.engines.split.tangent import Time
 from seqjax.engines.split.way import Scanned, Way
-
-# Of matrices whose chunks beat their ticks on a CPU. Measured on two cores, float32, value and gradient, times faster
-# than `jax.lax.scan`, 4 heads of 16 × 16, T 256: 1.15, by channel .66, delta rule .72; of 32 × 32 3.7 and 2.3.
-SMALLEST = 24
 
 
 def prepare(problem: Problem) -> "Linear":
@@ -57,7 +54,9 @@ def mixed(problem: Problem) -> "Linear":
     Raises:
       UnsupportedError: the step has effects.
     """
-    made = Linear(problem, least=SMALLEST if jax.default_backend() == "cpu" else 0, blocks=False, or_ticks=True)
+    # Of matrices whose chunks beat their ticks. Measured on two cores, float32, value and gradient, times faster than
+    # `jax.lax.scan`, 4 heads of 16 × 16, T 256: 1.15, by channel .66, delta rule .72; of 32 × 32 3.7 and 2.3.
+    made = Linear(problem, least=platforms.planned().least_matrix, blocks=False, or_ticks=True)
     some = any(placed.way.said for part in made.parts for placed in part.loops)
     if made.broken or made.left or not some:
         made.name = Split.name

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqjax.engines import forwards
+from seqjax.engines import forwards, platforms
 from seqjax.engines.equations import jaxprs
 from seqjax.engines.equations.jaxprs import Var
 from seqjax.engines.linear.algebra import MAX_PLUS, NUMBERS, Algebra, Ticks
@@ -50,7 +50,7 @@ class Diagonal(NamedTuple):
     @property
     def as_ticks(self) -> bool:
         """On a CPU a tick as it stands makes its own coefficients; elsewhere its launches take the time."""
-        return jax.default_backend() == "cpu"
+        return platforms.planned().ticks
 
     def run(self, loop: Loop, invariant: Sequence, state: Sequence, xs: Sequence, time: Time) -> tuple[list, list]:
         """As `seqjax.engines.split.tangent.run_loop`."""
@@ -123,7 +123,7 @@ def _how(time: Time) -> How:
     (T 32,768) 1.3, .41, .54; 128 (T 4,096) 1.07, .89, .92. A tree is .2 to .4 everywhere.
     """
     # Elsewhere unmeasured: a loop launches kernels at every tick, a tree some log T times.
-    return How("loop" if jax.default_backend() == "cpu" else "tree", time.reverse, named=time.recompute)
+    return How("loop" if platforms.planned().ticks else "tree", time.reverse, named=time.recompute)
 
 
 def _numbers(loop: Loop, invariant: Sequence) -> Coefficients:

@@ -12,6 +12,7 @@ from typing import Protocol
 import jax
 
 from seqjax import symbolic
+from seqjax.engines import platforms
 from seqjax.engines.equations import jaxprs
 from seqjax.engines.equations.jaxprs import Equation, Var
 from seqjax.engines.split.distribute import Program
@@ -19,9 +20,8 @@ from seqjax.engines.split.loop import Loop, bytes_of, loop_of
 from seqjax.engines.split.runner import Runner
 
 # Measured on two cores, float32, 512 ticks, the forward passes of 32 odd steps and 50 cells of 64 units at B 8, beside
-# `jax.lax.scan`: with these two numbers, in bytes, the faster of both ways is taken but for some 5 % in a few rows.
-# LOOP is what another loop costs a tick; SUM what a sum, or the place of the largest, saves outside of one.
-LOOP, SUM = 20_000, 1_000
+# `jax.lax.scan`: with the two numbers of `platforms.CPU`, what another loop costs and a sum saves, in bytes a tick, the
+# faster of both ways is taken but for some 5 % in a few rows.
 SUMS = {"reduce_sum", "reduce_max", "reduce_min", "argmax", "argmin", "cumsum", "sort", "reduce_and", "reduce_or"}
 
 
@@ -39,12 +39,14 @@ class Staged(Protocol):
 
 def ticks_instead(program: Program, stages: Sequence[Staged], loops: Sequence[Loop]) -> str:
     """The reason to run ticks as they stand; empty where the stages are at least as fast."""
+    platform = platforms.planned()
     batched = [e for stage in stages for e in stage.batched]
     handed = bytes_of(v for loop in loops for v in loop.outputs)
     told = bytes_of(program.tick.y)
-    moved = handed + bytes_of(v for stage in stages for v in stage.outputs) + LOOP * (len(loops) - 1)
-    weights = bytes_of(v for e in batched if jaxprs.is_product(e) for v in e.invars if v in program.invariant)
-    saved = weights + SUM * sum(e.primitive.name in SUMS for e in batched)
+    moved = handed + bytes_of(v for stage in stages for v in stage.outputs) + platform.loop * (len(loops) - 1)
+    products = [e for e in batched if jaxprs.is_product(e)]
+    weights = bytes_of(v for e in products for v in e.invars if v in program.invariant)
+    saved = weights + platform.product * len(products) + platform.sum * sum(e.primitive.name in SUMS for e in batched)
     if not symbolic.known(moved + saved + told):
         return ""
     if moved >= max(saved, told):

@@ -15,15 +15,12 @@ import jax.numpy as jnp
 from seqjax.base import PyTree
 from seqjax.buffers import apart, owned
 from seqjax.devices import in_turn, placed, shares_of
+from seqjax.engines import platforms
 from seqjax.engines.plan import memory_of_device
 from seqjax.recipes.running.devices import recurrent_bytes
 from seqjax.stepping import Step
 
 SHARE = 2  # part of the device's memory for updates made together; the rest is for evaluations
-# Bytes of recurrent weights: an LSTM of 32 units. Three of them together, times as fast as one after the other, batches
-# over two cores, by `python -m benchmarks.seeds --devices 2`: 8 units 2.1, 16 1.8, 32 1.3, 64 0.96, 128 0.99. What is
-# saved is the overhead of each operation; on accelerators, where there is more of it, nothing was measured.
-SMALL = 2**14
 
 Answer = tuple[PyTree, PyTree, PyTree]
 
@@ -154,7 +151,10 @@ class Makers:
         key = step, len(given), form
         if key not in self.joint:
             weights = recurrent_bytes(given[0][0].params)
-            if jax.default_backend() == "cpu" and weights > SMALL:
+            # Three together, times as fast as one after the other, batches over two cores, by `python -m
+            # benchmarks.seeds --devices 2`: an LSTM of 8 units 2.1, 16 1.8, 32 1.3, 64 0.96, 128 0.99. What is saved is
+            # the overhead of each operation.
+            if weights > platforms.planned().together:
                 reason = f"on a CPU that is faster for {weights / 1e3:,.0f} kB of recurrent weights"
                 self.joint[key] = None
             else:

@@ -40,7 +40,7 @@ class RunOptions:
     run_dir: FolderOrNone = None
     """New folder for the run's files; runs/RECIPE-DATE-TIME if not given."""
     devices: int = 0
-    """Devices that share each batch; 0 for all cores of a CPU, but one where recurrent weights exceed 2 MB, and one
+    """Devices that share each batch; 0 for all cores of a CPU, but one where recurrent weights exceed 6 MB, and one
     accelerator elsewhere."""
     track: Track | None = None
     """A dashboard beside the JSON lines: TensorBoard, in the run's folder tensorboard, or Weights & Biases, in the

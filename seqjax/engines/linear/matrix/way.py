@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from seqjax.engines import forwards, memory
+from seqjax.engines import forwards, memory, platforms
 from seqjax.engines.equations import jaxprs
 from seqjax.engines.equations.jaxprs import Var
 from seqjax.engines.linear.matrix.forms import Form, UnstructuredError, varies, wide
@@ -81,7 +81,7 @@ class Matrix(NamedTuple):
     @property
     def as_ticks(self) -> bool:
         """On a CPU, as it runs its own forward pass by ticks there."""
-        return jax.default_backend() == "cpu"
+        return platforms.planned().ticks
 
     def run(self, loop: Loop, invariant: Sequence, state: Sequence, xs: Sequence, time: Time) -> tuple[list, list]:
         """As `seqjax.engines.split.tangent.run_loop`."""
@@ -94,7 +94,7 @@ class Matrix(NamedTuple):
         """
         (state,) = loop.state
         in_chunks = lambda invariant, s, xs: self._chunk(loop, invariant, s, xs, length)
-        if jax.default_backend() != "cpu" or wide(state.aval.dtype) != state.aval.dtype:
+        if not platforms.planned().ticks or wide(state.aval.dtype) != state.aval.dtype:
             return in_chunks
         runner, tick = Runner(), loop.tick()
 

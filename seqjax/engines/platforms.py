@@ -1,0 +1,98 @@
+"""What the rules take for granted of a device: one record a platform, a reason beside each number.
+
+Those of CPUs were measured where they are used. Those of GPUs and TPUs are estimates from published figures; nothing of
+them was measured, `seqjax.explain` says so, and `seqjax.tune` is the way to know. With launches of 2 to 4 µs, 3 to 6
+kernels a tick of a scan, some ten more a chunk, and 2 to 5 TB/s, a launch costs as much as 4 MB of traffic or more.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+
+
+class Platform(NamedTuple):
+    """Numbers that rules read.
+
+    Attributes:
+      name: of the platform.
+      measured: whether its numbers were.
+      ticks: whether a tick costs little more than its arithmetic, so that a loop beats a tree and forward passes of
+        linear recurrences run tick by tick.
+      chunk_bytes: stacked values of a chunk.
+      least_chunk: ticks.
+      loop: bytes a tick that another loop costs.
+      product: bytes a tick that a product saves outside of a loop, beside its weights.
+      sum: bytes a tick that a sum, or the place of the largest, saves there.
+      least_matrix: rows or columns of the smallest matrix state that runs by chunks.
+      spread: bytes of recurrent weights up to which commands spread a batch over all devices by themselves.
+      together: bytes of recurrent weights up to which commands make updates of several runs in one program.
+    """
+
+    name: str
+    measured: bool
+    ticks: bool
+    chunk_bytes: int
+    least_chunk: int
+    loop: int
+    product: int
+    sum: int
+    least_matrix: int
+    spread: int
+    together: float
+
+
+CPU = Platform(
+    name="cpu",
+    measured=True,
+    ticks=True,  # `linear.way`, `linear.matrix.way`
+    chunk_bytes=2**18,  # of a core's own cache; the measurement is in `split.chunk`
+    least_chunk=8,  # there too
+    loop=20_000,  # `split.forward`
+    product=0,
+    sum=1_000,
+    least_matrix=24,  # `linear.engine`
+    spread=6 * 2**20,  # an LSTM of 627 units, `recipes.running.devices`
+    together=2**14,  # an LSTM of 32 units, `recipes.running.courses`
+)
+GPU = Platform(
+    name="gpu",
+    measured=False,
+    ticks=False,  # every tick launches kernels
+    chunk_bytes=2**24,  # 16 MB stay in the second-level cache, 40 MB of an A100, 50 MB of an H100
+    least_chunk=32,  # the ten launches of a chunk are then less than a tenth of those of its ticks
+    loop=8_000_000,  # two more launches a tick, one for its work and one for its outputs
+    product=4_000_000,  # a launch
+    sum=4_000_000,  # a launch
+    least_matrix=0,  # chunks launch once where ticks launch C times
+    spread=0,  # a smaller share of the batch does not shorten a tick that waits for launches; --devices asks for it
+    together=math.inf,  # one launch serves all
+)
+TPU = Platform(
+    name="tpu",
+    measured=False,
+    ticks=False,  # loops stay on the device, but a tick of few rows leaves most of a matrix unit idle
+    chunk_bytes=2**22,  # a quarter of the smallest vector memory, 16 MB of a v4; 64 of a v5p, 128 of a v5e and v6e
+    least_chunk=16,  # ticks of 8 rows, the least that is stored, fill the 128 rows of a matrix unit
+    loop=1_000_000,  # a microsecond of control at 1 TB/s
+    product=0,  # nothing is launched: bytes alone count
+    sum=0,
+    least_matrix=0,  # a chunk's products are made for matrix units, outer products of one tick are not
+    spread=0,  # as on GPUs
+    together=math.inf,
+)
+KNOWN = {"cpu": CPU, "gpu": GPU, "cuda": GPU, "rocm": GPU, "tpu": TPU}
+
+
+def name() -> str:
+    """What programs are planned for: the devices of the mesh in use, else the default device's platform."""
+    device = jax.sharding.get_abstract_mesh().abstract_device or jax.config.jax_default_device  # type: ignore[attr-defined]
+    if device is None:
+        return jax.default_backend()
+    return str(getattr(device, "platform", device))
+
+
+def planned() -> Platform:
+    """Its numbers; those of GPUs for one that is not known, as most launch kernels."""
+    platform = name()
+    return KNOWN.get(platform, GPU._replace(name=platform))
