@@ -23,6 +23,7 @@ import numpy as np
 from benchmarks import limit, memory, paths
 from benchmarks.paths import Contender
 from seqjax import hmm
+from seqjax.hmm.observations import Engine
 
 FORWARD, VITERBI, EM = ALGORITHMS = "forward", "viterbi", "em"
 STEPS = 5
@@ -120,7 +121,7 @@ def log_prob(given: Problem, path: np.ndarray) -> float:
     return float(np.log(given.initial[path[0]]) + steps)
 
 
-def ours(row: Row, engine: hmm.Engine) -> Contender:
+def ours(row: Row, engine: Engine) -> Contender:
     """`seqjax.hmm.forward`, `seqjax.hmm.viterbi` and `seqjax.hmm.fit`."""
     given = problem(row)
     model, xs = hmm.from_probabilities(*(begin(given) if row.algorithm == EM else given[:3])), jax.device_put(given.xs)
@@ -271,15 +272,22 @@ def parts(row: Row) -> dict[str, Callable[[], Any]]:
 
 
 def measure(
-    row: Row, rounds: int, seconds: float, limits: tuple[float, float], past: dict[str, tuple[int, float]]
+    row: Row,
+    rounds: int,
+    seconds: float,
+    limits: tuple[float, float],
+    past: dict[str, tuple[int, float]],
+    only: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Seconds of every contender, after all have been found to agree.
 
     ``limits`` are bytes and seconds of one call; ``past`` remembers length and seconds at the last length, from which
-    what would take too long is seen before it is begun.
+    what would take too long is seen before it is begun; ``only`` are those that take part, all if None.
     """
     missing, makers = {}, {}
     for name, make in CONTENDERS[row.algorithm].items():
+        if only is not None and name not in only:
+            continue
         length, took = past.get(name, (row.length, 0.0))
         if took * row.length / length > limits[1]:
             missing[name] = f"would take about {took * row.length / length:.0f} s a call"
@@ -308,13 +316,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--states", type=int, nargs="+", default=[16, 128], help="hidden states (16 128)")
     parser.add_argument("--symbols", type=int, default=32, help="of the emissions (32)")
     parser.add_argument("--lengths", type=int, nargs="+", default=[1000, 10_000, 100_000], help="ticks, rising")
+    names = dict.fromkeys(name for of in CONTENDERS.values() for name in of)
+    parser.add_argument("--only", nargs="+", choices=list(names), help="who takes part; all if not given")
     parser.add_argument("--call-limit", type=float, default=20.0, help="seconds; slower calls are left out (20)")
     options = parser.parse_args(argv)
     limits = 0.5 * memory.available(), options.call_limit
     for algorithm, states in itertools.product(options.algorithms, options.states):
         past: dict[str, tuple[int, float]] = {}
         rows = [Row(algorithm, states, options.symbols, length) for length in options.lengths]
-        each = functools.partial(measure, rounds=options.rounds, seconds=options.seconds, limits=limits, past=past)
+        told = {"rounds": options.rounds, "seconds": options.seconds, "only": options.only}
+        each = functools.partial(measure, limits=limits, past=past, **told)
         paths.keep(rows, each, "hmm", options.out)
 
 
