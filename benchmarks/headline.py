@@ -292,7 +292,7 @@ def parallel(read: Read) -> tuple[str, str]:
 def hot(read: Read) -> tuple[str, str]:
     """The table of `benchmarks.path_table`."""
     lines, runs = path_table.lines(read)
-    head = ["path", "ours, ms", "the fastest other way: times ours", "× limit", "memory, MB: ours / theirs"]
+    head = ["path", "ours: ms", "the fastest other way: times ours", "× limit", "memory, MB: ours / theirs"]
     return table(head, lines), f"; {over(runs)}"
 
 

@@ -10,19 +10,26 @@ Row = dict[str, Any]
 
 
 class Figures(NamedTuple):
-    """Of one run: seconds of ours, of the others by name, and of the limit; bytes by name."""
+    """Of one run: seconds of ours, of the others by name, and of the limit; bytes by name; symbols gone through."""
 
     ours: float
     others: dict[str, float]
     limit: float | None
     bytes: dict[str, int | None]
+    symbols: int = 0
 
 
-def of_row(row: Row, ours: str, memory: str = "temporary_bytes") -> Figures:
+def of_row(row: Row, name: str) -> Figures:
     """A row that holds all contenders."""
-    others = {name: s for name, s in row["seconds"].items() if not paths.is_ours(name)}
-    held = {"ours" if name == ours else name: size for name, size in row.get(memory, {}).items()}
-    return Figures(row["seconds"][ours], others, row.get("limit_s"), held)
+    others = {peer: s for peer, s in row["seconds"].items() if not paths.is_ours(peer)}
+    held = row.get("growth_bytes" if name == "reading" else "temporary_bytes", {})
+    symbols = row.get("characters", 0) or (row["length"] * row["batch"] if name == "decoding" else 0)
+    return Figures(row["seconds"][ours(name)], others, row.get("limit_s"), held, symbols)
+
+
+def ours(name: str) -> str:
+    """What our contender is called in a file."""
+    return "compiled" if name == "decoding" else "ours"
 
 
 def decoding(row: Row) -> str:
@@ -69,10 +76,8 @@ def figures(read: Callable[[str], Sequence[Row]]) -> Iterator[tuple[str, Figures
     """What every row is called, and its figures; a row of several runs comes several times."""
     for name, title in TITLES.items():
         for row in read(name):
-            if "seconds" in row:
-                ours = "compiled" if name == "decoding" else "ours"
-                if ours in row["seconds"]:
-                    yield title(row), of_row(row, ours, "growth_bytes" if name == "reading" else "temporary_bytes")
+            if ours(name) in row.get("seconds", {}):
+                yield title(row), of_row(row, name)
     updates: dict[int, dict[str, Row]] = {}
     for row in read("charlm"):
         if UPDATE.items() <= row.items() and "median_s" in row:
@@ -84,7 +89,8 @@ def figures(read: Callable[[str], Sequence[Row]]) -> Iterator[tuple[str, Figures
                 one = row["devices"] == 1
                 beside = {peer: s for peer, s in peers.items() if (peer != "torch") == one}
                 title = f"an update of `charlm` as it comes, {'one device' if one else 'all cores'}"
-                yield title, Figures(row["median_s"], beside, row.get("limit_s"), {})
+                symbols = row["batch"] * row["ticks"]
+                yield title, Figures(row["median_s"], beside, row.get("limit_s"), {}, symbols)
 
 
 def lines(read: Callable[[str], Sequence[Row]]) -> tuple[list[list[str]], int]:
@@ -104,7 +110,9 @@ def cells(runs: Sequence[Figures]) -> list[str]:
     beside = f"{best} {spread([run.others[best] / run.ours for run in runs])}" if best else ""
     sizes = [runs[-1].bytes.get(name) for name in ("ours", best)]
     memory = " / ".join(f"{size / 1e6:,.1f}" for size in sizes if size is not None) if sizes[0] is not None else ""
-    return [spread([1e3 * run.ours for run in runs]), beside, spread(limits), memory]
+    speed = runs[0].symbols / statistics.median(run.ours for run in runs)
+    fast = f"; {float(f'{speed:.3g}'):,.0f} symbols a second" if speed else ""
+    return [spread([1e3 * run.ours for run in runs]) + fast, beside, spread(limits), memory]
 
 
 def spread(values: Sequence[float]) -> str:
