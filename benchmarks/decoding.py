@@ -8,7 +8,7 @@ by the model in float64. Timed beside them: the model's step in a compiled loop 
 way of decoding can beat; how many times as long the Python loop takes is the most that can be gained.
 `python -m benchmarks.decoding --help`
 
-    limit: x W, h U and h V a symbol and the choice among its logits, each so many times one behind the other · gates
+    limit: x W, h U and h V a symbol and a look at its logits, each so many times one behind the other · gates
 """
 
 import itertools
@@ -322,27 +322,19 @@ def parts(row: Row) -> dict[str, Callable[[], Any]]:
         **paths.product("h U", lanes, size, 4 * size, row.length),
         **paths.product("h V", lanes, size, symbols, row.length),
         "gates": paths.compiled(gates, c, z).run,
-        f"choice, {row.length} times": paths.compiled(choices(row), logits).run,
+        f"look, {row.length} times": paths.compiled(looks(row), logits).run,
     }
 
 
-def choices(row: Row) -> Callable[[jax.Array], jax.Array]:
-    """A row's way to choose, one time behind the other, each from logits that follow from the last choice."""
-
-    def choose(key: jax.Array, logits: jax.Array) -> jax.Array:
-        if row.width == 0:
-            return jax.random.categorical(key, logits / 0.8)
-        if row.width == 1:
-            return logits.argmax(-1)
-        flat = jnp.moveaxis(jax.nn.log_softmax(logits), 0, 1).reshape(row.batch, -1)
-        return jax.lax.top_k(flat, row.width)[1].T
+def looks(row: Row) -> Callable[[jax.Array], jax.Array]:
+    """What no way to choose does without: the highest logit, for draws and beams the sum of exponentials too."""
+    look = jnp.max if row.width == 1 else jax.nn.logsumexp
 
     def run(logits: jax.Array) -> jax.Array:
-        def tick(last: jax.Array, key: jax.Array) -> tuple[jax.Array, None]:
-            return choose(key, logits + 1e-30 * last[..., None].astype(logits.dtype)).astype(jnp.int32), None
+        def tick(last: jax.Array, _: None) -> tuple[jax.Array, None]:
+            return look(logits + 1e-30 * last[..., None], axis=-1), None  # nothing that stays the same each time
 
-        keys = jax.random.split(jax.random.key(1), row.length)
-        return jax.lax.scan(tick, jnp.zeros(logits.shape[:-1], jnp.int32), keys)[0]
+        return jax.lax.scan(tick, jnp.zeros(logits.shape[:-1]), None, length=row.length)[0]
 
     return run
 

@@ -144,8 +144,9 @@ def dynamax(row: Row, parallel: bool) -> Contender:
     model = [jnp.asarray(p, jnp.float32) for p in (begin(given) if row.algorithm == EM else given[:3])]
     xs = jax.device_put(given.xs)
     if row.algorithm == EM:
+        # At 1, which is no prior, its mode is NaN wherever nothing was counted.
         flat = dict.fromkeys(
-            ("initial_probs_concentration", "transition_matrix_concentration", "emission_prior_concentration"), 1.0
+            ("initial_probs_concentration", "transition_matrix_concentration", "emission_prior_concentration"), 1 + 1e-6
         )
         learner = CategoricalHMM(row.states, 1, row.symbols, **flat)
         params, props = learner.initialize(

@@ -105,5 +105,5 @@ def test_all_that_are_installed_are_judged_and_timed(row):
     measured = decoding.measure(row, rounds=2, seconds=0)
     assert {"compiled", "python_loop", "fused_loop", "step_alone"} <= set(measured["symbols_a_second"])
     products = {name.split(",")[0] for name in measured["limit"]}
-    assert products == {"x W", "h U", "h V", "gates", "choice"}
+    assert products == {"x W", "h U", "h V", "gates", "look"}
     assert 0 < measured["limit_s"] < sum(measured["limit"].values())
