@@ -13,6 +13,7 @@ that of float64; how far each is off is kept beside its times. JAX programs are 
 
 import functools
 import itertools
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -168,6 +169,7 @@ def hmmlearn(row: Row, implementation: str) -> Contender:
     """Its `CategoricalHMM`: ``score``, in scaled probabilities or logarithms, ``decode`` and ``fit``."""
     from hmmlearn.hmm import CategoricalHMM
 
+    logging.getLogger("hmmlearn").setLevel(logging.ERROR)  # it warns of few data with every fit
     given = problem(row)
     settings = {"n_iter": STEPS, "tol": -np.inf, "init_params": "", "params": "ste"}
     model = CategoricalHMM(row.states, implementation=implementation, **settings)

@@ -67,10 +67,13 @@ def test_what_is_done_stays_and_what_failed_is_named_and_done_next_time(machine,
     assert machine.ran == ["a", "a"]
 
 
-def test_a_run_that_is_stopped_leaves_nothing_behind(machine, tmp_path):
-    machine.fails = {"b": KeyboardInterrupt("now")}
-    machine.fails["b"] = subprocess.TimeoutExpired("b", 1)
+def test_a_run_that_is_stopped_leaves_nothing_behind(machine, tmp_path, capsys):
+    half = tmp_path / "unfinished" / f"jax-{record.versions()['jax']}" / "a.1.part.jsonl"
+    half.parent.mkdir(parents=True)
+    half.write_text(json.dumps(row("2.0")) + "\n", "utf-8")
+    machine.fails = {"b": subprocess.TimeoutExpired("b", 1)}
     assert everything.main(["a", "b", "--runs", "1", "--results", str(tmp_path)]) == 1
+    assert "failed: b, run 1: took more than its 4 minutes" in capsys.readouterr().out
     assert not (tmp_path / "b.jsonl").exists()
     assert len(record.read(tmp_path / "a.jsonl")) == 1
 

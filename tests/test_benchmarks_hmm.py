@@ -51,7 +51,7 @@ def test_measures_all_that_are_installed(algorithm):
     assert found["seconds"].keys() | found["missing"].keys() == names
     assert max(found["relative_error"].values()) < 1e-4
     assert found["limit_s"] > 0
-    peers = [found["seconds"][name] for name in benchmark.PEERS if name in found["seconds"]]
+    peers = [taken for name, taken in found["seconds"].items() if not name.startswith("ours")]
     fastest = min(taken for name, taken in found["seconds"].items() if name.startswith("ours"))
     assert found["times_the_best_peer"] == (round(min(peers) / fastest, 2) if peers else None)
 

@@ -26,7 +26,7 @@ def test_the_random_fields_truth_is_that_of_the_textbooks_scan_and_of_ours():
     wide = jax.tree.map(lambda p: jnp.asarray(p, jnp.float64), (params, scores))
     for loss in (crf.by_hand, lambda *given: fields.loss(*given[:3], mask=given[3])):
         mean = lambda params, scores, loss=loss: loss(params, scores, jnp.asarray(gold), jnp.asarray(mask)).mean()
-        found = jax.value_and_grad(mean, (0, 1))(*wide)
+        found = jax.jit(jax.value_and_grad(mean, (0, 1)))(*wide)
         assert paths.far_off(found, crf.truth(CRF)) < 1e-12
 
 
@@ -36,7 +36,7 @@ def test_temporal_classifications_truth_is_ours_in_float64():
     mask = jnp.arange(CTC.length)[:, None] < ticks
     targets = sj.Labels(jnp.asarray(labels), jnp.arange(CTC.symbols)[:, None] < said)
     loss = lambda z: sj.losses.ctc_losses(z, targets, mask).sum()
-    assert paths.far_off(jax.value_and_grad(loss)(jnp.asarray(logits, jnp.float64)), ctc.truth(CTC)) < 1e-12
+    assert paths.far_off(jax.jit(jax.value_and_grad(loss))(jnp.asarray(logits, jnp.float64)), ctc.truth(CTC)) < 1e-12
 
 
 def of_crf(row):
