@@ -4,8 +4,9 @@ Ragged batches of scores. No installed library has one: the scan is the forward 
 JAX, and the loop the same in torch, as its packages do. Before anything is timed, each loss and every gradient must
 agree with forward and backward in NumPy float64. `python -m benchmarks.crf --help`
 
-    limit: α exp(A) a tick, and its transpose, T times each · the counts of all steps as one product · logarithms and
-    exponentials of all ticks at once, with their derivative · once over scores and messages and their cotangents
+    limit: α exp(A) a tick, and its transpose, T times each · the counts of all steps as one product · messages times exp
+    of scores, divided by their sum, for all ticks at once, with derivative · once over scores and messages and their
+    cotangents
 """
 
 import functools
@@ -166,14 +167,14 @@ def parts(row: Row) -> dict[str, Callable[[], Any]]:
     """What the limit is made of."""
     n, rows = row.tags, row.length * row.batch
     shape = (row.length, row.batch, n)
-    f, e, c = jnp.zeros(shape), jnp.zeros(shape), jnp.ones(shape)
-    pointwise = lambda f, e, c: jnp.log(jnp.exp(jax.nn.log_softmax(f + e)) * c)
+    p, e = jnp.ones(shape), jnp.zeros(shape)
+    pointwise = lambda p, e: paths.divided(p * jnp.exp(e))
     stack = jnp.ones((rows, n))
     return {
         **paths.product("product", row.batch, n, n, row.length),
         **paths.product("product, back", row.batch, n, n, row.length),
         "counts": paths.compiled(lambda f, b: f.T @ b, stack, stack).run,
-        "pointwise": paths.both_ways(pointwise, f, e, c),
+        "pointwise": paths.both_ways(pointwise, p, e),
         **paths.stream(4 * rows * n),
     }
 

@@ -4,7 +4,8 @@ Ragged logits and labels. Before anything is timed, each sum of losses and its g
 forward and backward in NumPy float64. `python -m benchmarks.ctc --help`
 
     limit: log-probabilities of all ticks at once and their derivative · the look-up of the labels' and its transpose ·
-    sums of three paths for all ticks at once, with derivative · once over logits and messages and their cotangents
+    sums of three paths times exp, divided by their sum, for all ticks at once, with derivative · once over logits and
+    messages and their cotangents
 """
 
 import functools
@@ -147,9 +148,9 @@ def parts(row: Row) -> dict[str, Callable[[], Any]]:
     places = 2 * row.symbols + 1
     path = jnp.zeros((row.batch, places), jnp.int32).at[:, 1::2].set(labels.T)
     look_up = lambda z: jnp.take_along_axis(z, path[None], -1)
-    alpha = jnp.zeros((row.length, row.batch, places))
+    alpha = jnp.ones((row.length, row.batch, places))
     later = lambda x, n: jnp.pad(x, ((0, 0), (0, 0), (n, 0)))[..., :places]
-    three = lambda a, e: jnp.logaddexp(jnp.logaddexp(a, later(a, 1)), later(a, 2)) + e
+    three = lambda a, e: paths.divided((a + later(a, 1) + later(a, 2)) * jnp.exp(e))
     chosen = jax.nn.one_hot(path, row.outputs)
     return {
         "log-probabilities": paths.both_ways(jax.nn.log_softmax, logits),

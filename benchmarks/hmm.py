@@ -7,8 +7,8 @@ that of float64; how far each is off is kept beside its times. JAX programs are 
 `python -m benchmarks.hmm --help`
 
     limit: p A (forward; and its transpose in EM) or max_i p_i + A_ij (Viterbi) a tick, T times one behind the other ·
-    the counts of all steps as products (EM) · walking back T steps (Viterbi) · the look-up of symbols, logarithms and
-    exponentials of all ticks at once · once over symbols and messages
+    the counts of all steps as products (EM) · walking back T steps (Viterbi) · the look-up of symbols, messages divided
+    by their sums and logarithms (forward) of all ticks at once · once over symbols and messages
 """
 
 import functools
@@ -236,7 +236,7 @@ def parts(row: Row) -> dict[str, Callable[[], Any]]:
     n, ticks = row.states, row.length
     given = problem(row)
     xs, table = jnp.asarray(given.xs), jnp.asarray(given.emission.T, jnp.float32)
-    p, e, rows = jnp.ones(n) / n, jnp.zeros((ticks, n)), jnp.ones((ticks, n))
+    p, rows = jnp.ones(n) / n, jnp.ones((ticks, n))
     look_up = {"look-up": paths.compiled(lambda table, xs: table[xs], table, xs).run}
     stream = paths.stream(ticks * (n + 1))
     if row.algorithm == VITERBI:
@@ -253,21 +253,21 @@ def parts(row: Row) -> dict[str, Callable[[], Any]]:
             **look_up,
             **stream,
         }
-    pointwise = lambda p, e: jnp.log(jnp.exp(jax.nn.log_softmax(p + e)))
+    pointwise = lambda p, e: paths.divided(p * e)
     forward = {
         **paths.product("product", 1, n, n, ticks),
-        "pointwise": paths.compiled(pointwise, e, e).run,
+        "pointwise": paths.compiled(pointwise, rows, rows).run,
         **look_up,
         **stream,
     }
     if row.algorithm == FORWARD:
-        return forward
+        return forward | {"logarithms": paths.compiled(jnp.log, rows).run}
     seen = lambda states, xs: states.T @ jax.nn.one_hot(xs, row.symbols)
     added = lambda states, xs: jnp.zeros((row.symbols, n)).at[xs].add(states)
     return {
         **forward,
         **paths.product("product, back", 1, n, n, ticks),
-        "pointwise, back": paths.compiled(pointwise, e, e).run,
+        "pointwise, back": paths.compiled(pointwise, rows, rows).run,
         "counts of steps": paths.compiled(lambda f, b: f.T @ b, rows, rows).run,
         "counts of symbols": paths.compiled(seen, rows, xs).run,
         f"counts of symbols{limit.SUMS}": paths.compiled(added, rows, xs).run,

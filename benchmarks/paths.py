@@ -157,6 +157,11 @@ def stream(numbers: int) -> dict[str, Callable[[], Any]]:
     return {"stream": compiled(lambda a: a + 1, jnp.zeros(max(1, numbers // 2), jnp.float32)).run}
 
 
+def divided(p: jax.Array) -> jax.Array:
+    """Messages by their sums."""
+    return p / p.sum(-1, keepdims=True)
+
+
 def both_ways(f: Callable, *given: Any) -> Callable[[], Any]:
     """Value and derivative as one program, cotangents as arguments: of constants nothing is left to do."""
 
