@@ -4,9 +4,9 @@ Ragged batches of scores. No installed library has one: the scan is the forward 
 JAX, and the loop the same in torch, as its packages do. Before anything is timed, each loss and every gradient must
 agree with forward and backward in NumPy float64. `python -m benchmarks.crf --help`
 
-    limit: α exp(A) a tick, and its transpose, T times each · the counts of all steps as one product · messages times exp
-    of scores, divided by their sum, for all ticks at once, with derivative · once over scores and messages and their
-    cotangents
+    limit: α exp(A) a tick, and its transpose, T times each · the counts of all steps as one product · messages times
+    exp of scores, divided by their sums, for all ticks at once, with derivative · once over scores and messages and
+    their cotangents
 """
 
 import functools
