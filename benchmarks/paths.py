@@ -195,4 +195,4 @@ def told(line: Mapping[str, Any]) -> str:
     """A line for people."""
     said = [f"{name} {1e3 * s:,.2f} ms" for name, s in line["seconds"].items()]
     said += [f"limit {1e3 * line['limit_s']:,.2f} ms"] if "limit_s" in line else []
-    return ", ".join([*said, *(f"{name} {why}" for name, why in line["missing"].items())])
+    return ", ".join([*said, *(f"{name}: {why}" for name, why in line["missing"].items())])
