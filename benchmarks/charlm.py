@@ -4,7 +4,8 @@ python -m benchmarks.charlm            # 1 and 2 layers, 128 and 256 units, 8 to
 python -m benchmarks.charlm --quick    # one layer, windows of 128
 
 Same weights, same windows; the losses of the first steps and the weights after them are compared before anything
-is timed, and who differs is not timed.
+is timed, and who differs is not timed. The limit is that of the recurrent layers (`benchmarks.limit`), the products of
+the logits, their cross-entropy, the look-up of characters, each with its derivative, and Adam's pass over its numbers.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import charlm_models, options, peers, problem, record, report, timing
+from benchmarks import charlm_models, limit, options, peers, problem, record, report, timing
 from benchmarks.charlm_models import Model, Trainer
 
 STEPS = 3
@@ -114,6 +115,13 @@ def measure(model: Model, chosen: argparse.Namespace, say: Callable[[str], None]
         if "skipped" not in line:
             numbers = itertools.count(STEPS)
             steps[name] = lambda trainer=trainer, numbers=numbers: trainer.step(next(numbers))
+    counts = sorted({line["devices"] for line in lines if line["candidate"] in steps})
+    below: dict[int, dict[str, str]] = {}
+    for count in counts:
+        say(f"{title}: limit ×{count}, compiling")
+        of_parts = charlm_models.limit_runners(model, count)
+        below[count] = {f"limit ×{count}: {part}": part for part in of_parts}
+        steps |= dict(zip(below[count], of_parts.values()))
     times = timing.interleave(
         steps,
         rounds=chosen.rounds,
@@ -123,6 +131,8 @@ def measure(model: Model, chosen: argparse.Namespace, say: Callable[[str], None]
     for line in lines:
         if (taken := times.get(line["candidate"])) is not None:
             line |= report.times(taken)
+            named = {part: times[name].median for name, part in below[line["devices"]].items()}
+            line |= {"limit_s": limit.total(named), "limit": named}
             line["characters_per_second"] = model.batch * model.window / taken.median
     return lines
 
@@ -152,7 +162,7 @@ def table(lines: Sequence[dict[str, Any]]) -> Table:
     )
     found = report.blank(title)
     found.add_column("")
-    for name in ("characters/s", "ms", "quartiles", "×torch", "×flax", "first step s", "loss error"):
+    for name in ("characters/s", "ms", "quartiles", "×torch", "×flax", "×limit", "first step s", "loss error"):
         found.add_column(name, justify="right", no_wrap=True)
     medians = {line["candidate"]: line["median_s"] for line in lines if "median_s" in line}
     for line in lines:
@@ -166,6 +176,7 @@ def table(lines: Sequence[dict[str, Any]]) -> Table:
             f"{1e3 * median:,.2f}",
             f"{1e3 * line['lower_quartile_s']:,.2f}–{1e3 * line['upper_quartile_s']:,.2f}",
             *(f"{medians[peer] / median:.2f}" if peer in medians else "" for peer in ("torch", "flax")),
+            f"{median / line['limit_s']:.2f}" if "limit_s" in line else "",
             f"{line['first_call_s']:.2f}",
             f"{line['loss_error']:.0e}",
         )

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 import seqjax as sj
-from benchmarks import peers, problem
+from benchmarks import limit, peers, problem
 from seqjax.models.language_model import SymbolParams
 
 LEARNING_RATE, CLIP = 2e-3, 1.0
@@ -79,6 +79,42 @@ def windows(model: Model) -> list[tuple[np.ndarray, np.ndarray]]:
     streams = rng.choice(model.symbols, shape, p=weights / weights.sum()).astype(np.int32)
     cuts = range(0, WINDOWS * model.window, model.window)
     return [(streams[k : k + model.window], streams[k + 1 : k + 1 + model.window]) for k in cuts]
+
+
+def limit_runners(model: Model, devices: int) -> dict[str, Callable[[], Any]]:
+    """The parts of an update that no way of training does without (`benchmarks.limit`), on a device's share each."""
+    rows, size, symbols = model.window * model.batch // devices, model.hidden_size, model.symbols
+    found = {}
+    for number, (d, h) in enumerate(model.sizes(), 1):
+        layer_row = problem.Problem(model.cell, model.window, model.batch, d, h, inputs_too=True)
+        found |= {f"layer {number}: {name}": part for name, part in limit.parts(layer_row, "train", devices).items()}
+    floats = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
+    hs, logits, ints = floats(rows, size), floats(rows, symbols), jax.ShapeDtypeStruct((rows,), jnp.int32)
+
+    def entropy(logits: jax.Array, targets: jax.Array) -> tuple:
+        loss = lambda z: optax.softmax_cross_entropy_with_integer_labels(z, targets).mean()
+        return jax.value_and_grad(loss)(logits)
+
+    def looked_up(table: jax.Array, symbols: jax.Array, cotangent: jax.Array) -> tuple:
+        out, pull = jax.vjp(lambda table: table[symbols], table)
+        return out, pull(cotangent)
+
+    def adam(p: jax.Array, m: jax.Array, v: jax.Array, g: jax.Array) -> tuple:
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        return p - LEARNING_RATE * m / (jnp.sqrt(v) + 1e-8), m, v
+
+    count = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(layer(model).init, jax.random.key(0))))
+    found |= {
+        "logits": limit.Part(jnp.matmul, (hs, floats(size, symbols))),
+        "logits, back": limit.Part(lambda z, w: z @ w.T, (logits, floats(size, symbols))),
+        "logits, gradient": limit.Part(lambda h, z: h.T @ z, (hs, logits)),
+        "cross-entropy": limit.Part(entropy, (logits, ints)),
+        "look-up": limit.Part(
+            looked_up, (floats(symbols, model.embedding_size), ints, floats(rows, model.embedding_size))
+        ),
+        "Adam": limit.Part(adam, (floats(count),) * 4),
+    }
+    return {name: limit.compiled(part, devices) for name, part in found.items()}
 
 
 def ours(model: Model, devices: int) -> Trainer:

@@ -1,4 +1,4 @@
-"""How many symbols a second: one compiled loop, Python loops over the same jitted step, torch.
+"""How many symbols a second, the likeliest, drawn ones or the best sequence: compiled loop, Python loops, torch.
 
 There are two Python loops: one calls the jitted step and makes its choice with JAX functions, as one writes
 it first; in the other the choice is part of the jitted step and nothing but one call a symbol is left to
@@ -7,12 +7,12 @@ timed, all must write the likeliest symbol each time and find best sequences tha
 by the model in float64. Timed beside them: the model's step in a compiled loop that chooses nothing, which no
 way of decoding can beat; how many times as long the Python loop takes is the most that can be gained.
 `python -m benchmarks.decoding --help`
+
+    limit: x W, h U and h V a symbol and a look at its logits, each so many times one behind the other · gates
 """
 
-import argparse
 import itertools
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,18 +20,17 @@ import jax.numpy as jnp
 import numpy as np
 
 import seqjax as sj
-from benchmarks import memory
-from benchmarks.record import Records
-from benchmarks.timing import interleave
+from benchmarks import limit, memory, paths
 
 # Nats a text. A choice is off by at most twice the error of its logits, a best sequence by twice that of its sum: of
 # 200 symbols on a CPU some 1e-5. Products in TF32 have three digits: 1e-3 a tick and, of both signs, some 0.03 in all.
 # The second symbol is 0.026 behind the likeliest (median, 10,000 symbols), and who takes it takes it more than once.
 LOST, LOST_ELSEWHERE = 1e-3, 0.05
+STEP = "step_alone"
 
 
 class Row(NamedTuple):
-    """One model and one way of decoding; ``width`` 0 samples."""
+    """One model and one way of decoding; ``width`` 0 samples, 1 takes the likeliest symbol, more is a beam."""
 
     vocabulary_size: int
     hidden_size: int
@@ -45,6 +44,11 @@ class Writer(NamedTuple):
 
     check: Callable[[], np.ndarray]
     run: Callable[[], Any]
+
+
+def writer(row: Row, search: Callable, greedy: Callable, draw: Callable) -> Writer:
+    """What a row asks for; drawn texts are judged by the likeliest ones, which come from the same loop."""
+    return {0: Writer(greedy, draw), 1: Writer(greedy, greedy)}.get(row.width, Writer(search, search))
 
 
 def model(row: Row) -> tuple[sj.Layer, Any]:
@@ -69,7 +73,7 @@ def compiled(row: Row) -> Writer:
     def draw() -> np.ndarray:
         return np.asarray(sj.sample(layer, params, state, first, length=row.length, key=key, temperature=0.8).symbols)
 
-    return Writer(search, search) if row.width else Writer(greedy, draw)
+    return writer(row, search, greedy, draw)
 
 
 def python_loop(row: Row) -> Writer:
@@ -110,7 +114,7 @@ def python_loop(row: Row) -> Writer:
             written.append((chosen, parent))
         return trace_back(written)
 
-    return Writer(search, search) if row.width else Writer(lambda: write(None), lambda: write(jax.random.key(1)))
+    return writer(row, search, lambda: write(None), lambda: write(jax.random.key(1)))
 
 
 def fused_loop(row: Row) -> Writer:
@@ -165,7 +169,7 @@ def fused_loop(row: Row) -> Writer:
             written.append((symbol, parent))
         return trace_back([(np.asarray(s), np.asarray(p)) for s, p in written])
 
-    return Writer(search, search) if row.width else Writer(greedy, draw)
+    return writer(row, search, greedy, draw)
 
 
 def step_alone(row: Row) -> Callable[[], Any]:
@@ -252,9 +256,7 @@ def torch_loop(row: Row) -> Writer:
     def drawn(logits: torch.Tensor) -> torch.Tensor:
         return torch.multinomial(torch.softmax(logits / 0.8, -1), 1)[:, 0]
 
-    if row.width:
-        return Writer(search, search)
-    return Writer(lambda: write(lambda logits: logits.argmax(-1)), lambda: write(drawn))
+    return writer(row, search, lambda: write(lambda logits: logits.argmax(-1)), lambda: write(drawn))
 
 
 def scratch(row: Row) -> dict[str, int]:
@@ -295,55 +297,84 @@ def judge(row: Row, texts: dict[str, np.ndarray]) -> None:
       SystemExit: a text that is wrong.
     """
     limit = LOST if jax.default_backend() == "cpu" else LOST_ELSEWHERE
-    aim = [chosen.sum() for chosen, _ in log_probs(row, texts["compiled"])] if row.width else []
+    aim = [chosen.sum() for chosen, _ in log_probs(row, texts["compiled"])] if row.width > 1 else []
     for name, symbols in texts.items():
         for b, (chosen, highest) in enumerate(log_probs(row, symbols)):
-            lost = abs(chosen.sum() - aim[b]) if row.width else (highest - chosen).sum()
+            lost = abs(chosen.sum() - aim[b]) if row.width > 1 else (highest - chosen).sum()
             if not lost <= limit:
-                beside = "off the compiled loop's" if row.width else "below the likeliest symbols'"
+                beside = "off the compiled loop's" if row.width > 1 else "below the likeliest symbols'"
                 raise SystemExit(f"{name}: expected log-probabilities within {limit}, text {b} is {lost:.3g} {beside}.")
+
+
+def parts(row: Row) -> dict[str, Callable[[], Any]]:
+    """What the limit is made of."""
+    lanes, size, symbols = max(row.width, 1) * row.batch, row.hidden_size, row.vocabulary_size
+    shape = (row.batch, symbols) if row.width < 2 else (row.width, row.batch, symbols)
+    logits = jax.random.normal(jax.random.key(0), shape)
+
+    def gates(c: jax.Array, z: jax.Array) -> jax.Array:
+        i, f, g, o = jnp.split(z, 4, -1)
+        return jax.nn.sigmoid(o) * jnp.tanh(jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g))
+
+    c, z = jnp.zeros((row.length, lanes, size)), jnp.zeros((row.length, lanes, 4 * size))
+    return {
+        **paths.product("x W", lanes, size, 4 * size, row.length),
+        **paths.product("h U", lanes, size, 4 * size, row.length),
+        **paths.product("h V", lanes, size, symbols, row.length),
+        "gates": paths.compiled(gates, c, z).run,
+        f"look, {row.length} times": paths.compiled(looks(row), logits).run,
+    }
+
+
+def looks(row: Row) -> Callable[[jax.Array], jax.Array]:
+    """What no way to choose does without: the highest logit, for draws and beams the sum of exponentials too."""
+    look = jnp.max if row.width == 1 else jax.nn.logsumexp
+
+    def run(logits: jax.Array) -> jax.Array:
+        def tick(last: jax.Array, _: None) -> tuple[jax.Array, None]:
+            return look(logits + 1e-30 * last[..., None], axis=-1), None  # nothing that stays the same each time
+
+        return jax.lax.scan(tick, jnp.zeros(logits.shape[:-1]), None, length=row.length)[0]
+
+    return run
 
 
 def measure(row: Row, rounds: int, seconds: float) -> dict[str, Any]:
     """Symbols a second of every writer, after all have been found to agree."""
-    writers = {"compiled": compiled(row), "python_loop": python_loop(row), "fused_loop": fused_loop(row)}
+    writers, missing = {"compiled": compiled(row), "python_loop": python_loop(row), "fused_loop": fused_loop(row)}, {}
     try:
         writers["torch"] = torch_loop(row)
-    except ImportError:
-        print("torch is not installed: measured without it")
+    except ImportError as lacking:
+        missing["torch"] = f"{lacking.name} is not installed"
     judge(row, {name: writer.check() for name, writer in writers.items()})
-    runs = {name: w.run for name, w in writers.items()} | {"step_alone": step_alone(row)}
-    times = interleave(runs, rounds=rounds, seconds=seconds)
+    runs = {name: w.run for name, w in writers.items()}
+    found = paths.timed(runs, parts(row) | {STEP: step_alone(row)}, rounds, seconds)
+    alone = found["limit"].pop(STEP)
     symbols = row.length * row.batch
-    rates = {name: round(symbols / t.median) for name, t in times.items()}
-    return row._asdict() | {
+    rates = {name: round(symbols / s) for name, s in (found["seconds"] | {STEP: alone}).items()}
+    return found | {
+        "limit_s": limit.total(found["limit"]),
         "symbols_a_second": rates,
-        "quartiles_s": {name: t.quartiles for name, t in times.items()},
         "times_the_python_loop": round(rates["compiled"] / rates["python_loop"], 2),
         "times_the_fused_loop": round(rates["compiled"] / rates["fused_loop"], 2),
-        "most_times_the_python_loop": round(rates["step_alone"] / rates["python_loop"], 2),
+        "most_times_the_python_loop": round(rates[STEP] / rates["python_loop"], 2),
         "scratch_bytes": None if row.width else scratch(row),
+        "missing": missing,
     }
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measures every row and writes one JSON line each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--vocabulary", type=int, nargs="+", default=[65, 10_000], help="symbols")
-    parser.add_argument("--hidden", type=int, nargs="+", default=[64, 256], help="units of the one LSTM layer")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 32], help="sequences side by side")
-    parser.add_argument("--length", type=int, default=200, help="symbols to write")
-    parser.add_argument("--width", type=int, nargs="+", default=[0, 5], help="of the beam; 0 samples")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seconds", type=float, default=60.0, help="no new round of a row after so many")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/decoding.jsonl"))
-    options = parser.parse_args()
-    records = Records(options.out)
+    parser = paths.parser(__doc__, "decoding")
+    parser.add_argument("--vocabulary", type=int, nargs="+", default=[65, 10_000], help="symbols (65 10000)")
+    parser.add_argument("--hidden", type=int, nargs="+", default=[64, 256], help="units of the LSTM layer (64 256)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 32], help="sequences side by side (1 32)")
+    parser.add_argument("--length", type=int, default=200, help="symbols to write (200)")
+    parser.add_argument("--width", type=int, nargs="+", default=[0, 1, 5], help="0 samples, 1: likeliest, a beam")
+    options = parser.parse_args(argv)
     shapes = itertools.product(options.vocabulary, options.hidden, options.batch, [options.length], options.width)
-    for row in itertools.starmap(Row, shapes):
-        measured = measure(row, options.rounds, options.seconds)
-        records.write(measured)
-        print({key: value for key, value in measured.items() if key != "quartiles_s"}, flush=True)
+    each = lambda row: measure(row, options.rounds, options.seconds)
+    paths.keep(itertools.starmap(Row, shapes), each, "decoding", options.out)
 
 
 if __name__ == "__main__":

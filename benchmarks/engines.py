@@ -11,9 +11,7 @@ Results are compared before they are timed; rounds are interleaved, figures are 
 """
 
 import argparse
-import json
 import pathlib
-import platform
 import time
 from collections.abc import Callable
 
@@ -22,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import seqjax as sj
+from benchmarks.record import Records
 
 SETTINGS = (("scan", "all"), ("split", "all"), ("split", "carries"), ("split", "sqrt"), ("split", "log"))
 
@@ -126,16 +125,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="calls of each (default: 5)")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("benchmarks/results/engines.jsonl"))
     options = parser.parse_args()
-    about = {"jax": jax.__version__, "python": platform.python_version(), "machine": platform.machine()}
-    about |= {"devices": [d.device_kind for d in jax.devices()], "date": time.strftime("%Y-%m-%d")}
-    rows = []
+    records = Records(options.out)
     for part in (schedules, vmapped, per_tick):
         found = part(options.rounds)
         for row in found if isinstance(found, list) else [found]:
-            rows.append(row | about)
+            records.write(row)
             print("   ".join(f"{k} {v:.4g}" if isinstance(v, float) else str(v) for k, v in row.items()), flush=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
 
 
 if __name__ == "__main__":

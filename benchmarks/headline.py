@@ -22,8 +22,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from benchmarks import learning as learned
-from benchmarks import plots, recipes, record
+from benchmarks import path_table, plots, recipes, record, versions
 from benchmarks import timed as by_the_clock
+from benchmarks.paths import best_peer
+from benchmarks.versions import Read
 
 RESULTS = record.ROOT / "benchmarks" / "results"
 BESIDE = ("flax", "equinox", "torch")
@@ -42,8 +44,9 @@ Runs = list[float]
 
 
 def rows(name: str) -> list[Row]:
-    """What a file of results holds."""
-    return record.read(RESULTS / f"{name}.jsonl")
+    """What a file of results holds; nothing where none is there yet."""
+    path = RESULTS / f"{name}.jsonl"
+    return record.read(path) if path.exists() else []
 
 
 def key(row: Row) -> str:
@@ -99,11 +102,11 @@ def by(found: Iterable[Row], *names: str) -> dict[tuple, list[Row]]:
     return groups
 
 
-def bptt() -> str:
+def bptt(read: Read) -> tuple[str, str]:
     """One line a cell, pass and comparison; a column a length."""
-    found = rows("bptt")
+    found = read("bptt")
     lengths = sorted({row["ticks"] for row in found})
-    all_devices, first = max(row["devices"] for row in found), found[0]
+    all_devices = max(row["devices"] for row in found)
     groups = by(found, "cell", "pass")
     lines, medians = [], {which: [] for which in PASSES}
     for (cell, which), members in groups.items():
@@ -127,17 +130,20 @@ def bptt() -> str:
         lines.append([f"LSTM, training, one device: temporaries, {words}", *cells])
     counts = {ticks: len({row.get("run", 1) for row in members}) for (ticks,), members in by(found, "ticks").items()}
     runs, fewer = max(counts.values()), [f"{ticks:,}" for ticks, n in counts.items() if n < max(counts.values())]
-    about = f"{first['machine']['processor']}, {first['machine']['cores']} cores, jax {first['versions']['jax']}"
-    how = "one run" if runs == 1 else f"{runs} runs: the median, in brackets the lowest and the highest"
-    how += f"; of T = {' and '.join(fewer)} fewer" * bool(fewer)
+    how = f"; {over(runs)}" + f"; of T = {' and '.join(fewer)} fewer" * bool(fewer)
     ours = [f"a {PASSES[which]} pass {span(values)} times" for which, values in medians.items() if values]
     short = f"Over all rows {' and '.join(ours)} as fast as the faster of Flax and Equinox."
-    return f"{short}\n\n{table(['T', *(f'{ticks:,}' for ticks in lengths)], lines)}\n\n{about}; {how}."
+    return f"{short}\n\n{table(['T', *(f'{ticks:,}' for ticks in lengths)], lines)}", how
 
 
-def beside(name: str) -> str:
+def over(runs: int) -> str:
+    """How figures come from so many runs."""
+    return "one run" if runs == 1 else f"{runs} runs: the median, in brackets the lowest and the highest"
+
+
+def beside(name: str, read: Read) -> tuple[str, str]:
     """One library alone, on the page for those who come from it: a line a gated cell, pass and number of devices."""
-    found = rows("bptt")
+    found = read("bptt")
     lengths, all_devices = sorted({row["ticks"] for row in found}), max(row["devices"] for row in found)
     lines = []
     gated = [row for row in found if row["cell"] in ("lstm", "gru")]
@@ -147,7 +153,7 @@ def beside(name: str) -> str:
             cells = [told(speed_ups(at[ticks], devices, (name,))) for ticks in lengths]
             if any(cells) and not (name == "torch" and devices < all_devices):
                 lines.append([f"{NAMES[cell]}, {PASSES[which]}, {words}", *cells])
-    return table(["T", *(f"{ticks:,}" for ticks in lengths)], lines)
+    return table(["T", *(f"{ticks:,}" for ticks in lengths)], lines), ""
 
 
 def megabytes(size: float) -> str:
@@ -155,24 +161,28 @@ def megabytes(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size > 1e9 else f"{size / 1e6:.0f} MB"
 
 
-def engines() -> str:
+def engines(read: Read) -> tuple[str, str]:
     """Time and temporaries by engine, and a tick against T."""
-    found = rows("engines")
+    groups = by(read("engines"), "what")
     lines = [
-        [row["what"].replace(" ", ", "), f"{row['of_scan']:.2f}", f"{row['megabytes']:.3g} MB"]
-        for row in found
-        if "of_scan" in row
+        [what.replace(" ", ", "), told([row["of_scan"] for row in runs]), f"{runs[0]['megabytes']:.3g} MB"]
+        for (what,), runs in groups.items()
+        if "of_scan" in runs[0]
     ]
-    ticks = {row["what"]: row["microseconds_a_tick"] for row in found if "microseconds_a_tick" in row}
+    ticks = {
+        what: statistics.median(row["microseconds_a_tick"] for row in runs)
+        for (what,), runs in groups.items()
+        if "microseconds_a_tick" in runs[0]
+    }
     (first, least), *_, (last, most) = ticks.items()
     tick = f"A tick takes {least:.1f} µs at {first} and {most:.1f} µs at {last} (1 × 64 units)."
-    return table(["engine, memory", "time, plain scan = 1", "the compiler's temporaries"], lines) + f"\n\n{tick}"
+    return table(["engine, memory", "time, plain scan = 1", "the compiler's temporaries"], lines) + f"\n\n{tick}", ""
 
 
-def steps() -> str:
+def steps(read: Read) -> tuple[str, str]:
     """Training steps, writing and inference: from the lowest to the highest ratio over all rows."""
     lines = []
-    for (hidden,), members in by(rows("charlm"), "hidden_size").items():
+    for (hidden,), members in by(read("charlm"), "hidden_size").items():
         groups = by(members, "batch", "ticks").values()
         lines.append(
             [
@@ -182,7 +192,9 @@ def steps() -> str:
             ]
         )
     for name, cell in (("rows_lstm", "LSTM"), ("rows_gru", "GRU")):
-        groups = by(rows(name), "ticks", "batch", "hidden_size")
+        groups = by(read(name), "ticks", "batch", "hidden_size")
+        if not groups:
+            continue
         shapes = f"{len(groups)} shapes to {max(b for _, b, _ in groups)} × {max(h for *_, h in groups)} units"
         words = f"--rows --cells {cell.lower()} --devices 1 2"
         lines.append(
@@ -192,24 +204,29 @@ def steps() -> str:
                 *both(groups.values(), ("flax", "equinox"), "the faster of Flax and Equinox"),
             ]
         )
-    writing = [row for row in rows("decoding") if not row["width"] and row["batch"] == 1]
-    shapes = "; ".join(f"{row['vocabulary_size']:,} × {row['hidden_size']}" for row in writing)
-    loops = "; ".join(f"{row['times_the_python_loop']:.2g}" for row in writing)
-    lines.append(
-        [
-            f"writing a symbol at a time, one text (symbols × units: {shapes})",
-            "`python -m benchmarks.decoding --batch 1`",
-            f"a Python loop over the same jitted step {loops}",
-            "",
-        ]
-    )
-    for (algorithm,), members in by(rows("hmm"), "algorithm").items():
+    writing = [row for row in read("decoding") if not row["width"] and row["batch"] == 1]
+    models = by(writing, "vocabulary_size", "hidden_size")
+    shapes = "; ".join(f"{symbols:,} × {units}" for symbols, units in models)
+    loops = [statistics.median(row["times_the_python_loop"] for row in runs) for runs in models.values()]
+    if models:
+        lines.append(
+            [
+                f"writing a symbol at a time, one text (symbols × units: {shapes})",
+                "`python -m benchmarks.decoding --batch 1 --width 0`",
+                f"a Python loop over the same jitted step {'; '.join(f'{loop:.2g}' for loop in loops)}",
+                "",
+            ]
+        )
+    for (algorithm,), members in by(read("hmm"), "algorithm").items():
         ratios = [
-            min(taken for name, taken in row["seconds"].items() if not name.startswith("ours")) / row["seconds"]["ours"]
-            for row in members
+            statistics.median(peer[1] / row["seconds"]["ours"] for row in runs if (peer := best_peer(row["seconds"])))
+            for runs in by(members, "states", "length").values()
+            if all("ours" in row["seconds"] and best_peer(row["seconds"]) for row in runs)
         ]
+        if not ratios:
+            continue
         lengths = sorted({row["length"] for row in members})
-        words = {"forward": "filter", "viterbi": "best path"}[algorithm]
+        words = {"forward": "filter", "viterbi": "best path", "em": "a fit of five steps"}[algorithm]
         lines.append(
             [
                 f"hidden Markov model, {words}, 16 and 128 states, {lengths[0]:,} to {lengths[-1]:,} ticks",
@@ -218,7 +235,7 @@ def steps() -> str:
                 "",
             ]
         )
-    return table(["what", "command", "times as fast, one device each", "all cores each"], lines)
+    return table(["what", "command", "times as fast, one device each", "all cores each"], lines), ""
 
 
 def both(groups: Iterable[Sequence[Row]], others: Sequence[str], words: str) -> tuple[str, str]:
@@ -229,7 +246,7 @@ def both(groups: Iterable[Sequence[Row]], others: Sequence[str], words: str) -> 
     for members in groups:
         devices = max(row["devices"] for row in members if key(row) == "seqjax auto")
         all_cores += speed_ups(members, devices, ("torch",))
-    return f"{words} {span(alone)}", f"torch {span(all_cores)}"
+    return f"{words} {span(alone)}" if alone else "", f"torch {span(all_cores)}" if all_cores else ""
 
 
 def results() -> str:
@@ -251,23 +268,41 @@ RECURRENCES = {
 }
 
 
-def parallel() -> str:
+def parallel(read: Read) -> tuple[str, str]:
     """One line a recurrence and length of `benchmarks.parallel`."""
-    found, names = rows("parallel"), ("lax.scan", "ours", "ours, sqrt")
+    found, names = read("parallel"), ("lax.scan", "ours", "ours, sqrt")
     others = sorted({row["candidate"] for row in found} - set(names))
     lines = []
     for (step, length, batch, units), members in by(found, "step", "length", "batch", "units").items():
         at = {row["candidate"]: row for row in members}
         here = [at.get(name) for name in names]
-        times = [f"{row['times']:.2f}" if row and "times" in row else "" for row in (*here[1:], *map(at.get, others))]
+        times = [
+            told([row["times"] for row in members if row["candidate"] == name and "times" in row])
+            for name in (*names[1:], *others)
+        ]
         sizes = [megabytes(row["temporaries"]) if row else "" for row in here]
         compiled = [f"{row['compile']:.1f}" if row else "" for row in here[:2]]
         words = RECURRENCES[step].format(n=units)
         lines.append([words, f"{length:,}", str(batch), *times, " / ".join(filter(None, sizes)), " / ".join(compiled)])
     head = ["recurrence", "T", "B", "ours", '`memory="sqrt"`', *others, "temporaries: scan / ours / sqrt", "compile, s"]
-    first, rounds = found[0], min(row["rounds"] for row in found if "rounds" in row)
-    about = f"{first['machine']['processor']}, {first['machine']['cores']} cores, jax {first['versions']['jax']}"
-    return f"{table(head, lines)}\n\n{about}; medians of {rounds} rounds or more."
+    rounds = min(row["rounds"] for row in found if "rounds" in row)
+    return table(head, lines), f"; medians of {rounds} rounds or more"
+
+
+def hot(read: Read) -> tuple[str, str]:
+    """The table of `benchmarks.path_table`."""
+    lines, runs = path_table.lines(read)
+    head = ["path", "ours: ms", "the fastest other way: times ours", "× limit", "memory, MB: ours / theirs"]
+    return table(head, lines), f"; {over(runs)}"
+
+
+def slower() -> str:
+    """What `benchmarks.versions` finds."""
+    lines, compared = versions.slower(TIMED, rows)
+    if not compared:
+        return "No row has been measured with two versions of JAX on one processor."
+    words = f"Slower by more than a tenth: {'; '.join(compared)}."
+    return f"{words}\n\n{table(['what', 'jax', 'newer', 'times as long'], lines)}" if lines else words
 
 
 def timed() -> str:
@@ -275,16 +310,20 @@ def timed() -> str:
     return "\n".join(by_the_clock.table(rows("timed")))
 
 
-PARTS: dict[str, Callable[[], str]] = {
-    "bptt": bptt,
-    "engines": engines,
-    "steps": steps,
-    "results": results,
-    "learning": learning,
-    "parallel": parallel,
-    "timed": timed,
+MEASURED: dict[str, tuple[Callable[[Read], tuple[str, str]], Sequence[str]]] = {
+    "bptt": (bptt, ["bptt"]),
+    "engines": (engines, ["engines"]),
+    "steps": (steps, ["charlm", "rows_lstm", "rows_gru", "decoding", "hmm"]),
+    "parallel": (parallel, ["parallel"]),
+    "hot": (hot, path_table.FILES),
 }
-PARTS |= {name: functools.partial(beside, name) for name in BESIDE}
+MEASURED |= {name: (functools.partial(beside, name), ["bptt"]) for name in BESIDE}
+TIMED = ("bptt", "rows_lstm", "rows_gru", "engines", *path_table.FILES, "parallel", "interop", "sweep")
+PARTS: dict[str, Callable[[], str]] = {
+    name: functools.partial(versions.everywhere, part, files, lambda name: rows(name))
+    for name, (part, files) in MEASURED.items()
+}
+PARTS |= {"slower": slower, "results": results, "learning": learning, "timed": timed}
 PART = re.compile(r"(<!-- made by python -m benchmarks\.headline: (\w+) -->\n\n)(.*?)(\n\n<!-- end -->)", re.DOTALL)
 
 
@@ -320,8 +359,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in PAGES:
         path = record.ROOT / name
         path.write_text(page(path.read_text("utf-8")), "utf-8")
-    draw(rows("bptt")).savefig(PICTURE, dpi=160, metadata={"Description": digest()})
+    draw(pictured(rows("bptt"))).savefig(PICTURE, dpi=160, metadata={"Description": digest()})
     return 0
+
+
+def pictured(found: Sequence[Row]) -> list[Row]:
+    """Those of the first setting that is told."""
+    first = versions.settings(found)[0]
+    return [row for row in found if record.setting(row) == first]
 
 
 def draw(found: Sequence[Row]) -> Figure:

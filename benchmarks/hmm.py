@@ -1,27 +1,33 @@
-"""Forward and Viterbi of hidden Markov models: ours, in turn and in parallel, beside dynamax and hmmlearn.
+"""Forward, Viterbi and EM of hidden Markov models: ours, in turn and in parallel, beside dynamax and hmmlearn.
 
 One sequence of symbols from a random model; every library starts from the symbols and the model in its own form and
 ends with NumPy arrays. Before anything is timed, each log-likelihood must agree with a forward pass in NumPy float64,
-and each path must be as probable as the best one; how far each is off is kept beside its times. JAX programs are
-compiled before; that time is kept too. `python -m benchmarks.hmm --help`
+each path must be as probable as the best one, and each model after `STEPS` steps of expectation maximisation must be
+that of float64; how far each is off is kept beside its times. JAX programs are compiled before; that time is kept too.
+`python -m benchmarks.hmm --help`
+
+    limit: p A (forward; and its transpose in EM) or max_i p_i + A_ij (Viterbi) a tick, T times one behind the other ·
+    the counts of all steps as products (EM) · walking back T steps (Viterbi) · the look-up of symbols, messages divided
+    by their sums and logarithms (forward) of all ticks at once · once over symbols and messages
 """
 
-import argparse
 import functools
 import itertools
-from collections.abc import Callable
-from pathlib import Path
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import memory
-from benchmarks.record import Records
-from benchmarks.timing import interleave, once
+from benchmarks import limit, memory, paths
+from benchmarks.paths import Contender
 from seqjax import hmm
+from seqjax.hmm.observations import Engine
 
-FORWARD, VITERBI = "forward", "viterbi"
+FORWARD, VITERBI, EM = ALGORITHMS = "forward", "viterbi", "em"
+STEPS = 5
 FAR = 1e-3  # relative; float32 sums of 100,000 terms are off by up to 1e-4
 
 
@@ -35,16 +41,13 @@ class Row(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Probabilities in float64, symbols ``[T]``, and the answer: a log-likelihood or a path's log-probability."""
+    """Probabilities in float64, symbols ``[T]``, and the answer: log-likelihood, path's log-probability, or model."""
 
     initial: np.ndarray
     transition: np.ndarray
     emission: np.ndarray
     xs: np.ndarray
-    answer: float
-
-
-Call = Callable[[], tuple[float, np.ndarray]]  # (log-likelihood, filtered) or (log-probability, path)
+    answer: Any
 
 
 @functools.lru_cache(maxsize=1)
@@ -60,8 +63,13 @@ def problem(row: Row) -> Problem:
         xs[t] = min(np.searchsorted(sights[state], sight), row.symbols - 1)
         state = min(np.searchsorted(moves[state], move), row.states - 1)
     given = Problem(initial, transition, emission, xs, 0.0)
-    answer = log_likelihood(given) if row.algorithm == FORWARD else best_log_prob(given)
-    return given._replace(answer=answer)
+    return given._replace(answer={FORWARD: log_likelihood, VITERBI: best_log_prob, EM: fitted}[row.algorithm](given))
+
+
+def begin(given: Problem) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The model that learning starts from, another one."""
+    rng = np.random.default_rng(1)
+    return tuple(rng.dirichlet(np.ones(p.shape[-1]), p.shape[:-1] or None) for p in given[:3])
 
 
 def log_likelihood(given: Problem) -> float:
@@ -84,76 +92,108 @@ def best_log_prob(given: Problem) -> float:
     return float(best.max())
 
 
+def fitted(given: Problem) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Baum and Welch in float64: messages divided by their sums, every row the share of its counts."""
+    initial, transition, emission = begin(given)
+    length, seen = len(given.xs), np.eye(emission.shape[1])[given.xs]
+    for _ in range(STEPS):
+        e = emission.T[given.xs]
+        f, r = np.empty_like(e), np.ones_like(e)
+        p = initial
+        for t in range(length):
+            f[t] = p * e[t] / (p * e[t]).sum()
+            p = f[t] @ transition
+        for t in reversed(range(length - 1)):
+            r[t] = transition @ (e[t + 1] * r[t + 1])
+            r[t] /= r[t].sum()
+        states = f * r / (f * r).sum(1, keepdims=True)
+        later = e[1:] * r[1:]
+        scale = np.einsum("ti,ij,tj->t", f[:-1], transition, later, optimize=True)
+        pairs = transition * (f[:-1].T @ (later / scale[:, None]))
+        counts = states.T @ seen
+        initial, transition = states[0], pairs / pairs.sum(1, keepdims=True)
+        emission = counts / counts.sum(1, keepdims=True)
+    return initial, transition, emission
+
+
 def log_prob(given: Problem, path: np.ndarray) -> float:
     """Of a path and the symbols, in float64."""
     steps = np.log(given.transition[path[:-1], path[1:]]).sum() + np.log(given.emission[path, given.xs]).sum()
     return float(np.log(given.initial[path[0]]) + steps)
 
 
-def ours(row: Row, engine: str) -> Call:
-    """`seqjax.hmm.forward` and `seqjax.hmm.viterbi`."""
+def ours(row: Row, engine: Engine) -> Contender:
+    """`seqjax.hmm.forward`, `seqjax.hmm.viterbi` and `seqjax.hmm.fit`."""
     given = problem(row)
-    model = hmm.from_probabilities(*given[:3])
-    xs = jax.device_put(given.xs)
-
-    def forward() -> tuple[float, np.ndarray]:
-        found = hmm.forward(model, xs, engine=engine)
-        return float(found.log_likelihood), np.asarray(found.log_filtered)
-
-    def viterbi() -> tuple[float, np.ndarray]:
-        found = hmm.viterbi(model, xs, engine=engine)
-        return float(found.log_prob), np.asarray(found.states)
-
-    return forward if row.algorithm == FORWARD else viterbi
+    model, xs = hmm.from_probabilities(*(begin(given) if row.algorithm == EM else given[:3])), jax.device_put(given.xs)
+    if row.algorithm == FORWARD:
+        run = lambda model, xs: hmm.forward(model, xs, engine=engine)
+        return paths.compiled(run, model, xs, read=lambda found: float(found.log_likelihood))
+    if row.algorithm == VITERBI:
+        run = lambda model, xs: hmm.viterbi(model, xs, engine=engine)
+        return paths.compiled(run, model, xs, read=lambda found: np.asarray(found.states))
+    run = lambda model, xs: hmm.fit(model, xs, steps=STEPS, engine=engine).model
+    probabilities = lambda found: tuple(map(np.exp, (found.log_initial, found.log_transition, found.log_emission)))
+    return paths.compiled(run, model, xs, read=probabilities)
 
 
-def dynamax(row: Row, parallel: bool) -> Call:
-    """Its inference functions under one `jax.jit` with the look-up of the symbols."""
-    from dynamax.hidden_markov_model import hmm_filter, hmm_posterior_mode, parallel_hmm_filter
+def dynamax(row: Row, parallel: bool) -> Contender:
+    """Its inference functions under one `jax.jit` with the look-up of the symbols; its ``fit_em``."""
+    from dynamax.hidden_markov_model import CategoricalHMM, hmm_filter, hmm_posterior_mode, parallel_hmm_filter
 
     given = problem(row)
-    model = [jax.numpy.asarray(p, jax.numpy.float32) for p in given[:3]]
+    model = [jnp.asarray(p, jnp.float32) for p in (begin(given) if row.algorithm == EM else given[:3])]
     xs = jax.device_put(given.xs)
+    if row.algorithm == EM:
+        # At 1, which is no prior, its mode is NaN wherever nothing was counted.
+        flat = dict.fromkeys(
+            ("initial_probs_concentration", "transition_matrix_concentration", "emission_prior_concentration"), 1 + 1e-6
+        )
+        learner = CategoricalHMM(row.states, 1, row.symbols, **flat)
+        params, props = learner.initialize(
+            initial_probs=model[0], transition_matrix=model[1], emission_probs=model[2][:, None]
+        )
+        run = lambda params, xs: learner.fit_em(params, props, xs[:, None], num_iters=STEPS, verbose=False)[0]
+        read = lambda p: (p.initial.probs, p.transitions.transition_matrix, p.emissions.probs[:, 0])
+        return paths.compiled(run, params, xs, read=read)
+    evidence = lambda emission, xs: jnp.log(emission).T[xs]
+    if row.algorithm == VITERBI:
+        run = lambda initial, transition, emission, xs: hmm_posterior_mode(initial, transition, evidence(emission, xs))
+        return paths.compiled(run, *model, xs, read=np.asarray)
+    of = parallel_hmm_filter if parallel else hmm_filter
+    run = lambda initial, transition, emission, xs: of(initial, transition, evidence(emission, xs))
+    return paths.compiled(run, *model, xs, read=lambda found: float(found.marginal_loglik))
 
-    @jax.jit
-    def run(initial: jax.Array, transition: jax.Array, emission: jax.Array, xs: jax.Array) -> Any:
-        evidence = jax.numpy.log(emission).T[xs]
-        if row.algorithm == VITERBI:
-            return hmm_posterior_mode(initial, transition, evidence)
-        return (parallel_hmm_filter if parallel else hmm_filter)(initial, transition, evidence)
 
-    def forward() -> tuple[float, np.ndarray]:
-        found = run(*model, xs)
-        return float(found.marginal_loglik), np.asarray(found.filtered_probs)
-
-    def viterbi() -> tuple[float, np.ndarray]:
-        path = np.asarray(run(*model, xs))
-        return np.nan, path  # it gives no probability
-
-    return forward if row.algorithm == FORWARD else viterbi
-
-
-def hmmlearn(row: Row, implementation: str) -> Call:
-    """Its `CategoricalHMM`: forward by ``score``, in scaled probabilities or logarithms; Viterbi by ``decode``."""
+def hmmlearn(row: Row, implementation: str) -> Contender:
+    """Its `CategoricalHMM`: ``score``, in scaled probabilities or logarithms, ``decode`` and ``fit``."""
     from hmmlearn.hmm import CategoricalHMM
 
+    logging.getLogger("hmmlearn").setLevel(logging.ERROR)  # it warns of few data with every fit
     given = problem(row)
-    model = CategoricalHMM(row.states, implementation=implementation)
-    model.startprob_, model.transmat_, model.emissionprob_ = given[:3]
-    model.n_features = row.symbols
+    settings = {"n_iter": STEPS, "tol": -np.inf, "init_params": "", "params": "ste"}
+    model = CategoricalHMM(row.states, implementation=implementation, **settings)
     xs = given.xs[:, None]
 
-    def forward() -> tuple[float, np.ndarray]:
-        return float(model.score(xs)), np.empty(0)
+    def start(initial: np.ndarray, transition: np.ndarray, emission: np.ndarray) -> None:
+        model.n_features = row.symbols
+        model.startprob_, model.transmat_, model.emissionprob_ = initial, transition, emission
 
-    def viterbi() -> tuple[float, np.ndarray]:
-        found, path = model.decode(xs, algorithm="viterbi")
-        return float(found), path
+    def fit() -> tuple:
+        start(*begun)
+        model.fit(xs)
+        return model.startprob_, model.transmat_, model.emissionprob_
 
-    return forward if row.algorithm == FORWARD else viterbi
+    start(*given[:3])
+    begun = begin(given)
+    if row.algorithm == EM:
+        return Contender(fit)
+    if row.algorithm == FORWARD:
+        return Contender(lambda: float(model.score(xs)))
+    return Contender(lambda: model.decode(xs, algorithm="viterbi")[1])
 
 
-CONTENDERS: dict[str, dict[str, Callable[[Row], Call]]] = {
+CONTENDERS: dict[str, dict[str, Callable[[Row], Contender]]] = {
     FORWARD: {
         "ours": lambda row: ours(row, "scan"),
         "ours_associative": lambda row: ours(row, "associative"),
@@ -168,8 +208,12 @@ CONTENDERS: dict[str, dict[str, Callable[[Row], Call]]] = {
         "dynamax": lambda row: dynamax(row, parallel=False),
         "hmmlearn": lambda row: hmmlearn(row, "log"),
     },
+    EM: {
+        "ours": lambda row: ours(row, "scan"),
+        "dynamax": lambda row: dynamax(row, parallel=False),
+        "hmmlearn": lambda row: hmmlearn(row, "scaling"),
+    },
 }
-PEERS = ("dynamax", "dynamax_parallel", "hmmlearn", "hmmlearn_log")
 
 
 def bytes_needed(name: str, row: Row) -> float:
@@ -178,84 +222,114 @@ def bytes_needed(name: str, row: Row) -> float:
     return 4 * 8 * (matrices * row.states**2 + row.length * row.states)
 
 
-def off(row: Row, found: float, answer: np.ndarray) -> float:
+def off(row: Row, found: Any) -> float:
     """How far a result is from the truth, relative to it."""
     given = problem(row)
-    if row.algorithm == VITERBI:
-        found = log_prob(given, answer)
+    if row.algorithm == EM:
+        return paths.far_off(tuple(found), given.answer)
+    found = log_prob(given, found) if row.algorithm == VITERBI else found
     return abs(found - given.answer) / abs(given.answer)
 
 
+def parts(row: Row) -> dict[str, Callable[[], Any]]:
+    """What the limit is made of; of EM, one step."""
+    n, ticks = row.states, row.length
+    given = problem(row)
+    xs, table = jnp.asarray(given.xs), jnp.asarray(given.emission.T, jnp.float32)
+    p, rows = jnp.ones(n) / n, jnp.ones((ticks, n))
+    look_up = {"look-up": paths.compiled(lambda table, xs: table[xs], table, xs).run}
+    stream = paths.stream(ticks * (n + 1))
+    if row.algorithm == VITERBI:
+        a = jnp.asarray(np.log(given.transition), jnp.float32)
+        best = lambda p, a: (p[:, None] + a).max(0)
+        turned = lambda p, a: (p + a).max(1)
+        towards = jnp.asarray(np.random.default_rng(0).integers(0, n, (ticks, n)), jnp.int32)
+        back = lambda towards: jax.lax.scan(lambda z, to: (to[z], z), 0, towards, reverse=True)[1]
+        name = f"max-product, {ticks} times"
+        return {
+            name: paths.compiled(limit.repeated(best, ticks), p, a).run,
+            name + limit.TURNED: paths.compiled(limit.repeated(turned, ticks), p, a.T).run,
+            "walk back": paths.compiled(back, towards).run,
+            **look_up,
+            **stream,
+        }
+    pointwise = lambda p, e: paths.divided(p * e)
+    forward = {
+        **paths.product("product", 1, n, n, ticks),
+        "pointwise": paths.compiled(pointwise, rows, rows).run,
+        **look_up,
+        **stream,
+    }
+    if row.algorithm == FORWARD:
+        return forward | {"logarithms": paths.compiled(jnp.log, rows).run}
+    seen = lambda states, xs: states.T @ jax.nn.one_hot(xs, row.symbols)
+    added = lambda states, xs: jnp.zeros((row.symbols, n)).at[xs].add(states)
+    return {
+        **forward,
+        **paths.product("product, back", 1, n, n, ticks),
+        "pointwise, back": paths.compiled(pointwise, rows, rows).run,
+        "counts of steps": paths.compiled(lambda f, b: f.T @ b, rows, rows).run,
+        "counts of symbols": paths.compiled(seen, rows, xs).run,
+        f"counts of symbols{limit.SUMS}": paths.compiled(added, rows, xs).run,
+    }
+
+
 def measure(
-    row: Row, rounds: int, seconds: float, limits: tuple[float, float], past: dict[str, tuple[int, float]]
+    row: Row,
+    rounds: int,
+    seconds: float,
+    limits: tuple[float, float],
+    past: dict[str, tuple[int, float]],
+    only: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Seconds of every contender, after all have been found to agree.
 
     ``limits`` are bytes and seconds of one call; ``past`` remembers length and seconds at the last length, from which
-    what would take too long is seen before it is begun.
+    what would take too long is seen before it is begun; ``only`` are those that take part, all if None.
     """
-    calls, first, errors, missing = {}, {}, {}, {}
+    missing, makers = {}, {}
     for name, make in CONTENDERS[row.algorithm].items():
+        if only is not None and name not in only:
+            continue
         length, took = past.get(name, (row.length, 0.0))
         if took * row.length / length > limits[1]:
             missing[name] = f"would take about {took * row.length / length:.0f} s a call"
-            continue
-        if bytes_needed(name, row) > limits[0]:
+        elif bytes_needed(name, row) > limits[0]:
             missing[name] = f"would need about {bytes_needed(name, row) / 1e9:.0f} GB"
-            continue
-        try:
-            call = make(row)
-        except ImportError as error:
-            missing[name] = f"{error.name} is not installed"
-            continue
-        try:
-            (found, answer), first[name] = once(call)
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            missing[name] = "needs more memory than there is"
-            continue
-        errors[name] = off(row, found, answer)
-        if not errors[name] < FAR:
-            raise SystemExit(f"{name} disagrees at {row}: its result is off by {errors[name]:.1e}")
-        calls[name] = call
-    times = interleave(calls, rounds=rounds, seconds=seconds, settle=0)  # nobody here leaves threads that spin
-    for name, timing in times.items():
-        past[name] = row.length, timing.median
-    peers = [t.median for name, t in times.items() if name in PEERS]
-    own = [t.median for name, t in times.items() if name not in PEERS]
-    return row._asdict() | {
-        "seconds": {name: t.median for name, t in times.items()},
-        "quartiles_s": {name: t.quartiles for name, t in times.items()},
-        "first_call_s": {name: round(s, 3) for name, s in first.items()},
-        "relative_error": {name: float(f"{e:.1e}") for name, e in errors.items()},
-        "missing": missing,
-        "times_the_best_peer": round(min(peers) / min(own), 2) if peers and own else None,
+        else:
+            makers[name] = lambda make=make: make(row)
+    times = STEPS if row.algorithm == EM else 1
+    error = lambda result: off(row, result)
+    # Nobody here leaves threads that spin.
+    found = paths.measure(row, makers, error, FAR, parts(row), rounds, seconds, times=times, settle=0.0)
+    for name, taken in found["seconds"].items():
+        past[name] = row.length, taken
+    peer = paths.best_peer(found["seconds"])
+    own = [taken for name, taken in found["seconds"].items() if paths.is_ours(name)]
+    return found | {
+        "missing": missing | found["missing"],
+        "times_the_best_peer": round(peer[1] / min(own), 2) if peer and own else None,
     }
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measures every row and writes one JSON line each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--algorithms", nargs="+", default=[FORWARD, VITERBI], choices=[FORWARD, VITERBI])
-    parser.add_argument("--states", type=int, nargs="+", default=[16, 128], help="hidden states")
-    parser.add_argument("--symbols", type=int, default=32, help="of the emissions")
+    parser = paths.parser(__doc__, "hmm")
+    parser.add_argument("--algorithms", nargs="+", default=list(ALGORITHMS), choices=ALGORITHMS)
+    parser.add_argument("--states", type=int, nargs="+", default=[16, 128], help="hidden states (16 128)")
+    parser.add_argument("--symbols", type=int, default=32, help="of the emissions (32)")
     parser.add_argument("--lengths", type=int, nargs="+", default=[1000, 10_000, 100_000], help="ticks, rising")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seconds", type=float, default=60.0, help="no new round of a row after so many")
-    parser.add_argument("--call-limit", type=float, default=20.0, help="seconds; slower calls are left out")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/hmm.jsonl"))
-    options = parser.parse_args()
-    records = Records(options.out)
+    names = dict.fromkeys(name for of in CONTENDERS.values() for name in of)
+    parser.add_argument("--only", nargs="+", choices=list(names), help="who takes part; all if not given")
+    parser.add_argument("--call-limit", type=float, default=20.0, help="seconds; slower calls are left out (20)")
+    options = parser.parse_args(argv)
     limits = 0.5 * memory.available(), options.call_limit
     for algorithm, states in itertools.product(options.algorithms, options.states):
         past: dict[str, tuple[int, float]] = {}
-        for length in options.lengths:
-            row = Row(algorithm, states, options.symbols, length)
-            measured = measure(row, options.rounds, options.seconds, limits, past)
-            records.write(measured)
-            shown = {name: f"{1e3 * s:.2f} ms" for name, s in measured["seconds"].items()}
-            print(*row, shown, measured["missing"] or "", f"{measured['times_the_best_peer']} x", flush=True)
+        rows = [Row(algorithm, states, options.symbols, length) for length in options.lengths]
+        told = {"rounds": options.rounds, "seconds": options.seconds, "only": options.only}
+        each = functools.partial(measure, limits=limits, past=past, **told)
+        paths.keep(rows, each, "hmm", options.out)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -51,6 +52,25 @@ class Records:
 def read(path: Path) -> list[dict[str, Any]]:
     """The rows of a file."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+class Setting(NamedTuple):
+    """What figures hold for."""
+
+    processor: str
+    cores: int
+    jax: str
+
+    def __str__(self) -> str:
+        """As pages name it."""
+        return f"{self.processor}, {self.cores} cores, jax {self.jax}"
+
+
+def setting(row: Mapping[str, Any]) -> Setting:
+    """Of a row: its processor, or its accelerator, and the version of JAX."""
+    machine = row["machine"]
+    processor = machine["processor"] if machine.get("backend", "cpu") == "cpu" else machine["device"]
+    return Setting(processor, machine["cores"], row["versions"]["jax"])
 
 
 def facts() -> dict[str, Any]:

@@ -121,7 +121,7 @@ def is_float(x: jax.Array) -> bool:
     return jnp.issubdtype(x.dtype, jnp.inexact)
 
 
-def measure(name: str, row: Row, rounds: int) -> list[dict[str, Any]]:
+def measure(name: str, row: Row, rounds: int, seconds: float) -> list[dict[str, Any]]:
     """Two lines, forward and training."""
     lines = []
     for kind, both in programs(row).items():
@@ -130,7 +130,7 @@ def measure(name: str, row: Row, rounds: int) -> list[dict[str, Any]]:
         if not far < FAR:
             print(f"{name}, {kind}: not timed, differs from scan by {far:.1g}", file=sys.stderr, flush=True)
             continue
-        timed = interleave(calls, rounds=rounds, seconds=1.5, least=5, settle=0.0)
+        timed = interleave(calls, rounds=rounds, seconds=seconds, least=5, settle=0.0)
         ratios = np.array(timed["auto"].seconds) / np.array(timed["scan"].seconds)
         lines.append(
             {
@@ -150,6 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="TEXT", help="only steps whose name holds one of these")
     parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--seconds", type=float, default=1.5, help="of a row, after which no round starts (1.5)")
     parser.add_argument("--results", default=str(RESULTS), metavar="FILE", help="JSON lines are added to it")
     chosen = parser.parse_args(argv)
     rows = {**odd(), **cells()}
@@ -158,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"expected parts of names of steps, got {' '.join(chosen.names)!r}. Try 'lstm'.")
     records, lines = record.Records(Path(chosen.results)), []
     for name, make in rows.items():
-        for line in measure(name, make(), chosen.rounds):
+        for line in measure(name, make(), chosen.rounds, chosen.seconds):
             records.write(line)
             lines.append(line)
             print(told(line), file=sys.stderr, flush=True)

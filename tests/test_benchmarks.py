@@ -377,6 +377,7 @@ class TestWholeRuns:
         assert [line["candidate"] for line in lines] == there
         assert [line.get("skipped") for line in lines] == [None] * len(there)
         assert lines[0]["losses"][0] != lines[0]["losses"][1]
+        assert all(line["limit_s"] > 0 for line in lines)
         speed = lines[0]["characters_per_second"]
         assert speed == pytest.approx(4 * 6 / lines[0]["median_s"])
 

@@ -90,9 +90,20 @@ def test_the_scorer_is_a_loop_of_the_step_in_float64(pairs):
     assert (highest > found).sum() == sum(t % 3 > 0 for t in range(ROW.length))
 
 
+@pytest.mark.parametrize("width", [0, 1, 3])
+def test_the_likeliest_the_drawn_and_the_best_are_what_is_timed(pairs, width):
+    likeliest, draw, search = "likeliest", "drawn", "best"
+    found = decoding.writer(ROW._replace(width=width), search, likeliest, draw)
+    expected = {0: (likeliest, draw), 1: (likeliest, likeliest), 3: (search, search)}[width]
+    assert (found.check, found.run) == expected
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("row", [ROW, BEAM])
+@pytest.mark.parametrize("row", [ROW, ROW._replace(width=1), BEAM])
 def test_all_that_are_installed_are_judged_and_timed(row):
     measured = decoding.measure(row, rounds=2, seconds=0)
     assert {"compiled", "python_loop", "fused_loop", "step_alone"} <= set(measured["symbols_a_second"])
+    products = {name.split(",")[0] for name in measured["limit"]}
+    assert products == {"x W", "h U", "h V", "gates", "look"}
+    assert 0 < measured["limit_s"] < sum(measured["limit"].values())

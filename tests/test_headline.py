@@ -59,14 +59,14 @@ def test_a_tiny_headline_is_measured_told_and_drawn(tmp_path, monkeypatch):
     rows = headline.rows("bptt")
     names = ["seqjax auto ×1", "seqjax auto ×2", "flax ×1", "flax ×2"]
     assert [(line["run"], line["candidate"]) for line in rows] == [(run, name) for run in (1, 2) for name in names]
-    told = headline.bptt()
+    told = headline.PARTS["bptt"]()
     assert "| LSTM, training, one device each: times as fast as the faster of Flax and Equinox |" in told
     assert "| LSTM, training, all cores each: times as fast as the faster of Flax and Equinox |" in told
     assert "2 runs: the median, in brackets the lowest and the highest." in told
     longer = words.replace("--ticks 4", "--ticks 8").replace("--runs 2", "--from-run 3 --runs 3")
     assert bptt.main([*longer.split(), "--out", str(tmp_path)]) == 0
     assert [line["run"] for line in headline.rows("bptt")] == [1] * 4 + [2] * 4 + [3] * 4
-    assert "2 runs: the median, in brackets the lowest and the highest; of T = 8 fewer." in headline.bptt()
+    assert "2 runs: the median, in brackets the lowest and the highest; of T = 8 fewer." in headline.PARTS["bptt"]()
     figure = headline.draw(rows)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles[:3] == ["LSTM, training", "LSTM, training: memory", "LSTM, training: compilation"]
