@@ -16,20 +16,24 @@ import jax
 
 from seqjax.engines.base import Prepared, Problem
 
-# What kernels are made for: None for the default backend; "interpreter" to run them as JAX operations on any device,
-# slowly; "cuda" to lower for a GPU that is not there.
+# What kernels are made for: None for the default backend; "tpu", "cuda" for a device that is not there; "tpu
+# interpreter", and "interpreter" for CUDA's, to run them as JAX operations on any device, slowly.
 target = jax.make_user_context(None)
 
 
 def prepare(problem: Problem) -> Prepared:
-    """Experimental: the split engine with its loops as kernels on a CUDA device, forwards and backwards.
+    """Experimental: the split engine with its loops as kernels on a TPU, forwards and backwards, not timed.
 
-    For recurrences of pointwise work, sums over units and products with weights; heads, and tiles of the batch, run by
-    themselves, where one multiprocessor can read the weights.
+    What a program is lowered for decides; elsewhere, and where a kernel does not fit, loops are those of ``"split"``.
+    With a CUDA device: parked kernels for pointwise work, sums over units and products with weights.
 
     Raises:
-      ValueError: there is no device for kernels, JAX has no Triton, or a loop does not qualify; says why.
+      ValueError: on a CUDA device, JAX has no Triton, or a loop does not qualify; says why.
     """
+    if (target.value or jax.default_backend()) not in ("gpu", "cuda", "interpreter"):
+        from seqjax.engines.pallas import tpu
+
+        return tpu.prepare(problem)
     try:
         from seqjax.engines.pallas import engine
     except ImportError as error:
