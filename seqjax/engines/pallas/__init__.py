@@ -1,13 +1,23 @@
 """Kernels, experimental: the split engine with another runner of its loops.
 
+Forwards a loop is a tick over time, backwards the transpose of the linear tick. In ``h' = tanh(x̂ + h U)`` with h
+``[B, h]`` the one kernel holds U and h, reads x̂ and writes h'; the other holds U and the cotangent of h.
+
 In order of reading:
 
-1. `normal_form`: a tick as few kinds of equations: what does not change along time taken out, calls opened.
-2. `roles`: what every axis is, batch, head or feature, and the proof that batch and heads never mix. In
-   ``h' = tanh(x̂ + h U)`` with h ``[B, h]`` the first axis is the batch, the second a feature, U a weight.
-3. `engine`: a loop as one kernel, and its transpose, tick by tick, as another.
-4. `triton/`: what makes a kernel of such a tick on a CUDA device, through a backend that JAX has deprecated. No device
-   has run it here; it is parked.
+1. `runner`: the two kernels of a loop in the places of the split engine's two scans.
+2. `normal_form`: a tick as few kinds of equations: what does not change along time taken out, calls opened.
+3. `roles`: what every axis is, batch, head or feature, and the proof that batch and heads never mix. In the example the
+   first axis of h is the batch, the second a feature, U a weight.
+4. `places`: how arrays lie in a TPU's memory, and how many bytes that takes.
+5. `mosaic`: the kernel for TPUs: time as the grid, state and weights in VMEM, tiles of the batch where `roles` allow.
+6. `tpu`: the engine: a program lowered for a TPU has kernels, for anything else the scans of `split`. A loop that does
+   not fit, or that Mosaic does not lower, is split's there too, and `seqjax.explain` says why.
+7. `engine`, `triton/`: kernels for CUDA devices, through a backend that JAX has deprecated; parked.
+
+Those for TPUs are tested by interpretation and lowering, not timed; no device has run any of them here. Over several
+devices a kernel runs inside ``jax.shard_map(..., check_vma=False)``: nobody cuts it up by itself. JAX exports kernels for
+one platform at a time.
 
 Nothing of this is imported before ``engine="pallas"`` is asked for.
 """

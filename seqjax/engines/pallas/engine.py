@@ -1,12 +1,7 @@
-"""Loops as kernels: the recurrent part of any step, forwards and backwards, each kept on one multiprocessor.
-
-The split engine does the rest as ever: what can leave the loop leaves it, and gradients of weights are one product
-behind the backward kernel. That kernel is the transpose of a linear tick, taken tick by tick.
-"""
+"""Loops as kernels on a CUDA device: the recurrent part of a step, forwards and backwards, on one multiprocessor."""
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 
 from seqjax.engines.base import Problem, UnsupportedError
@@ -19,26 +14,12 @@ from seqjax.engines.split.loop import Loop
 from seqjax.engines.split.runner import FlatTick, Runner
 
 
-def unavailable() -> str | None:
-    """Why kernels cannot run here; None if they can."""
-    backend = target.value or jax.default_backend()
-    if backend in ("gpu", "cuda", "interpreter"):
-        return None
-    return (
-        f"expected a CUDA device for engine='pallas', got {backend}. Use engine='split', which computes the same; or "
-        "run the kernels slowly as JAX operations: with seqjax.engines.pallas.target('interpreter')."
-    )
-
-
 def prepare(problem: Problem) -> "Kernels":
     """A step whose loops run as kernels.
 
     Raises:
-      ValueError: there is no device for kernels, or a loop does not qualify; says why.
+      ValueError: a loop does not qualify; says why.
     """
-    reason = unavailable()
-    if reason is not None:
-        raise ValueError(f"unroll: {reason}")
     if symbols := problem.symbols():
         raise refused(f"sizes that are no numbers, {', '.join(symbols)}")
     try:

@@ -29,7 +29,6 @@ from seqjax import symbolic
 from seqjax.engines.base import UnsupportedError
 from seqjax.engines.equations import jaxprs
 from seqjax.engines.equations.jaxprs import Aval, Equation, Var
-from seqjax.engines.pallas import target
 from seqjax.engines.pallas.normal_form import canonical
 from seqjax.engines.pallas.places import Place, bytes_of, no_numbers
 from seqjax.engines.pallas.roles import Axes, axes_of
@@ -53,9 +52,9 @@ class Kernel:
 
     def __init__(
         self, tick: FlatTick, once: Sequence[Aval], state: Sequence[Aval], x: Sequence[Aval],
-        *, totals: int = 0, length: int, reverse: bool,
+        *, totals: int = 0, length: int, reverse: bool, interpret: bool = False,
     ):  # fmt: skip
-        """Takes the largest tiles that fit.
+        """Takes the largest tiles that fit; ``interpret`` to run as JAX operations, slowly, on any device.
 
         Raises:
           UnsupportedError: none do, or Mosaic does not lower the tick; says why.
@@ -64,7 +63,7 @@ class Kernel:
             raise UnsupportedError(reason)
         if not symbolic.known(length) or not length:
             raise UnsupportedError(f"{length} ticks")
-        self.length, self.reverse, self.ticks = length, reverse, min(TICKS, length)
+        self.length, self.reverse, self.interpret, self.ticks = length, reverse, interpret, min(TICKS, length)
         self.tick = canonical(tick, once, state, x)
         results, n, m = self.tick.results, len(state), len(self.tick.results) - totals
         self.parts = self.tick.once, self.tick.state, self.tick.x, results[n:m], results[m:]
@@ -79,7 +78,7 @@ class Kernel:
                 break
         else:
             raise UnsupportedError(self._too_much())
-        if not interpreted():
+        if not interpret:
             self._try(once, state, x)
 
     def __str__(self) -> str:
@@ -165,10 +164,8 @@ class Kernel:
             out_specs=[*(p.spec() for p in kept), *timed(self.outputs)],
             out_shape=[*(p.out() for p in kept), *(p.out(length) for p in self.outputs)],
             scratch_shapes=[tpu.VMEM(p.block, p.dtype) for p in kept],
-            compiler_params=tpu.CompilerParams(
-                dimension_semantics=("arbitrary", "arbitrary"), vmem_limit_bytes=self.limit
-            ),
-            interpret=tpu.InterpretParams(detect_races=True) if interpreted() else False,
+            compiler_params=tpu.CompilerParams(vmem_limit_bytes=self.limit),
+            interpret=tpu.InterpretParams(detect_races=True) if self.interpret else False,
             name="seqjax_recurrence",
         )(*flat)
         read = iter(results)
@@ -200,7 +197,8 @@ class Kernel:
         ticks = np.int32(self.ticks)
         count = ticks if self.length % ticks == 0 else jnp.minimum(ticks, np.int32(self.length) - at(step) * ticks)
 
-        def one(i: jax.Array, carry: np.int32) -> np.int32:
+        # The loop's own counter Mosaic casts wrong where JAX has 64 bits.
+        def one(_: jax.Array, i: jax.Array) -> jax.Array:
             t = count - np.int32(1) - i if self.reverse else i
             fixed = [p.load(ref) for p, ref in zip([*self.once, *self.state], [*once, *state])]
             got = iter(self._tick([*fixed, *(p.load(ref, t) for p, ref in zip(self.x, x))]))
@@ -210,7 +208,7 @@ class Kernel:
                 p.store(ref, next(got), t)
             for p, ref in zip(self.totals, totals):
                 p.store(ref, p.load(ref) + next(got))
-            return carry
+            return i + np.int32(1)
 
         lax.fori_loop(np.int32(0), count, one, np.int32(0))
 
@@ -235,8 +233,3 @@ class Kernel:
             debug_info=tick.template.debug_info.with_unknown_names(),
         )  # fmt: skip
         return jaxprs.interpret(jaxpr, [], values, rule)
-
-
-def interpreted() -> bool:
-    """Whether kernels run as JAX operations, on any device, slowly."""
-    return target.value == "tpu interpreter"

@@ -11,8 +11,8 @@ import jax
 from jax import lax
 
 from seqjax.engines.base import Problem, UnsupportedError, Work
-from seqjax.engines.pallas import runner
-from seqjax.engines.pallas.mosaic import Kernel, interpreted
+from seqjax.engines.pallas import runner, target
+from seqjax.engines.pallas.mosaic import Kernel
 from seqjax.engines.pallas.runner import KernelRunner
 from seqjax.engines.split.engine import Split
 from seqjax.engines.split.loop import Loop
@@ -80,7 +80,7 @@ class MosaicRunner(KernelRunner):
     ) -> runner.Kernel | None:
         """The tick's, if it fits and can be lowered."""
         try:
-            kernel = Kernel(tick, once, state, x, totals=totals, **time)
+            kernel = Kernel(tick, once, state, x, totals=totals, interpret=_interpreted(), **time)
         except UnsupportedError as reason:
             self.told.append(f"as split: {reason}")
             return None
@@ -89,4 +89,8 @@ class MosaicRunner(KernelRunner):
 
     def either(self, kernel: Callable, scan: Callable, *values: list) -> Any:
         """What a program is lowered for decides."""
-        return kernel(*values) if interpreted() else lax.platform_dependent(*values, tpu=kernel, default=scan)
+        return kernel(*values) if _interpreted() else lax.platform_dependent(*values, tpu=kernel, default=scan)
+
+
+def _interpreted() -> bool:
+    return target.value == "tpu interpreter"
