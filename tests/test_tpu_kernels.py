@@ -155,17 +155,22 @@ def test_tiles_of_the_batch_run_apart(interpreted, reverse):
     assert_close(kernel.run(*values), expected)
 
 
-def test_a_batch_that_mixes_is_not_cut(interpreted):
-    """Its mean is taken at every tick: where all of it does not fit there is no kernel."""
+# Of the flat tick above, what it gives: a state less its mean, an output that is a sum, a total that is none.
+WHOLE = {
+    "state": lambda values, new, alive, y, z, total: [new - new.mean(0), alive, y, z, total],
+    "output": lambda values, new, alive, y, z, total: [new, alive, y, z.sum(), total],
+    "total": lambda values, new, alive, y, z, total: [new, alive, y, z, values[1]],
+}
 
-    def tick(values):
-        *out, total = by_hand(values)
-        return [out[0] - out[0].mean(0), *out[1:], total]
 
+@pytest.mark.parametrize("what", WHOLE)
+def test_a_batch_that_belongs_together_is_not_cut(interpreted, what):
+    """Where all of it does not fit, though a third would, there is no kernel."""
+    tick = lambda values: WHOLE[what](values, *by_hand(values))
     values = arguments(24, 4)
     assert kernel_of(tick, values, reverse=False).tiles == 1
-    interpreted.setattr(mosaic, "PART", 1e-3)
-    with pytest.raises(UnsupportedError, match=r"of them weights, do not fit in 134,217 of VMEM"):
+    interpreted.setattr(mosaic, "PART", kernel_of(tick, arguments(8, 4), reverse=False).bytes / 2**27)
+    with pytest.raises(UnsupportedError, match=r"bytes, 16,384 of them weights, do not fit in .* of VMEM$"):
         kernel_of(tick, values, reverse=False)
 
 
@@ -236,3 +241,23 @@ def test_what_mosaic_does_not_know_runs_as_split_and_is_told(name):
     assert kernels(jax.grad(run("pallas")), params) == count
     found, expected = (jax.jit(jax.value_and_grad(run(engine)))(params) for engine in ("pallas", "split"))
     assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tracked", [False, True])
+def test_over_devices(tracked):
+    """Each device's part of the batch is a kernel; where JAX tracks over which devices values differ it is split's."""
+    cell = sj.lstm(5, 12, dtype=jnp.float32)
+    params, xs = narrow(drawn(cell)), jnp.asarray(np.random.default_rng(0).normal(size=(T, 4, 5)), jnp.float32)
+    value = lambda p, h, x, engine: (sj.unroll(cell, p, sj.LSTMState(h, h), x, engine=engine)[1] ** 2).sum()
+    h = jnp.full((4, 12), 0.5, jnp.float32)
+
+    def part(params, h, xs):
+        found = jax.grad(lambda p: value(p, h, xs, "pallas"))(params)
+        return found if tracked else jax.lax.psum(found, "b")
+
+    mesh = jax.make_mesh((2,), ("b",), axis_types=(jax.sharding.AxisType.Auto,))
+    specs = (jax.P(), jax.P("b"), jax.P(None, "b"))
+    run = jax.shard_map(part, mesh=mesh, in_specs=specs, out_specs=jax.P(), check_vma=tracked)
+    assert kernels(run, params, h, xs) == (0 if tracked else 2)
+    assert_close(jax.jit(run)(params, h, xs), jax.grad(value)(params, h, xs, "scan"), rtol=1e-5, atol=1e-6)

@@ -10,8 +10,9 @@
 The body is the flat tick itself, on references. The backward loop is another such tick, the transpose of the linear
 one; its totals are the gradients of weights that are no product behind the loop.
 
-Numbers are those of `split`: weights stay in the type in which the tick reads them. Where those of float32 products do
-not fit, they are not rounded unasked; a cell's ``compute_dtype=jnp.bfloat16`` has products that read half the bytes.
+Weights stay in the type in which the tick reads them: a kernel rounds nothing that the scan does not. Where those of
+float32 products do not fit, a cell's ``compute_dtype=jnp.bfloat16`` has products that read half the bytes; that is
+asked for by name, as it changes results.
 
 Tested by interpretation and lowering; not timed.
 """
@@ -61,8 +62,8 @@ class Kernel:
         """
         if reason := next(filter(None, map(no_numbers, [*once, *state, *x])), None):
             raise UnsupportedError(reason)
-        if not symbolic.known(length) or not length:
-            raise UnsupportedError(f"{length} ticks")
+        if not symbolic.known(length):
+            raise UnsupportedError(f"{length} ticks are no number")
         self.length, self.reverse, self.interpret, self.ticks = length, reverse, interpret, min(TICKS, length)
         self.tick = canonical(tick, once, state, x)
         results, n, m = self.tick.results, len(state), len(self.tick.results) - totals
