@@ -223,12 +223,11 @@ def test_float32_weights_that_do_not_fit_are_told_what_would():
 
 REFUSED = {
     "inner_scan": ("forwards as split: Mosaic does not lower it", 0),
-    "convolution": ("forwards as split: Mosaic does not lower it, NotImplementedError", 0),
     "zoneout": ("forwards as split: key<fry>[] is no real number", 2),
 }
 
 
-@pytest.mark.parametrize("name", quick(REFUSED, "convolution"))
+@pytest.mark.parametrize("name", quick(REFUSED, "inner_scan"))
 def test_what_mosaic_does_not_know_runs_as_split_and_is_told(name):
     """Loop by loop: keys are split by a scan, and the LSTM that reads the draws is two kernels."""
     step, params, state, xs = STEPS[name]
@@ -241,6 +240,29 @@ def test_what_mosaic_does_not_know_runs_as_split_and_is_told(name):
     assert kernels(jax.grad(run("pallas")), params) == count
     found, expected = (jax.jit(jax.value_and_grad(run(engine)))(params) for engine in ("pallas", "split"))
     assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+# Whose loops are no kernels with some version of JAX: complex numbers, two batch axes of a product, convolutions, keys.
+SPLIT = (
+    *("lru", "lru_learned_gamma", "s5", "delta_rule", "gated_delta_rule"),
+    *("conv_lstm", "conv_lstm_peepholes", "zoneout", "zoneout_scaled"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CELLS)
+def test_every_loop_is_a_kernel_both_ways(name):
+    cell = CELLS[name].make()
+    params, xs = narrow(drawn(cell)), narrow(CELLS[name].draw(jax.random.key(3), (T, B)))
+    state = narrow(state_of(cell, params, key=jax.random.key(9)))
+    with jax.numpy_dtype_promotion("standard"):
+        loops = sj.explain(cell, params, state, xs, engine="pallas").loops
+        value = lambda *args: sum((x**2).sum() for x in floats(sj.unroll(cell, *args, engine="pallas")))
+        count = kernels(jax.grad(value, allow_int=True), params, state, xs)
+    assert count <= sum(loop.way.count("a kernel") for loop in loops)
+    if name not in SPLIT:
+        assert not [loop.way for loop in loops if "as split" in loop.way]
+        assert count >= len(loops)
 
 
 @pytest.mark.slow

@@ -145,8 +145,8 @@ class Kernel:
         try:
             jax.jit(self.run).trace(of(once), of(state), of(x, self.length)).lower(lowering_platforms=("tpu",))
         except Exception as error:
-            said = str(error).partition("\n")[0].partition(". Please file")[0]
-            raise UnsupportedError(f"Mosaic does not lower it, {type(error).__name__}: {said}") from error
+            said = str(error).rpartition("Error details: ")[2].partition(". Please file")[0].partition("\n")[0]
+            raise UnsupportedError(f"Mosaic does not lower it: {said} ({type(error).__name__})") from error
 
     def run(self, once: list, state: list, xs: list) -> tuple[list, list, list]:
         """Runs all ticks: the last state, outputs ``[T, ...]`` and totals."""
