@@ -40,7 +40,7 @@ def test_one_room_touches_interfaces_that_may_move():
 
 def test_what_is_experimental_is_loaded_where_it_is_used():
     """cuDNN's binding inside a function; kernels in a room of their own, which only their engine imports."""
-    kernels = {f"engines/pallas/triton/{file}.py" for file in ("alone", "placement")}
+    kernels = {f"engines/pallas/{file}.py" for file in ("mosaic", "places", "triton/alone", "triton/placement")}
     assert users((EXPERIMENTAL,)) == {"engines/cudnn.py", *kernels}
 
 

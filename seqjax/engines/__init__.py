@@ -19,7 +19,8 @@ Follow one tick of an LSTM, read out by V:
 6. `memory`, `costs`: a chunk keeps all, its states, or nothing; the bytes are counted from a traced chunk.
 7. `forwards`, `split/forward`: where nothing is differentiated, and leaving the loop would not pay, the tick runs as it
    stands.
-8. `split/runner`: flat ticks are run by `jax.lax.scan`; another runner makes another engine of it (`pallas/`).
+8. `split/runner`: flat ticks are run by `jax.lax.scan`; another runner makes another engine of it (`pallas/`:
+   kernels).
 
 Where a loop is linear in its state, ``h' = a ⊙ h + b``, `linear/` finds that in its equations and runs it as one
 recurrence, with a derivative that is another; the other loops of the same step are run as before.

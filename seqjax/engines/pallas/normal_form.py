@@ -6,7 +6,7 @@ from typing import NamedTuple
 from jax import lax
 
 from seqjax.engines.equations import jaxprs
-from seqjax.engines.equations.jaxprs import Aval, ClosedJaxpr, Equation, Var
+from seqjax.engines.equations.jaxprs import Aval, ClosedJaxpr, Equation, Jaxpr, Var
 
 # Functions with derivative rules of their own: behind differentiation only their values matter.
 CALLS = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "custom_vjp_call_jaxpr": "fun_jaxpr"}
@@ -21,6 +21,7 @@ class Canonical(NamedTuple):
     """``(after, outputs) = equations(once, state, x)``, ``once`` and ``x`` computed from what is given.
 
     Attributes:
+      template: the jaxpr the equations come from.
       equations: a tick's.
       once: variables that never change along time.
       state: variables before a tick.
@@ -31,6 +32,7 @@ class Canonical(NamedTuple):
       outputs: for each output, computes it from the result that stands for it.
     """
 
+    template: Jaxpr
     equations: list[Equation]
     once: list[Var]
     state: list[Var]
@@ -78,6 +80,7 @@ def canonical(tick: Callable[[list], list], once: Sequence, state: Sequence, x: 
     x_reads = [v for v in jaxprs.used(inside, results) if v in ticking]
     inputs = jaxprs.function(jaxpr, jaxprs.needed(reshaped, x_reads), variables[m:], x_reads)
     return Canonical(
+        jaxpr,
         inside,
         reads,
         variables[:m],
