@@ -37,7 +37,9 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command: status 0, 2 for bad input (one sentence on stderr), or 130 after Ctrl-C.
+    """Runs one command: status 0, or one sentence on stderr and 2, 1 or 130.
+
+    2 is for bad input, 1 for a run that had begun and could not go on, 130 for Ctrl-C.
 
     Args:
       argv: the command and its options; if None those of the process, which is then the command's own.
@@ -72,9 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         recipe = importlib.import_module(COMMANDS[name])
 
         from seqjax.recipes.pictures import curves
-        from seqjax.recipes.running import cache, devices, seeds
-        from seqjax.recipes.running.loop import Interrupted
-        from seqjax.recipes.running.options import BadInput, RunOptions, bad_input
+        from seqjax.recipes.running import cache, devices, lock, seeds
+        from seqjax.recipes.running.loop import Interrupted, told
+        from seqjax.recipes.running.options import BadInput, Ended, RunOptions, bad_input
         from seqjax.recipes.running.run import Run
         from seqjax.settings import books
     except ModuleNotFoundError as error:
@@ -85,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     devices.make()
     program, rest = f"{PROGRAM} {name}", argv[1:]
     options = tyro.cli(recipe.Options, prog=program, args=rest)
+    taken: list[Path] = []  # folders in which something was begun
     try:
         if isinstance(options, RunOptions) and options.resume is not None:
             saved = Run.open(name, options.resume, several=True).options(type(options))
@@ -94,12 +97,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.check(name)
         if alone:  # what a caller of this function has set stays
             cache.use()
-        if getattr(options, "seeds", ()):
-            seeds.main(name, recipe.main.course, options, curves.over_seeds)
-        else:
-            recipe.main(options)
+        with lock.kept(taken):
+            if getattr(options, "seeds", ()):
+                seeds.main(name, recipe.main.course, options, curves.over_seeds)
+            else:
+                recipe.main(options)
     except BadInput as error:
         return _say(str(error), 2)
+    except Ended as error:
+        return _say(str(error), 1)
+    except OSError as error:
+        kept = f" What was saved in {taken[0]} is kept." if taken else ""
+        return _say(f"{name}: {told(error)}.{kept}", 1 if taken else 2)
     except Interrupted as stop:
         return _say(str(stop), 130)
     except KeyboardInterrupt:
