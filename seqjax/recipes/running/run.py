@@ -78,7 +78,11 @@ class Run:
             )
         if odd := config.unknown(run.config, type(options)):
             tell(f"{recipe}: options of {run.folder} that this version does not know are left alone: {', '.join(odd)}.")
-        now = dataclasses.asdict(options)
+        now, devices = dataclasses.asdict(options), run.config["options"].get("devices", 0)
+        if devices > jax.device_count():
+            tell(
+                f"{run.folder}: made on {devices} devices, of which there are not so many here. It goes on with fewer."
+            )
         run.config["options"].update({name: now[name] for name in (*FREE, *free)})
         run.config.update(config.stamped(run.config, {*FREE, *free}))
         run.write_config()

@@ -23,6 +23,7 @@ from seqjax.recipes.running.options import FREE, BadInput, Ended
 from seqjax.recipes.running.run import Run
 
 
+@lock.kept()
 def main(
     recipe: str,
     course: Callable[[Any], Course],
