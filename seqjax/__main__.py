@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from seqjax import leaving
+
 PROGRAM = "python -m seqjax"
 REMEDY = "Install them by: python -m pip install 'seqjax[recipes]'"
 
@@ -61,29 +63,38 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _say(f"seqjax: expected arguments in UTF-8, got {word!a}. Type it in UTF-8.", 2)
     name = argv[0].replace("_", "-") if argv else ""
     try:
-        import tyro
-
-        if name not in COMMANDS:
-            tyro.extras.subcommand_cli_from_dict(
-                {command: _described(module) for command, module in COMMANDS.items()},
-                prog=PROGRAM,
-                description="Recurrent sequence models at work. Every command has its own --help.",
-                args=argv,
-            )
-            return 2
-        recipe = importlib.import_module(COMMANDS[name])
-
-        from seqjax.recipes.pictures import curves
-        from seqjax.recipes.running import cache, devices, lock, seeds
-        from seqjax.recipes.running.loop import Interrupted, told
-        from seqjax.recipes.running.options import BadInput, Ended, RunOptions, bad_input
-        from seqjax.recipes.running.run import Run
-        from seqjax.settings import books
+        return _command(name, argv, alone=alone)
     except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "seqjax":
+            raise
         return _say(f"seqjax: expected the libraries of the recipes, got no module {error.name}. {REMEDY}", 2)
     except KeyboardInterrupt:
-        return _say("seqjax: stopped.", 130)
+        return _say(f"{name if name in COMMANDS else 'seqjax'}: stopped.", 130)
 
+
+def _command(name: str, argv: list[str], *, alone: bool) -> int:
+    import tyro
+
+    if name not in COMMANDS:
+        tyro.extras.subcommand_cli_from_dict(
+            {command: _described(module) for command, module in COMMANDS.items()},
+            prog=PROGRAM,
+            description="Recurrent sequence models at work. Every command has its own --help.",
+            args=argv,
+        )
+        return 2
+    recipe = importlib.import_module(COMMANDS[name])
+
+    from seqjax.recipes.pictures import curves
+    from seqjax.recipes.running import cache, devices, lock, seeds
+    from seqjax.recipes.running.loop import Interrupted, told
+    from seqjax.recipes.running.options import BadInput, Ended, RunOptions, bad_input
+    from seqjax.recipes.running.run import Run
+    from seqjax.settings import books
+
+    if alone:
+        leaving.who = name
+        leaving.last.append(lock.give_all_back)
     devices.make()
     program, rest = f"{PROGRAM} {name}", argv[1:]
     options = tyro.cli(recipe.Options, prog=program, args=rest)
@@ -111,8 +122,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(f"{name}: {told(error)}.{kept}", 1 if taken else 2)
     except Interrupted as stop:
         return _say(str(stop), 130)
-    except KeyboardInterrupt:
-        return _say(f"{name}: stopped.", 130)
     return 0
 
 
@@ -132,4 +141,4 @@ def _say(sentence: str, status: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leaving.end(main())

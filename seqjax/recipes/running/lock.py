@@ -65,6 +65,12 @@ def give_back(folder: Path) -> None:
     lock.release()
 
 
+def give_all_back() -> None:
+    """Leaves every folder, as the process ends."""
+    for folder in [*_held]:
+        give_back(folder)
+
+
 @contextlib.contextmanager
 def kept(taken: list[Path] | None = None) -> Iterator[None]:
     """Folders that this thread takes inside are given back at the end; ``taken`` is filled with them there."""

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seqjax.base import Array, PyTree
+from seqjax.leaving import SIGNALS
 from seqjax.recipes.running import trackers
 from seqjax.recipes.running.options import BadInput, Ended, interval
 from seqjax.recipes.running.run import Run
@@ -134,20 +135,20 @@ def train(
         except KeyboardInterrupt:
             raise Interrupted(_farewell(run, saved, steps)) from None
         except OSError as error:
-            raise Ended(f"{recipe}: {told(error)}. {_kept(run, saved, steps)}") from error
+            raise Ended(f"{recipe}: {told(error)}. {_kept('The', run, saved, steps)}") from error
     return last, state
 
 
 def _farewell(run: Run, saved: int, steps: int) -> str:
     if saved == 0:
         return f"Stopped before the first checkpoint; nothing to resume in {run.folder}."
-    return f"Stopped; {_kept(run, saved, steps)}"
+    return f"Stopped; {_kept('the', run, saved, steps)}"
 
 
-def _kept(run: Run, saved: int, steps: int) -> str:
+def _kept(the: str, run: Run, saved: int, steps: int) -> str:
     if saved == 0:
         return "There is no checkpoint yet."
-    return f"the checkpoint of step {saved} of {steps} is kept. Go on with: {run.resume_command()}"
+    return f"{the} checkpoint of step {saved} of {steps} is kept. Go on with: {run.resume_command()}"
 
 
 def _diverged(run: Run, step: int, saved: int) -> str:
@@ -209,7 +210,7 @@ class _Signals:
             return lambda: False
         if not self.runs:
             self.asked = False
-            for number in (signal.SIGINT, *LEAVE):
+            for number in SIGNALS:
                 if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
                     self.usual[number] = signal.signal(number, self._note)
         self.runs += 1
@@ -228,6 +229,4 @@ class _Signals:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# What asks a process to leave; a system may lack some.
-LEAVE = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _ctrl_c = _Signals()
