@@ -1,11 +1,17 @@
 """The life of a run's folder: damage, kills, signals, versions, full disks and second processes."""
 
+import concurrent.futures
+import errno
 import io
 import json
 import math
 import os
+import platform
+import re
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -17,7 +23,7 @@ from marks import quick
 from seqjax.__main__ import main
 from seqjax.recipes import charlm
 from seqjax.recipes.language import characters
-from seqjax.recipes.running import checkpoints, config, files, learning, loop
+from seqjax.recipes.running import checkpoints, config, files, folders, learning, lock, loop, trackers
 from seqjax.recipes.running.options import BadInput, Interval, RunOptions, interval
 from seqjax.recipes.running.run import Run
 from seqjax.recipes.running.trackers import JsonLines
@@ -130,7 +136,7 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("damage", quick(DAMAGE, "a bit", "no entry"))
+@pytest.mark.parametrize("damage", quick(DAMAGE, "a bit"))
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(run, trained, capsys, damage):
     """Sampling reads that of step 8; the run goes on from there, and comes to the same bits."""
     DAMAGE[damage](run / "checkpoints" / "12")
@@ -160,7 +166,7 @@ LOST = {
 }
 
 
-@pytest.mark.parametrize("lost", LOST)
+@pytest.mark.parametrize("lost", quick(LOST, "every entry"))
 def test_a_run_whose_checkpoints_are_lost_never_begins_anew(run, capsys, lost):
     damage, sentence = LOST[lost]
     damage(run)
@@ -245,7 +251,7 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("end", quick(ENDS, "torn", "zeros"))
+@pytest.mark.parametrize("end", quick(ENDS, "zeros"))
 def test_a_torn_last_line_is_left_out_with_a_word(run, capsys, end):
     lines = (run / "metrics.jsonl").read_bytes()
     (run / "metrics.jsonl").write_bytes(lines + ENDS[end])
@@ -254,6 +260,7 @@ def test_a_torn_last_line_is_left_out_with_a_word(run, capsys, end):
     assert (run / "metrics.jsonl").read_bytes() == lines
 
 
+@pytest.mark.slow
 def test_a_last_line_without_its_end_is_whole(run, capsys):
     lines = (run / "metrics.jsonl").read_bytes()
     (run / "metrics.jsonl").write_bytes(lines.removesuffix(b"\n"))
@@ -302,6 +309,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     assert checkpoints.find(tmp_path).step == 8
 
 
+@pytest.mark.slow
 def test_checkpoints_as_often_as_asked(here):
     asked = ["--keep", "3", "--checkpoint-every", "5", "--seed", "1"]
     assert main([*COMMAND, *asked, "--run-dir", "run"]) == 0
@@ -356,7 +364,7 @@ def test_checkpoints_by_the_clock(tmp_path, monkeypatch):
 # Kills and signals
 
 
-@pytest.mark.parametrize("leave", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("leave", quick([signal.SIGTERM, signal.SIGHUP], signal.SIGTERM))
 def test_a_signal_to_leave_saves_like_ctrl_c(here, trained, monkeypatch, capsys, leave):
     """Twice, as a closed terminal may send it: that is no second Ctrl-C."""
     log, usual = JsonLines.log, signal.getsignal(leave)
@@ -378,6 +386,7 @@ def test_a_signal_to_leave_saves_like_ctrl_c(here, trained, monkeypatch, capsys,
     assert_same_state("run", trained / "run")
 
 
+@pytest.mark.slow
 def test_a_signal_that_is_ignored_stays_ignored(here, monkeypatch):
     """As under nohup."""
     log = JsonLines.log
@@ -449,6 +458,7 @@ def test_a_run_of_a_later_format_is_refused(run, capsys):
     )
 
 
+@pytest.mark.slow
 def test_options_that_are_not_known_are_named_and_left_alone(run, capsys):
     """And one that the run lacks has its default."""
 
@@ -467,3 +477,179 @@ def test_options_that_are_not_known_are_named_and_left_alone(run, capsys):
     options = json.loads((run / "config.json").read_text())["options"]
     assert (options["later"], options["other"], options["steps"]) == ("x", [1], 14)
     assert said(capsys, ["sample", "run"], 0) == ""
+
+
+# Disks and folders
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
+TENSORSTORE = ValueError("RESOURCE_EXHAUSTED: Error writing: No space left on device [os_error_code='28']\nmore")
+
+
+def fails_in(monkeypatch, place, name, error, times):
+    """From the n-th call on."""
+    usual, left = getattr(place, name), [times]
+
+    def call(*given, **named):
+        left[0] -= 1
+        if left[0] <= 0:
+            raise error
+        return usual(*given, **named)
+
+    monkeypatch.setattr(place, name, call)
+
+
+FAILS = {
+    "the first line": ("append", FULL, 1, "There is no checkpoint yet."),
+    "a line": (
+        "append",
+        FULL,
+        6,
+        "The checkpoint of step 8 of 12 is kept. Go on with: python -m seqjax",
+    ),
+    "the first arrays": ("save", TENSORSTORE, 1, "There is no checkpoint yet."),
+    "arrays": (
+        "save",
+        TENSORSTORE,
+        2,
+        "The checkpoint of step 4 of 12 is kept. Go on with: python -m seqjax",
+    ),
+    "an entry": ("replace", FULL, 3, "The checkpoint of step 8 of 12 is kept. Go on with: python -m seqjax"),
+    "the picture": ("savefig", FULL, 1, "What was saved in /"),
+    "what it came to": ("conclude", FULL, 1, "What was saved in /"),
+}
+
+
+@pytest.mark.parametrize("where", quick(FAILS, "arrays"))
+def test_a_full_disk_ends_a_run_with_what_was_saved(here, trained, monkeypatch, capsys, where):
+    import orbax.checkpoint as ocp
+    from matplotlib.figure import Figure
+
+    name, error, times, sentence = FAILS[where]
+    places = {"append": trackers, "save": ocp.CheckpointManager, "replace": checkpoints, "savefig": Figure}
+    with monkeypatch.context() as patch:
+        fails_in(patch, places.get(name, learning), name, error, times)
+        err = said(capsys, [*COMMAND, "--run-dir", "run"], 1)
+    assert err.startswith("charlm: expected to write and read ")
+    assert f"got No space left on device. {sentence}" in err
+    assert err.count("\n") == 1
+    assert main(["charlm", "--resume", "run"]) == 0
+    assert_same_state("run", trained / "run")
+    assert evaluations("run") == evaluations(trained / "run")
+
+
+@pytest.mark.slow
+def test_files_that_may_not_grow(here, capsys):
+    """A limit of the system: arrays of 40 kB fit, then those of another run do not."""
+    code = (
+        "import resource, sys; from seqjax.__main__ import main; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000)); sys.exit(main(sys.argv[1:]))"
+    )
+    command = [*COMMAND, "--hidden-size", "64", "--run-dir", "run"]
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "got File too large. There is no checkpoint yet." in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list((here / "run" / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("when", quick(["append", "save"], "append"))
+def test_a_folder_that_is_lost_ends_the_run(here, monkeypatch, capsys, when):
+    """As a mount that goes: nothing is made in its place."""
+    place = {"append": trackers, "save": Run}[when]
+    usual, calls = getattr(place, when), []
+
+    def lose(*given, **named):
+        calls.append(1)
+        if len(calls) == 2:
+            (here / "run").rename(here / "elsewhere")
+        return usual(*given, **named)
+
+    monkeypatch.setattr(place, when, lose)
+    err = said(capsys, [*COMMAND, "--run-dir", "run"], 1)
+    assert err.startswith("charlm: expected to write and read ")
+    assert err.count("\n") == 1
+    assert not (here / "run").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_only_read(run, monkeypatch, capsys):
+    before = contents(run)
+    monkeypatch.setattr(
+        lock.FileLock, "acquire", lambda self: (_ for _ in ()).throw(OSError(30, "Read-only file system"))
+    )
+    err = said(capsys, ["charlm", "--resume", "run", "--steps", "20"])
+    assert err == (
+        "charlm: expected a folder that can be written, got run (Read-only file system). Free it, or copy it to "
+        "another place.\n"
+    )
+    assert contents(run) == before
+    assert said(capsys, ["sample", "run"], 0) == ""
+
+
+# Locks
+
+
+def in_a_thread(call, *given):
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        return threads.submit(call, *given).result()
+
+
+def test_a_second_process_is_refused_by_the_name_of_the_first(run, capsys):
+    """Another thread's lock is as another process's to the system."""
+    before = contents(run)
+    in_a_thread(lock.take, "who", run)
+    mine = re.escape(f"process {os.getpid()} of {platform.node()} since ")
+    try:
+        for command in (["charlm", "--resume", "run"], ["charlm", "--resume", "../" + run.parent.name + "/run/"]):
+            assert re.fullmatch(
+                rf"charlm: expected \S+ to itself, got {mine}.* in it\. Wait until that has ended, or end it\.\n",
+                said(capsys, command),
+            )
+        assert said(capsys, ["sample", "run"], 0) == ""
+    finally:
+        lock.give_back(run)
+    assert contents(run) == before
+    assert said(capsys, ["charlm", "--resume", "run"], 0) == ""
+    assert not (run / lock.OWNER).exists()
+
+
+@pytest.mark.slow
+def test_two_that_are_given_one_new_folder(here, capsys):
+    (here / "run").mkdir()
+    in_a_thread(lock.take, "who", here / "run")
+    try:
+        assert "expected run to itself, got process" in said(capsys, [*COMMAND, "--run-dir", "run"])
+    finally:
+        lock.give_back(here / "run")
+    assert main([*COMMAND, "--run-dir", "run"]) == 0
+    assert "got run with files in it" in said(capsys, [*COMMAND, "--run-dir", "run"])
+
+
+@pytest.mark.slow
+def test_the_lock_of_a_process_that_was_killed_is_told_and_taken(run, capsys):
+    code = "import sys, time; from pathlib import Path; from seqjax.recipes.running import lock\n"
+    code += "lock.take('who', Path('run')); print('taken', flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout.readline() == "taken\n"
+        assert f"got process {first.pid} of " in said(capsys, ["charlm", "--resume", "run"])
+        first.kill()
+    err = said(capsys, ["charlm", "--resume", "run"], 0)
+    assert err.startswith(f"charlm: process {first.pid} of ")
+    assert err.endswith("which was in run, is gone: its lock is taken.\n")
+    assert said(capsys, ["charlm", "--resume", "run"], 0) == ""
+
+
+def test_runs_that_start_in_the_same_second_have_folders_of_their_own(here):
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        options = RunOptions()
+        found = list(threads.map(lambda n: folders.new("charlm", options), range(80)))
+    for folder in found:
+        lock.give_back(folder)
+    assert len({*found}) == 80
+    assert all(folder.is_dir() for folder in found)
+
+
+@pytest.mark.slow
+def test_main_works_from_a_thread(here, trained):
+    assert in_a_thread(main, [*COMMAND, "--run-dir", "run"]) == 0
+    assert_same_state("run", trained / "run")
+    assert in_a_thread(main, ["charlm", "--resume", "run"]) == 0

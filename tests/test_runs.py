@@ -87,7 +87,7 @@ def test_a_run_goes_on(name, runs):
 
 
 @pytest.mark.parametrize("name", ["charlm", "charlm-2"])
-@pytest.mark.parametrize("available", [1, 2])
+@pytest.mark.parametrize("available", quick([1, 2], 1))
 def test_a_run_writes_and_scores(name, available, runs, capsys, monkeypatch):
     """On as many devices as it was made on, and on fewer."""
     monkeypatch.setattr(jax, "device_count", lambda: available)
@@ -102,7 +102,7 @@ def test_a_run_writes_and_scores(name, available, runs, capsys, monkeypatch):
     assert f"{loss:.4f} nats a character" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("name", "keeps"), [("charlm", False), ("charlm-2", True)])
+@pytest.mark.parametrize(("name", "keeps"), [("charlm", False), pytest.param("charlm-2", True, marks=pytest.mark.slow)])
 def test_a_run_whose_entry_is_lost_is_not_begun_anew(name, keeps, runs, capsys):
     """That of format 1 has one checkpoint only; that of format 2 falls back."""
     (runs / name / "checkpoints" / ("3/entry.json" if keeps else "3.json")).unlink()

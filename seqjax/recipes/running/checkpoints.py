@@ -7,11 +7,15 @@ and the evaluation's figure. Nothing here deletes what it cannot read: that is p
 In runs of format 1 the arrays lie in ``STEP/`` itself, and the entry is ``STEP.json`` beside it.
 """
 
+import contextlib
 import hashlib
 import json
+import logging
 import math
 import os
-from collections.abc import Mapping
+import re
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,19 +67,16 @@ def save(
         cleanup_tmp_directories=True,
     )
     old = [path for path in folder.glob("*.json") if path.with_suffix("").is_dir()]
-    try:
-        with ocp.CheckpointManager(folder.absolute(), options=options) as manager:
-            arguments = ocp.args.Composite(**{STATE: ocp.args.StandardSave(state)})
-            manager.save(step, args=arguments, metrics={"value": value}, force=True)
-    except (ValueError, RuntimeError) as error:  # how its own files tell of a full disk
-        raise OSError(str(error).splitlines()[0]) from error
+    with _writing(place), ocp.CheckpointManager(folder.absolute(), options=options) as manager:
+        arguments = ocp.args.Composite(**{STATE: ocp.args.StandardSave(state)})
+        manager.save(step, args=arguments, metrics={"value": value}, force=True)
     entry = {"step": step, "run": run, "value": value, "arrays": _arrays(state)}
     replace(place / ENTRY, json.dumps(entry | {"digest": _digest(place, entry)}))
     for path in old:
         if not path.with_suffix("").exists():
             path.unlink()
     if earlier is not None:
-        _remove(earlier)
+        shutil.rmtree(earlier, ignore_errors=True)
 
 
 def last_step(folder: Path) -> int | None:
@@ -173,14 +174,33 @@ def anything(folder: Path) -> bool:
     return folder.exists() and any("orbax-checkpoint-tmp" not in path.name for path in folder.iterdir())
 
 
+@contextlib.contextmanager
+def _writing(place: Path) -> Iterator[None]:
+    """What orbax cannot write is one error of the system; its threads log theirs, and leave what they began."""
+    log = logging.getLogger("absl")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        for path in place.parent.glob(f"{place.name}.orbax-checkpoint-tmp*"):
+            shutil.rmtree(path, ignore_errors=True)
+        number = re.search(r"os_error_code='(\d+)'", str(error))
+        if isinstance(error, OSError) or number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(place)) from error
+    finally:
+        log.disabled = before
+
+
 def _steps(folder: Path) -> set[int]:
     names = (path.name if path.is_dir() else path.name.removesuffix(".json") for path in folder.glob("*"))
     return {int(name) for name in names if name.isdecimal()}
 
 
 def _entry_of(folder: Path, step: int) -> Path:
-    beside = folder / f"{step}.json"
-    return beside if beside.exists() else folder / str(step) / ENTRY
+    beside, inside = folder / f"{step}.json", folder / str(step) / ENTRY
+    old = beside.exists() or not (inside.exists() or inside.with_name(STATE).exists())
+    return beside if old else inside
 
 
 def _digest(folder: Path, entry: Mapping[str, Any] | None) -> str:
@@ -198,9 +218,3 @@ def _digest(folder: Path, entry: Mapping[str, Any] | None) -> str:
 def _arrays(state: PyTree) -> dict[str, str]:
     leaves = jax.tree_util.tree_flatten_with_path(state)[0]
     return {jax.tree_util.keystr(path): jax.typeof(leaf).str_short() for path, leaf in leaves}
-
-
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
