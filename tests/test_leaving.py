@@ -33,11 +33,13 @@ def interrupted(folder, command, start, there, number=signal.SIGINT, flags=("-u"
     """Status, stdout and stderr without the lines of imports, of a command that is sent a signal behind a line."""
     (folder / "text.txt").write_text("aab" * 100)
     environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
-    with subprocess.Popen(
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # what is ignored is so in a child too
+    process = subprocess.Popen(
         [sys.executable, *flags, "-m", "seqjax", command, *COMMANDS[command]],
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": folder, "env": environment},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    ) as process:
+    )
+    signal.signal(signal.SIGINT, before)
+    with process:
         for line in getattr(process, start):
             if there(line):
                 break

@@ -13,13 +13,15 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 from marks import quick
 
 from seqjax.__main__ import main
-from seqjax.recipes import execute, forecast, memory, music
+from seqjax.recipes import charlm, execute, forecast, memory, music
 from seqjax.recipes.classify import sequences
-from seqjax.recipes.running import config, learning
+from seqjax.recipes.language import characters
+from seqjax.recipes.running import checkpoints, config, learning
 from seqjax.recipes.running.run import Run
 
 RUNS = Path(__file__).with_name("runs")
@@ -127,6 +129,32 @@ def test_a_run_of_format_1_that_has_lost_its_checkpoints_is_not_begun_anew(runs,
     assert main(["charlm", "--resume", "charlm", "--steps", "5"]) == 2
     assert "expected checkpoints in charlm/checkpoints, got none." in capsys.readouterr().err
     assert (run / "metrics.jsonl").read_bytes() == lines
+
+
+@pytest.mark.slow
+def test_the_best_parameters_of_a_run_of_format_1_are_read_and_outlived(runs):
+    """It kept them by themselves in ``best``; once an evaluation is lower, they are in a checkpoint."""
+    import orbax.checkpoint as ocp
+
+    made = Run.open("charlm", "charlm")
+    options = made.options(charlm.Options)
+    start = characters.initial(characters.language_model(options, 18), options)
+    best = jax.tree.map(lambda leaf: 2 * leaf, made.restore(start)[1].train.params)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(runs / "charlm" / "best" / "2", best)
+    entry = {"digest": checkpoints._digest(runs / "charlm" / "best" / "2", None), "arrays": checkpoints._arrays(best)}
+    (runs / "charlm" / "best" / "2.json").write_text(json.dumps(entry))
+    written = json.loads((runs / "charlm" / "config.json").read_text())
+    written["options"]["patience"] = 5
+    (runs / "charlm" / "config.json").write_text(json.dumps(written))
+    _, params, _ = characters.trained("sample", "charlm")
+    for one, other in zip(jax.tree.leaves(params), jax.tree.leaves(best), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert main(["charlm", "--resume", "charlm", "--steps", "5"]) == 0  # falls at once
+    _, params, _ = characters.trained("sample", "charlm")
+    last = Run.open("charlm", "charlm").restore(start)[1].train.params
+    for one, other in zip(jax.tree.leaves(params), jax.tree.leaves(last), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.slow
