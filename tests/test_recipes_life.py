@@ -519,7 +519,7 @@ FAILS = {
 }
 
 
-@pytest.mark.parametrize("where", quick(FAILS, "arrays"))
+@pytest.mark.parametrize("where", quick(FAILS))
 def test_a_full_disk_ends_a_run_with_what_was_saved(here, trained, monkeypatch, capsys, where):
     import orbax.checkpoint as ocp
     from matplotlib.figure import Figure

@@ -25,6 +25,7 @@ LOCK, OWNER = ".lock", ".lock.json"
 NAMES = frozenset({LOCK, OWNER})
 
 _held: dict[Path, tuple[FileLock, int]] = {}  # with the thread that took it
+_inside = threading.local()
 
 
 def take(who: str, folder: Path) -> None:
@@ -73,12 +74,16 @@ def give_all_back() -> None:
 
 @contextlib.contextmanager
 def kept(taken: list[Path] | None = None) -> Iterator[None]:
-    """Folders that this thread takes inside are given back at the end; ``taken`` is filled with them there."""
+    """Folders that this thread takes inside are given back at the end of the outermost, and fill ``taken`` then."""
+    if getattr(_inside, "one", False):
+        yield
+        return
     mine = lambda: [folder for folder, (_, thread) in _held.items() if thread == threading.get_ident()]
-    before = set(mine())
+    before, _inside.one = set(mine()), True
     try:
         yield
     finally:
+        _inside.one = False
         for folder in mine():
             if folder not in before:
                 give_back(folder)
