@@ -298,7 +298,7 @@ def test_complaints_name_the_command_that_was_called(who, tmp_path, capsys):
     assert capsys.readouterr().err.startswith(f"{who}: expected {tmp_path} to be the folder of a charlm run")
     (tmp_path / "config.json").write_text('{"recipe": "charlm", "options": {}, "facts": {}}', "utf-8")
     assert main([who, str(tmp_path), *more]) == 2
-    assert capsys.readouterr().err.startswith(f"{who}: expected the options of this version in ")
+    assert capsys.readouterr().err.startswith(f"{who}: expected {tmp_path / 'config.json'} to hold the vocabulary ")
 
 
 @pytest.mark.slow
