@@ -5,6 +5,9 @@ What one types first is here, in six groups; everything else is in its room: ``s
 it, in order of reading.
 """
 
+from seqjax import leaving as leaving  # first: Ctrl-C while the rest is imported
+
+# isort: split
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from seqjax import leaving
+
 PROGRAM = "python -m seqjax"
 REMEDY = "Install them by: python -m pip install 'seqjax[recipes]'"
 
@@ -37,7 +39,9 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command: status 0, 2 for bad input (one sentence on stderr), or 130 after Ctrl-C.
+    """Runs one command: status 0, or one sentence on stderr and 2, 1 or 130.
+
+    2 is for bad input, 1 for a run that had begun and could not go on, 130 for Ctrl-C.
 
     Args:
       argv: the command and its options; if None those of the process, which is then the command's own.
@@ -59,32 +63,42 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _say(f"seqjax: expected arguments in UTF-8, got {word!a}. Type it in UTF-8.", 2)
     name = argv[0].replace("_", "-") if argv else ""
     try:
-        import tyro
-
-        if name not in COMMANDS:
-            tyro.extras.subcommand_cli_from_dict(
-                {command: _described(module) for command, module in COMMANDS.items()},
-                prog=PROGRAM,
-                description="Recurrent sequence models at work. Every command has its own --help.",
-                args=argv,
-            )
-            return 2
-        recipe = importlib.import_module(COMMANDS[name])
-
-        from seqjax.recipes.pictures import curves
-        from seqjax.recipes.running import cache, devices, seeds
-        from seqjax.recipes.running.loop import Interrupted
-        from seqjax.recipes.running.options import BadInput, RunOptions, bad_input
-        from seqjax.recipes.running.run import Run
-        from seqjax.settings import books
+        return _command(name, argv, alone=alone)
     except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "seqjax":
+            raise
         return _say(f"seqjax: expected the libraries of the recipes, got no module {error.name}. {REMEDY}", 2)
     except KeyboardInterrupt:
-        return _say("seqjax: stopped.", 130)
+        return _say(f"{name if name in COMMANDS else 'seqjax'}: stopped.", 130)
 
+
+def _command(name: str, argv: list[str], *, alone: bool) -> int:
+    import tyro
+
+    if name not in COMMANDS:
+        tyro.extras.subcommand_cli_from_dict(
+            {command: _described(module) for command, module in COMMANDS.items()},
+            prog=PROGRAM,
+            description="Recurrent sequence models at work. Every command has its own --help.",
+            args=argv,
+        )
+        return 2
+    recipe = importlib.import_module(COMMANDS[name])
+
+    from seqjax.recipes.pictures import curves
+    from seqjax.recipes.running import cache, devices, lock, seeds
+    from seqjax.recipes.running.loop import Interrupted, told
+    from seqjax.recipes.running.options import BadInput, Ended, RunOptions, bad_input
+    from seqjax.recipes.running.run import Run
+    from seqjax.settings import books
+
+    if alone:
+        leaving.who = name
+        leaving.last.append(lock.give_all_back)
     devices.make()
     program, rest = f"{PROGRAM} {name}", argv[1:]
     options = tyro.cli(recipe.Options, prog=program, args=rest)
+    taken: list[Path] = []  # folders in which something was begun
     try:
         if isinstance(options, RunOptions) and options.resume is not None:
             saved = Run.open(name, options.resume, several=True).options(type(options))
@@ -94,16 +108,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.check(name)
         if alone:  # what a caller of this function has set stays
             cache.use()
-        if getattr(options, "seeds", ()):
-            seeds.main(name, recipe.main.course, options, curves.over_seeds)
-        else:
-            recipe.main(options)
+        with lock.kept(taken):
+            if getattr(options, "seeds", ()):
+                seeds.main(name, recipe.main.course, options, curves.over_seeds)
+            else:
+                recipe.main(options)
     except BadInput as error:
         return _say(str(error), 2)
+    except Ended as error:
+        return _say(str(error), 1)
+    except OSError as error:
+        kept = f" What was saved in {taken[0]} is kept." if taken else ""
+        return _say(f"{name}: {told(error)}.{kept}", 1 if taken else 2)
     except Interrupted as stop:
         return _say(str(stop), 130)
-    except KeyboardInterrupt:
-        return _say(f"{name}: stopped.", 130)
     return 0
 
 
@@ -123,4 +141,4 @@ def _say(sentence: str, status: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leaving.end(main())

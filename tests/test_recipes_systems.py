@@ -1,11 +1,14 @@
 """The recipes of systems made by design: what they print, log and draw, and how they refuse."""
 
 import json
+import os
+import signal
 
 import jax
 import pytest
 
 from seqjax.__main__ import main
+from seqjax.recipes.running.trackers import JsonLines
 
 TREEBANK = """\
 1\tthe\t_\tDET\t_
@@ -66,10 +69,37 @@ def test_automaton_is_compiled_and_read_back(tmp_path, capsys):
     assert "a minimal automaton of 2 states" in out
     assert "compiled: 5 threshold units, 0 wrong answers" in out
     assert "the same language" in out
-    last = metrics(tmp_path / "run")[-1]
-    assert last["wrong"] == 0
-    assert last["automaton_accuracy"] == 1
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["figures"]["compiled"] == result["figures"]["read out of it"] == 1
+    assert result["figures"]["GRU"] > 0.99 > result["floors"]["the commoner answer"]
     assert (tmp_path / "run" / "automaton.png").stat().st_size > 5000
+
+
+@pytest.mark.slow
+def test_automaton_goes_on_from_its_checkpoint(tmp_path, monkeypatch, capsys):
+    """Stopped in its 21st update; the states at the end are the same to the bit, and so is what comes out."""
+    log = JsonLines.log
+
+    def log_and_stop(self, step, numbers):
+        log(self, step, numbers)
+        if step == 20 and "loss" in numbers:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    command = ["automaton", "--pattern", "(a|b)*a", "--steps", "40", "--batch-size", "8", "--run-dir"]
+    assert main([*command, str(tmp_path / "whole")]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(JsonLines, "log", log_and_stop)
+        assert main([*command, str(tmp_path / "run")]) == 130
+    assert "the checkpoint of step 21 of 40 is kept" in capsys.readouterr().err
+    assert main(["automaton", "--resume", str(tmp_path / "run")]) == 0
+    entries = [
+        json.loads((tmp_path / name / "checkpoints" / "40" / "entry.json").read_text()) for name in ("whole", "run")
+    ]
+    assert entries[0]["value"] == entries[1]["value"]
+    results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "run")]
+    assert results[0]["figures"] == results[1]["figures"]
+    last = [[r["loss"] for r in metrics(tmp_path / name) if "loss" in r][-1] for name in ("whole", "run")]
+    assert last[0] == last[1]
 
 
 @pytest.mark.slow

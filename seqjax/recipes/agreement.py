@@ -125,6 +125,7 @@ def main(options: Options) -> Course:
         unit="sentences",
         evaluate=evaluate,
         show_evaluation="right verbs: " + "  ".join(f"{name} {{trained_{name}:.1%}}" for name in readers),
+        best=learning.highest(*(f"trained_{name}" for name in readers)),
     )
 
     # What came out

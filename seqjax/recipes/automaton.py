@@ -20,20 +20,12 @@ import numpy as np
 
 import seqjax as sj
 from seqjax import automata
-from seqjax.recipes.pictures import automaton
-from seqjax.recipes.running import optimizers, trackers
-from seqjax.recipes.running.options import (
-    BadInput,
-    FolderOrNone,
-    TextOrNone,
-    Track,
-    bad_input,
-    check_positive,
-    check_seed,
-    check_sizes,
-)
+from seqjax.base import PyTree
+from seqjax.recipes.pictures import automaton, curves
+from seqjax.recipes.running import learning, optimizers
+from seqjax.recipes.running.courses import Course, trains
+from seqjax.recipes.running.options import BadInput, TextOrNone, bad_input, check_sizes
 from seqjax.recipes.running.run import Run
-from seqjax.recipes.running.trackers import Tracker
 
 LONGEST, READ, LONG = 12, 8, 1000  # letters of strings that are all tried, that are all read, and of random ones
 MOST_STRINGS, MOST_READ = 2**20, 2**16
@@ -42,7 +34,7 @@ HELD = 2**24  # numbers of the strings tried together
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(learning.LearningOptions):
     """Compiles a regular expression into a network, and reads an automaton out of a trained one."""
 
     pattern: str = "(a|b)*abb"
@@ -52,32 +44,20 @@ class Options:
     hidden_size: int = 6
     """Units of the gated network that learns the language."""
     steps: int = 1500
-    """Its parameter updates."""
+    """Its parameter updates in all, those before a --resume included."""
     batch_size: int = 64
     """Strings an update, each of 16 letters, labelled at every letter."""
     learning_rate: float = 1e-2
-    """Of the optimizer, at its highest."""
-    optimizer: optimizers.Optimizer = "adam"
-    """Of Optax, at its defaults but for the rate; momentum is Nesterov's, 0.9."""
     schedule: optimizers.Schedule = "constant"
-    """Of the rate: it rises over 5 % of the steps, then falls to a tenth along a cosine or a line, or as 1/√n; constant
-    does neither."""
-    seed: int = 0
-    """Another seed, other weights and strings."""
-    run_dir: FolderOrNone = None
-    """New folder for the run's files; runs/RECIPE-DATE-TIME if not given."""
-    track: Track | None = None
-    """A dashboard beside the JSON lines: TensorBoard, in the run's folder tensorboard, or Weights & Biases, in the
-    project seqjax."""
 
     def check(self, who: str) -> None:
         """Refuses sizes out of range."""
-        check_sizes(who, self, "hidden_size", "steps", "batch_size")
-        check_positive(who, self, "learning_rate")
-        check_seed(who, self.seed)
+        super().check(who)
+        check_sizes(who, self, "hidden_size")
 
 
-def main(options: Options) -> None:
+@trains
+def main(options: Options) -> Course:
     """``python -m seqjax automaton``."""
     with bad_input("automaton"):
         dfa = automata.regex(options.pattern, options.alphabet)
@@ -86,18 +66,19 @@ def main(options: Options) -> None:
     each = symbols + 2 * units  # numbers that a letter of a string takes
     batch = max(1, HELD // (longest * each))
     letters = "".join(map(str, dfa.alphabet))
-    folder = Run.create("automaton", options, {"states": len(dfa.accepting), "vocabularies": {"letters": letters}})
+    facts = {"states": len(dfa.accepting), "vocabularies": {"letters": letters}}
+    folder = Run.start("automaton", options, facts)
     print(f"{options.pattern!r} over {letters!r}: a minimal automaton of {len(dfa.accepting)} states")
-    rng = np.random.default_rng(options.seed)
 
     # An automaton as a network: exact.
     print(
         f"trying all {symbols**longest:,} strings of {longest} letters, {batch:,} at a time: about "
         f"{4 * (units**2 + batch * longest * each) / 1e6:,.0f} MB"
     )
-    long = rng.integers(symbols, size=(LONG, 100))
+    long = learning.generator(options).integers(symbols, size=(LONG, 100))
     cell, weights = automata.compile(dfa)
     some = np.array_split(long, min(long.shape[1], -(-LONG * long.shape[1] * each // HELD)), 1)
+    tested = longest * symbols**longest + long.size
     tried = itertools.chain(all_strings(symbols, longest, batch), some)
     wrong = sum(int((decisions(cell, weights, s, symbols) != accepted(dfa, s)).sum()) for s in tried)
     print(
@@ -105,45 +86,68 @@ def main(options: Options) -> None:
         f"{long.shape[1]} of {LONG:,}, at every letter"
     )
 
-    # A network as an automaton: learned, then read.
-    with trackers.following(folder) as tracker:
-        model, params, loss = learn(options, dfa, rng, tracker)
-        network = sj.as_cell(model)
-        print(
-            f"learned: a GRU of {options.hidden_size} units, loss {loss:.4f} nats a letter after {options.steps} steps"
-        )
-        found, length = None, min(READ, longest, longest_of(symbols, MOST_READ))
-        try:
-            found = automata.extract(
-                network,
-                params,
-                jnp.eye(symbols),
-                lambda logits: logits[..., 1] > logits[..., 0],
-                length=length,
-                alphabet=dfa.alphabet,
-            )
-        except ValueError as error:
-            print(f"read out of it: nothing ({error})")
-        truth = accepted(dfa, long)
-        right = float((decisions(network, params, long, symbols) == truth).mean())
-        summary = {"wrong": wrong, "loss": loss, "network_accuracy": right}
-        line = f"strings of {LONG:,} letters: the GRU is right at {right:.2%} of letters"
-        if found is not None:
-            same = automata.equivalent(found.dfa, dfa, empty=False)
-            read = float((accepted(found.dfa, long) == truth).mean())
-            print(
-                f"read out of it: {len(found.dfa.accepting)} states from {found.clusters} clusters, "
-                f"{'the same' if same else 'another'} language (but for the empty string, of which a network says "
-                "nothing)"
-            )
-            line += f", the automaton read out of it at {read:.2%}"
-            summary |= {"same_language": float(same), "automaton_accuracy": read}
-        print(f"{line}, the commoner answer at {max(truth.mean(), 1 - truth.mean()):.2%}")
-        tracker.log(options.steps, summary)
+    # A network as an automaton: learned from random strings labelled at every letter, then read.
+    model = sj.serial(sj.recurrent(sj.gru(symbols, options.hidden_size)), sj.dense(options.hidden_size, 2))
+    params = model.init(jax.random.key(options.seed))
+    network, truth = sj.as_cell(model), accepted(dfa, long)
 
+    def batch_of(step: int) -> sj.Batch:
+        strings = learning.generator(options, step).integers(symbols, size=(16, options.batch_size))
+        return sj.Batch(jax.nn.one_hot(strings, symbols), jnp.array(accepted(dfa, strings), jnp.int32))
+
+    def evaluate(params: PyTree) -> dict[str, float]:
+        return {"network_accuracy": float((decisions(network, params, long, symbols) == truth).mean())}
+
+    outcome = yield from learning.learn(
+        folder,
+        options,
+        learning.begin(options, params, model.initial_state(params, (options.batch_size,))),
+        sj.objective(model, sj.cross_entropy),
+        batch_of,
+        work=options.batch_size,
+        unit="strings",
+        evaluate=evaluate,
+        show_evaluation=f"strings of {LONG:,} letters: {{network_accuracy:.2%}} of letters right",
+        best=learning.highest("network_accuracy"),
+    )
+
+    # What came out
+    found, length = None, min(READ, longest, longest_of(symbols, MOST_READ))
+    try:
+        found = automata.extract(
+            network,
+            outcome.params,
+            jnp.eye(symbols),
+            lambda logits: logits[..., 1] > logits[..., 0],
+            length=length,
+            alphabet=dfa.alphabet,
+        )
+    except ValueError as error:
+        print(f"read out of it: nothing ({error})")
+    figures: dict[str, float | None] = {"GRU": outcome.numbers["network_accuracy"], "read out of it": None}
+    line = f"strings of {LONG:,} letters: the GRU is right at {figures['GRU']:.2%} of letters"
+    if found is not None:
+        same = automata.equivalent(found.dfa, dfa, empty=False)
+        figures["read out of it"] = float((accepted(found.dfa, long) == truth).mean())
+        print(
+            f"read out of it: {len(found.dfa.accepting)} states from {found.clusters} clusters, "
+            f"{'the same' if same else 'another'} language (but for the empty string, of which a network says "
+            "nothing)"
+        )
+        line += f", the automaton read out of it at {figures['read out of it']:.2%}"
+    commoner = float(max(truth.mean(), 1 - truth.mean()))
+    print(f"{line}, the commoner answer at {commoner:.2%}")
+    learning.conclude(folder, "accuracy", figures | {"compiled": 1 - wrong / tested}, {"the commoner answer": commoner})
+    curve = curves.draw(
+        folder,
+        {"strings held back": "network_accuracy"},
+        levels={"the commoner answer": commoner},
+        y_label="letters right (share)",
+        name="accuracy.png",
+    )
     path = folder.folder / "automaton.png"
-    automaton.draw(path, dfa, *prefixes(network, params, dfa, length))
-    print(f"run folder {folder.folder}, figure {path}")
+    automaton.draw(path, dfa, *prefixes(network, outcome.params, dfa, length))
+    print(f"run folder {folder.folder}, figure {path}, learning curve {curve}")
 
 
 def longest_of(symbols: int, most: int) -> int:
@@ -189,28 +193,6 @@ def decisions(cell: sj.Cell, params: object, strings: np.ndarray, symbols: int) 
     _, ys = sj.unroll(cell, params, cell.initial_state(params, strings.shape[1:]), xs)
     ys = np.asarray(ys)
     return ys[..., 0] > 0.5 if ys.shape[-1] == 1 else ys[..., 1] > ys[..., 0]
-
-
-def learn(
-    options: Options, dfa: automata.DFA, rng: np.random.Generator, tracker: Tracker
-) -> tuple[sj.Layer, object, float]:
-    """A GRU with a readout, trained on random strings labelled at every letter; its parameters and last loss."""
-    symbols = len(dfa.alphabet)
-    model = sj.serial(sj.recurrent(sj.gru(symbols, options.hidden_size)), sj.dense(options.hidden_size, 2))
-    params = model.init(jax.random.key(options.seed))
-    rate = optimizers.schedule(options.schedule, options.learning_rate, options.steps)
-    optimizer = optimizers.OPTIMIZERS[options.optimizer](rate)
-    update = sj.train_step(sj.objective(model, sj.cross_entropy), optimizer)
-    train, start = sj.train_state(params, optimizer), model.initial_state(params, (options.batch_size,))
-    loss = 0.0
-    for step in range(1, options.steps + 1):
-        strings = rng.integers(symbols, size=(16, options.batch_size))
-        batch = sj.Batch(jax.nn.one_hot(strings, symbols), jnp.array(accepted(dfa, strings), jnp.int32))
-        train, _, metrics = update(train, start, batch)
-        if step % max(1, options.steps // 10) == 0 or step == options.steps:
-            loss = float(metrics.loss)
-            tracker.log(step, {"loss": loss})
-    return model, train.params, loss
 
 
 def prefixes(cell: sj.Cell, params: object, dfa: automata.DFA, length: int) -> tuple[np.ndarray, np.ndarray]:

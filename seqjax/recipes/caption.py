@@ -121,6 +121,7 @@ def main(options: Options) -> Course:
         unit="strips",
         evaluate=lambda params: answer(params, held_back).numbers,
         show_evaluation="held back: {exact:.1%} of captions, {symbols:.1%} of words right",
+        best=learning.highest("exact"),
     )
 
     # What came out

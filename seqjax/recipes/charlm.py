@@ -129,6 +129,7 @@ def main(options: Options) -> Course:
         unit="characters",
         evaluate=evaluate,
         show_evaluation="validation {validation_loss:.4f} {validation_bits:.4f} bits/char",
+        best=learning.lowest("validation_loss"),
         patience=Patience(folder, options.patience, "validation_loss") if options.patience else None,
         watch=watch.watcher(folder, *parts(options, len(vocabulary)), options.watch_gradients)
         if options.watch_gradients

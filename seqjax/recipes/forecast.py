@@ -144,6 +144,7 @@ def main(options: Options) -> Course:
         unit="ticks",
         evaluate=evaluate,
         show_evaluation=f"error {{one:.3g}} a tick ahead, {{furthest:.3g}} {options.horizon} ahead",
+        best=learning.lowest("furthest"),
     )
 
     # What came out

@@ -142,6 +142,7 @@ def main(options: Options) -> Course:
         evaluate=evaluate,
         show_evaluation="validation {valid:.4f} test {test:.4f} nats/frame",
         evaluations=EVALUATIONS,
+        best=learning.lowest("valid"),
     )
 
     # What came out

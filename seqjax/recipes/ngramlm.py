@@ -133,6 +133,7 @@ def main(options: Options) -> Course:
         unit=options.symbols,
         evaluate=evaluate,
         show_evaluation="validation nats: " + "  ".join(f"{name} {{nats_{name}:.4f}}" for name in learned),
+        best=learning.lowest(*(f"nats_{name}" for name in learned)),
     )
 
     # What came out: what each writes, a table, the curve.

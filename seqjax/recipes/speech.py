@@ -116,6 +116,7 @@ def main(options: Options) -> Course:
         unit="utterances",
         evaluate=evaluate,
         show_evaluation=f"wrong symbols: both ways {{{BOTH}:.2%}}  frame by frame {{{ALONE}:.2%}}",
+        best=learning.lowest(BOTH, ALONE),
     )
 
     # What came out

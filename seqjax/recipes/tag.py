@@ -171,6 +171,7 @@ def main(options: Options) -> Course:
         unit="sentences",
         evaluate=evaluate,
         show_evaluation=f"{measure}: " + "  ".join(f"{label(name)} {{{measure}_{name}:.2%}}" for name in taggers),
+        best=learning.highest(*(f"{measure}_{name}" for name in taggers)),
     )
 
     # What came out

@@ -164,6 +164,7 @@ def main(options: Options) -> Course:
         show_evaluation="  ".join(
             f"{name} exact {{exact_{name}:.1%}} BLEU {{bleu_{name}:.1f}}" for name in translators
         ),
+        best=learning.highest(*(f"exact_{name}" for name in translators)),
     )
 
     # What came out

@@ -164,6 +164,7 @@ def main(options: Options) -> Course:
         evaluate=evaluate,
         patience=Patience(folder, options.patience, "validation_perplexity") if options.patience else None,
         show_evaluation="validation perplexity {validation_perplexity:.2f} {validation_bits:.3f} bits/char",
+        best=learning.lowest("validation_perplexity"),
     )
 
     # What came out

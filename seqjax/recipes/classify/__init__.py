@@ -136,6 +136,7 @@ def main(options: Options) -> Course:
         unit="sequences",
         evaluate=evaluate,
         show_evaluation="  ".join(f"{name} {{accuracy_{name}:.2%}}" for name in classifiers),
+        best=learning.highest(*(f"accuracy_{name}" for name in classifiers)),
     )
 
     # What came out: some answers, a table, figures.

@@ -80,7 +80,7 @@ def trained(who: str, folder: str) -> tuple[sj.Layer, PyTree, Vocabulary]:
 
 
 def _trained(made: Run) -> tuple[sj.Layer, PyTree, Vocabulary]:
-    options = made.options(CharacterOptions, part=True)
+    options = made.options(CharacterOptions)
     symbols = made.config["facts"].get("vocabulary")
     if not isinstance(symbols, str):
         raise BadInput(

@@ -239,6 +239,7 @@ def train_pairs(
         unit=unit,
         evaluate=lambda params: answer(params, asked).numbers,
         show_evaluation=f"held back: {{exact:.1%}} of {whole}, {{symbols:.1%}} of {single} right",
+        best=learning.highest("exact"),
     )
     ask = lambda batch: answer(outcome.params, batch)
     return Learned(run, outcome, ask(asked), ask, words)

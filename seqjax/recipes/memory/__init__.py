@@ -134,6 +134,7 @@ def main(options: Options) -> Course:
         evaluate=evaluate,
         show_evaluation=f"held back: {problem.measure} {{held_back:.5f}} (chance {problem.chance:.4f})",
         evaluations=EVALUATIONS,
+        best=(learning.highest if problem.measure == "accuracy" else learning.lowest)("held_back"),
     )
 
     # What came out

@@ -17,6 +17,7 @@ from seqjax.buffers import apart, owned
 from seqjax.devices import in_turn, placed, shares_of
 from seqjax.engines import platforms
 from seqjax.engines.plan import memory_of_device
+from seqjax.recipes.running import lock
 from seqjax.recipes.running.devices import recurrent_bytes
 from seqjax.stepping import Step
 
@@ -41,7 +42,8 @@ def trains(course: Callable[[Any], Course]) -> Callable[[Any], None]:
 
     @functools.wraps(course)
     def main(options: Any) -> None:
-        together({"": course(options)}, lambda name: contextlib.nullcontext())
+        with lock.kept():
+            together({"": course(options)}, lambda name: contextlib.nullcontext())
 
     main.course = course  # type: ignore[attr-defined]
     return main

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -14,7 +15,7 @@ import seqjax as sj
 from seqjax import tasks
 from seqjax.base import Array, PyTree
 from seqjax.objectives import Objective
-from seqjax.recipes.running import devices, loop, optimizers, trackers
+from seqjax.recipes.running import devices, files, loop, optimizers, trackers
 from seqjax.recipes.running.courses import Answer, Update
 from seqjax.recipes.running.options import (
     RunOptions,
@@ -147,6 +148,7 @@ def learn(
     evaluations: int | None = None,
     watch: Callable[[Training, sj.Batch, int], None] | None = None,
     patience: Patience | None = None,
+    best: Callable[[dict[str, float]], float | None] = lambda numbers: None,
 ) -> Generator[Update, Answer, Outcome]:
     """Trains to ``options.steps`` updates or to the end of its patience, from the start or from the run's checkpoint.
 
@@ -172,6 +174,7 @@ def learn(
       evaluations: how many there are, spread evenly; `EVALUATIONS` if None.
       watch: sees what every update starts from, its batch, and its number from 1.
       patience: for early stopping.
+      best: the figure of an evaluation without patience, lower is better; its checkpoint is never removed.
 
     Returns:
       Parameters on the first device, and the last evaluation.
@@ -200,11 +203,7 @@ def learn(
         return Training(train, kept), {"loss": metrics.loss, **more, **numbers}
 
     def look(state: Training) -> dict[str, float]:
-        params = on_one(state.train.params)
-        numbers = evaluate(params)
-        if patience is not None:
-            patience.note(int(state.train.step), numbers[patience.measure], params)
-        return numbers
+        return evaluate(on_one(state.train.params))
 
     steps, final = yield from loop.train(
         run,
@@ -218,6 +217,8 @@ def learn(
         show_evaluation=show_evaluation,
         evaluate_every=max(1, options.steps // (evaluations or EVALUATIONS)),
         over=(lambda: False) if patience is None else patience.over,
+        best=best if patience is None else patience.improved,
+        sound=sound,
     )
     params = on_one(final.train.params)
     records = run.metrics()
@@ -227,7 +228,7 @@ def learn(
         with trackers.following(run) as tracker:
             tracker.log(steps, last)
     if patience is not None:
-        params, last = run.restore_best(params), patience.lowest()
+        params, last = on_one(run.restore_best(start, params_of)), patience.lowest()
         print(f"lowest {patience.measure} at step {last['step']} of {steps}, whose parameters are taken")
     return Outcome(params, last, steps, max(record.get("seconds", 0.0) for record in records))
 
@@ -245,7 +246,7 @@ def conclude(run: Run, measure: str, figures: Mapping[str, float | None], floors
     steps, seconds = (max(record.get(name, 0) for record in records) for name in ("step", "seconds"))
     figures = {name: figure for name, figure in figures.items() if name != "step"}
     result = {"measure": measure, "figures": figures, "floors": floors, "steps": steps, "seconds": seconds}
-    (run.folder / "result.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    files.replace(run.folder / "result.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
 
 
 def generator(options: LearningOptions, step: int | None = None) -> np.random.Generator:
@@ -270,7 +271,29 @@ def on_one(params: PyTree) -> PyTree:
     return jax.device_put(params, jax.devices()[0])
 
 
+def params_of(state: Training) -> PyTree:
+    """The parameters that are trained."""
+    return state.train.params
+
+
+def sound(state: Training) -> bool:
+    """Whether a state may be gone on from: all is finite, but for memories that start from -∞, which are numbers."""
+    floats = [x for x in jax.tree.leaves(state.memory) if jax.dtypes.issubdtype(x.dtype, np.inexact)]
+    return loop.finite(state.train) and not any(jax.device_get([jnp.isnan(x).any() for x in floats]))
+
+
+def lowest(*names: str) -> Callable[[dict[str, float]], float]:
+    """For ``best``: the mean of these numbers of an evaluation."""
+    return lambda numbers: float(np.mean([numbers[name] for name in names]))
+
+
+def highest(*names: str) -> Callable[[dict[str, float]], float]:
+    """For ``best``, of numbers that are better the higher they are."""
+    return lambda numbers: -lowest(*names)(numbers)
+
+
 def trained(run: Run, like: Training) -> PyTree:
-    """The parameters of a run's last checkpoint, or the best if early stopping kept them; ``like`` is from `begin`."""
-    best = run.restore_best(like.train.params)
-    return on_one(run.restore(like)[1].train.params if best is None else best)
+    """The parameters of a run's last checkpoint, or the best of early stopping; ``like`` is from `begin`."""
+    if run.config["options"].get("patience"):
+        return on_one(run.restore_best(like, params_of))
+    return on_one(params_of(run.restore(like)[1]))

@@ -2,18 +2,21 @@
 
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seqjax.base import Array, PyTree
+from seqjax.leaving import SIGNALS
 from seqjax.recipes.running import trackers
-from seqjax.recipes.running.options import BadInput
+from seqjax.recipes.running.options import BadInput, Ended, interval
 from seqjax.recipes.running.run import Run
 
 Advance = Callable[[PyTree, int], Generator[Any, Any, tuple[PyTree, dict[str, Array]]]]
@@ -37,6 +40,8 @@ def train(
     log_every: int = 20,
     evaluate_every: int,
     over: Callable[[], bool] = lambda: False,
+    best: Callable[[dict[str, float]], float | None] = lambda numbers: None,
+    sound: Callable[[PyTree], bool] | None = None,
 ) -> Generator[Any, Any, tuple[int, PyTree]]:
     """Trains to ``steps`` updates from the start or from the run's checkpoint.
 
@@ -45,7 +50,8 @@ def train(
     Everything that decides the next update has to be in ``state`` or follow from the step's number: then a
     run that was stopped and resumed equals one that was not. Metrics stay on the device until they are
     logged, so that the host waits only once in ``log_every`` steps. A checkpoint is written at every
-    evaluation, at the end, and on Ctrl-C once the update in progress is done; a second Ctrl-C does not wait.
+    evaluation, as often as ``--checkpoint-every`` says, at the end, and on Ctrl-C, SIGTERM or SIGHUP once the update
+    in progress is done; a second Ctrl-C does not wait. A state that is not finite is never written.
 
     Args:
       run: where metrics and checkpoints go.
@@ -61,19 +67,23 @@ def train(
       log_every: steps from record to record.
       evaluate_every: steps from evaluation to evaluation; there is one at the end in any case.
       over: whether to end before ``steps``; asked at the start and after every evaluation.
+      best: the figure of an evaluation, lower is better: the checkpoint of the lowest is never removed.
+      sound: whether a state may be gone on from; if None all its numbers have to be finite.
 
     Returns:
       The number of the last update, and the state after it.
 
     Raises:
       Interrupted: Ctrl-C; the message says how to go on.
+      Ended: a file of the run could not be written; the message says what is kept.
     """
+    recipe, due = run.config["recipe"], interval(run.config["recipe"], run.config["options"].get("checkpoint_every"))
     first = 0
     if run.last_step() is not None:
         first, state = run.restore(state)
     run.forget_after(first)
     seconds = max((record.get("seconds", 0.0) for record in run.metrics()), default=0.0)
-    saved, pending, mark = first, [], time.perf_counter()
+    saved, pending, mark, clock = first, [], time.perf_counter(), time.monotonic()
     with trackers.following(run) as tracker, bar() as progress, _ctrl_c as asked_to_stop:
         latest = "compiling"
         task = progress.add_task("", total=steps, completed=first, show=latest)
@@ -83,11 +93,13 @@ def train(
                 raise BadInput(_diverged(run, step, saved))
             tracker.log(step, numbers)
 
-        def keep(step: int) -> None:
-            nonlocal saved
+        def keep(step: int, value: float | None = None) -> None:
+            nonlocal saved, clock
             if step > saved:
-                run.save(step, state)
-                saved = step
+                if not (sound or finite)(state):
+                    raise BadInput(_diverged(run, step, saved))
+                run.save(step, state, value)
+                saved, clock = step, time.monotonic()
 
         last = first if over() else steps
         try:
@@ -96,7 +108,8 @@ def train(
                 pending.append(metrics)
                 stopping = asked_to_stop()
                 evaluating = step % evaluate_every == 0 or step == steps
-                if stopping or evaluating or step % log_every == 0 or step == 1:
+                saving = stopping or step % due.updates == 0 or time.monotonic() - clock >= due.seconds
+                if saving or evaluating or step % log_every == 0 or step == 1:
                     means = _means(jax.device_get(pending))
                     elapsed = time.perf_counter() - mark
                     seconds += elapsed
@@ -110,23 +123,32 @@ def train(
                     record(step, **numbers)
                     line = f"{step:>6} steps  {show_evaluation.format(**numbers)}  {latest}"
                     progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
-                    keep(step)
+                    keep(step, best(numbers))
                     if over():
                         last = step
                         break
                     mark = time.perf_counter()
-                if stopping and step < steps:
+                if saving:
                     keep(step)
+                if stopping and step < steps:
                     raise KeyboardInterrupt
         except KeyboardInterrupt:
             raise Interrupted(_farewell(run, saved, steps)) from None
+        except OSError as error:
+            raise Ended(f"{recipe}: {told(error)}. {_kept('The', run, saved, steps)}") from error
     return last, state
 
 
 def _farewell(run: Run, saved: int, steps: int) -> str:
     if saved == 0:
         return f"Stopped before the first checkpoint; nothing to resume in {run.folder}."
-    return f"Stopped; the checkpoint of step {saved} of {steps} is kept. Go on with: {run.resume_command()}"
+    return f"Stopped; {_kept('the', run, saved, steps)}"
+
+
+def _kept(the: str, run: Run, saved: int, steps: int) -> str:
+    if saved == 0:
+        return "There is no checkpoint yet."
+    return f"{the} checkpoint of step {saved} of {steps} is kept. Go on with: {run.resume_command()}"
 
 
 def _diverged(run: Run, step: int, saved: int) -> str:
@@ -135,6 +157,18 @@ def _diverged(run: Run, step: int, saved: int) -> str:
         f"{run.config['recipe']}: expected finite numbers in training, got others up to step {step}. "
         f"Lower --learning-rate. {kept}"
     )
+
+
+def finite(state: PyTree) -> bool:
+    """Whether every number of a tree is one."""
+    floats = [leaf for leaf in jax.tree.leaves(state) if jax.dtypes.issubdtype(leaf.dtype, np.inexact)]
+    return all(jax.device_get([jnp.isfinite(leaf).all() for leaf in floats]))
+
+
+def told(error: OSError) -> str:
+    """What could not be done, as the system says it."""
+    where = f" {error.filename}" if error.filename else ""
+    return f"expected to write and read{where}, got {error.strerror or error}"
 
 
 def _means(records: list[dict[str, Any]]) -> dict[str, float]:
@@ -155,29 +189,44 @@ def bar() -> Progress:
     )
 
 
-class _CtrlC:
+def in_main_thread() -> bool:
+    """Whether this is the thread that signals come to."""
+    return threading.current_thread() is threading.main_thread()
+
+
+class _Signals:
     """The first Ctrl-C is only noted, so that updates in progress can end; the second one interrupts.
 
-    One for all runs that are under way, in whatever order they begin and end.
+    SIGTERM, which queues and services send, and SIGHUP of a closed terminal are noted too, unless they were ignored.
+    One for all runs that are under way, in whatever order they begin and end. Python hears signals in its main thread
+    only: a run in another one is not stopped by them.
     """
 
     def __init__(self) -> None:
-        self.runs, self.asked, self.usual = 0, False, signal.getsignal(signal.SIGINT)
+        self.runs, self.asked, self.usual = 0, False, dict[int, Any]()
 
     def __enter__(self) -> Callable[[], bool]:
+        if not in_main_thread():
+            return lambda: False
         if not self.runs:
-            self.asked, self.usual = False, signal.signal(signal.SIGINT, self._note)
+            self.asked = False
+            for number in SIGNALS:
+                if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
+                    self.usual[number] = signal.signal(number, self._note)
         self.runs += 1
         return lambda: self.asked
 
     def __exit__(self, *_: Any) -> None:
+        if not in_main_thread():
+            return
         self.runs -= 1
         if not self.runs:
-            signal.signal(signal.SIGINT, self.usual)
+            while self.usual:
+                signal.signal(*self.usual.popitem())
 
     def _note(self, number: int, frame: Any) -> None:
         self.asked = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-_ctrl_c = _CtrlC()
+_ctrl_c = _Signals()

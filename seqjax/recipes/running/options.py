@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import math
+import re
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import tyro
 
@@ -18,15 +20,16 @@ Track = Literal["tensorboard", "wandb"]
 FolderOrFile = Annotated[str | None, tyro.conf.arg(metavar="FOLDER|FILE")]
 
 
-# Options younger than some stored runs, of all commands and of one: a run without them was made as by their defaults.
-LATER = frozenset({"block", "optimizer", "schedule", "seeds", "track"})
-LATER_OF = {"memory": frozenset({"layers"})}
 # Options that any start of a run may change: they do not say what is computed.
-FREE = frozenset({"steps", "devices", "track"})
+FREE = frozenset({"steps", "devices", "track", "keep", "checkpoint_every"})
 
 
 class BadInput(ValueError):
     """Something the person gave cannot be used: the door prints it as it is and ends with exit status 2."""
+
+
+class Ended(Exception):
+    """A run that had begun could not go on: the door prints it as it is and ends with exit status 1."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,17 +48,53 @@ class RunOptions:
     track: Track | None = None
     """A dashboard beside the JSON lines: TensorBoard, in the run's folder tensorboard, or Weights & Biases, in the
     project seqjax."""
+    keep: int = 2
+    """Checkpoints to keep, the newest ones; the two best by evaluation stay beyond them."""
+    checkpoint_every: Annotated[str | None, tyro.conf.arg(metavar="UPDATES|TIME")] = None
+    """Checkpoints besides those at evaluations: every so many updates, 200, or seconds, minutes or hours, 90s, 10m or
+    2h."""
     resume: FolderOrNone = None
-    """Go on with the run in this folder, with its own options; more steps, other devices, another dashboard may be
-    given."""
+    """Go on with the run in this folder, with its own options; more steps, other devices, another dashboard, other
+    checkpoints may be given."""
 
     def check(self, who: str) -> None:
         """Raises ValueError at the first option that cannot be used; a recipe adds checks of its own."""
         check_sizes(who, self, "steps")
         check_seed(who, self.seed)
         check_not_negative(who, self, "devices")
+        if self.keep < 2:
+            raise ValueError(
+                f"{who}: expected --keep of at least 2, so that one is left where the other is damaged, got "
+                f"{self.keep}. Raise it."
+            )
+        interval(who, self.checkpoint_every)
         if self.resume is not None and self.run_dir is not None:
             raise ValueError(f"{who}: expected --run-dir or --resume, got both. A resumed run stays in its folder.")
+
+
+class Interval(NamedTuple):
+    """From checkpoint to checkpoint; infinite where not asked for."""
+
+    updates: float = math.inf
+    seconds: float = math.inf
+
+
+def interval(who: str, asked: str | None) -> Interval:
+    """What ``--checkpoint-every`` asks for.
+
+    >>> interval("charlm", "200"), interval("charlm", "10m")
+    (Interval(updates=200, seconds=inf), Interval(updates=inf, seconds=600))
+    """
+    if asked is None:
+        return Interval()
+    read = re.fullmatch(r"0*([1-9][0-9]*)([smh]?)", asked)
+    if read is None:
+        raise ValueError(
+            f"{who}: expected --checkpoint-every as a number of updates, 200, or a time, 90s, 10m or 2h, got "
+            f"{asked!r}. Correct it."
+        )
+    number, unit = int(read[1]), read[2]
+    return Interval(seconds=number * {"s": 1, "m": 60, "h": 3600}[unit]) if unit else Interval(updates=number)
 
 
 def check_sizes(who: str, options: object, *names: str) -> None:

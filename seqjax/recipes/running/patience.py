@@ -1,12 +1,10 @@
 """Early stopping: training ends when a loss no longer falls, with the parameters of its lowest value."""
 
-import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from flax.training.early_stopping import EarlyStopping
 
-from seqjax.base import PyTree
-from seqjax.recipes.running import checkpoints
 from seqjax.recipes.running.run import Run
 
 
@@ -14,7 +12,7 @@ class Patience(NamedTuple):
     """Looks at one number of a run's evaluations. All it knows is in the run's folder, so that a run can be resumed.
 
     Attributes:
-      run: whose records are looked at; the best parameters so far are in its folder ``best``.
+      run: whose records are looked at; the checkpoint of the lowest value stays among its checkpoints.
       evaluations: how many without a lower value end the training.
       measure: the number's name, lower is better.
     """
@@ -30,10 +28,10 @@ class Patience(NamedTuple):
             stop = stop.update(record[self.measure])
         return stop.should_stop
 
-    def note(self, step: int, value: float, params: PyTree) -> None:
-        """Keeps the parameters of an evaluation not yet recorded, if its value is the lowest so far."""
-        if value < min((record[self.measure] for record in self._records()), default=math.inf):
-            checkpoints.save(self.run.best, step, params)
+    def improved(self, numbers: Mapping[str, float]) -> float | None:
+        """The value of an evaluation that has just been recorded, if it is the lowest so far."""
+        value = numbers[self.measure]
+        return value if all(value < record[self.measure] for record in self._records()[:-1]) else None
 
     def lowest(self) -> dict[str, float]:
         """The record of the evaluation with the lowest value."""

@@ -1,27 +1,26 @@
 """The folder of a run: ``config.json``, ``metrics.jsonl``, ``checkpoints/``, ``result.json`` and figures."""
 
 import dataclasses
-import datetime
+import errno
 import hashlib
 import json
 import math
-import os
 import platform
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Self
 
 import jax
 import numpy as np
 
 import seqjax as sj
 from seqjax.base import PyTree
-from seqjax.recipes.running import checkpoints, trackers
-from seqjax.recipes.running.options import FREE, LATER, LATER_OF, BadInput, RunOptions, bad_input, flag
+from seqjax.recipes.running import checkpoints, config, files, folders, lock, trackers
+from seqjax.recipes.running.config import Options
+from seqjax.recipes.running.files import tell
+from seqjax.recipes.running.options import FREE, BadInput, RunOptions, bad_input, flag
 from seqjax.tasks.vocabulary import Vocabulary
-
-Options = TypeVar("Options", bound=RunOptions)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,66 +47,89 @@ class Run:
     def start(cls, recipe: str, options: RunOptions, facts: Mapping[str, Any], *, free: Collection[str] = ()) -> Self:
         """The folder of a new run, or of the run to resume if options and data are those it was made with.
 
+        Either way no other process is in it, and none can be until this one leaves it. What the run to resume has
+        beyond its newest whole checkpoint is forgotten, a damaged checkpoint is put aside.
+
         Args:
           recipe: its name.
           options: of this start.
           facts: about the data, by which a run knows its own again.
-          free: options besides the steps and the devices that may change from start to start.
+          free: options besides `options.FREE` that may change from start to start.
 
         Raises:
-          BadInput: a folder in use, or a run of other options or data.
+          BadInput: a folder in use, a run of other options or data, or one whose checkpoints are lost.
         """
         if options.resume is None:
-            return cls.create(recipe, options, facts)
+            return cls.create(recipe, options, facts, free=free)
         trackers.check(recipe, options.track)
+        lock.take(recipe, cls.open(recipe, options.resume).folder)
         run = cls.open(recipe, options.resume)
-        made, now = run.options(type(options)), dataclasses.asdict(options)
+        run._refuse_others(options, facts, free)
+        done, damaged = run._found()
+        if options.steps < done:
+            raise BadInput(f"{recipe}: expected --steps of at least the {done} made, got {options.steps}. Raise it.")
+        run.metrics()
+        # What cannot be gone on with has been refused; from here on files change.
+        for step in damaged:
+            aside = checkpoints.put_aside(run._checkpoints, step, "damaged")
+            tell(
+                f"{run.folder}: the checkpoint of step {step} is not as it was written. It is put aside as "
+                f"{aside.name}, and the run goes on from step {done}."
+            )
+        if odd := config.unknown(run.config, type(options)):
+            tell(f"{recipe}: options of {run.folder} that this version does not know are left alone: {', '.join(odd)}.")
+        now, devices = dataclasses.asdict(options), run.config["options"].get("devices", 0)
+        if devices > jax.device_count():
+            tell(
+                f"{run.folder}: made on {devices} devices, of which there are not so many here. It goes on with fewer."
+            )
+        run.config["options"].update({name: now[name] for name in (*FREE, *free)})
+        run.config.update(config.stamped(run.config, {*FREE, *free}))
+        run.write_config()
+        run.forget_after(done)
+        return run
+
+    def _refuse_others(self, options: RunOptions, facts: Mapping[str, Any], free: Collection[str]) -> None:
+        recipe, made, now = self.config["recipe"], self.options(type(options)), dataclasses.asdict(options)
         for name, value in dataclasses.asdict(made).items():
             if name not in {"resume", *FREE, *free} and now[name] != value:
                 raise BadInput(
                     f"{recipe}: expected {flag(name)} {value} as in the run to resume, got {now[name]}. "
                     "Start a new run for that."
                 )
-        for name, value in run.config["facts"].items():
+        for name, value in self.config["facts"].items():
             if not alike(facts.get(name), value):
                 raise BadInput(
                     f"{recipe}: expected the data of the run to resume, got other data (its {name} differs). "
                     "Put back the data, or start a new run."
                 )
-        done = run.last_step() or 0
-        if options.steps < done:
-            raise BadInput(f"{recipe}: expected --steps of at least the {done} made, got {options.steps}. Raise it.")
-        run.metrics()  # what cannot be gone on with is refused before anything is written
-        if done:
-            with bad_input(recipe):
-                checkpoints.check(run._checkpoints, done)
-        run.config["options"].update({name: now[name] for name in (*FREE, *free)})
-        run.write_config()
-        return run
+
+    def _found(self) -> tuple[int, dict[int, str]]:
+        """The step of the newest whole checkpoint, and what is wrong with later ones; 0 if there never was one."""
+        found = checkpoints.find(self._checkpoints, self._digest)
+        if found.step is None and self._has_saved():
+            none = f"expected checkpoints in {self._checkpoints}, got none. Put them back, or start a new run."
+            raise BadInput(f"{self.config['recipe']}: {next(iter(found.damaged.values()), none)}")
+        return found.step or 0, found.damaged
+
+    def _has_saved(self) -> bool:
+        """Whether a checkpoint was ever complete; a run of format 1 does not say it, but leaves more than a save."""
+        if "format" in self.config:
+            return self.config.get("saved", False)
+        records = self.metrics()
+        evaluations = [i for i, record in enumerate(records) if "loss" not in record]
+        later = bool(evaluations) and evaluations[0] < len(records) - 1
+        return later or (self.folder / "result.json").exists() or checkpoints.anything(self._checkpoints)
 
     @classmethod
-    def create(cls, recipe: str, options: Any, facts: Mapping[str, Any]) -> Self:
+    def create(cls, recipe: str, options: Any, facts: Mapping[str, Any], *, free: Collection[str] = ()) -> Self:
         """Makes the folder and writes ``config.json``: recipe, options, facts of the data, environment.
 
         The options are any dataclass with a ``run_dir``: what is not trained has no steps and is not resumed.
         """
         trackers.check(recipe, getattr(options, "track", None))
-        folder = Path(options.run_dir or f"runs/{recipe}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            taken = any(folder.iterdir())
-        except OSError as error:
-            raise BadInput(
-                f"{recipe}: expected --run-dir to be a folder that can be written, got {folder} "
-                f"({error.strerror}). Choose another folder."
-            ) from error
-        if taken:
-            resuming = f", or go on with that run by --resume {folder}" if isinstance(options, RunOptions) else ""
-            raise BadInput(
-                f"{recipe}: expected --run-dir to be new or empty, got {folder} with files in it. "
-                f"Choose another folder{resuming}."
-            )
-        config = {
+        folder = folders.new(recipe, options)
+        made = {
             "recipe": recipe,
             "options": dataclasses.asdict(options),
             "facts": dict(facts),
@@ -119,59 +141,20 @@ class Run:
                 "devices": [device.device_kind for device in jax.devices()],
             },
         }
-        run = cls(folder, config)
-        run.write_config()
+        run = cls(folder, config.stamped(made, {*FREE, *free}))
+        with folders.writable(recipe, folder):
+            run.write_config()
         return run
 
     @classmethod
     def open(cls, recipe: str, folder: str | Path, *, several: bool = False) -> Self:
         """Opens a run of this recipe, or of ``several`` seeds; anything else is bad input."""
         folder = Path(folder)
-        wanted = f"{recipe}: expected {folder} to be the folder of a {recipe} run"
-        remedy = f"Name a folder that `python -m seqjax {recipe}` made."
-        try:
-            config = json.loads((folder / "config.json").read_text("utf-8"))
-        except OSError as error:
-            raise BadInput(f"{wanted}, got no readable config.json in it ({error.strerror}). {remedy}") from error
-        except ValueError as error:
-            raise BadInput(f"{wanted}, got a config.json that is not JSON. {remedy}") from error
-        whole = isinstance(config, dict) and all(isinstance(config.get(part), dict) for part in ("options", "facts"))
-        if not whole or config.get("recipe") != recipe:
-            got = f"a run of {config['recipe']}" if whole and "recipe" in config else "another kind of config.json"
-            raise BadInput(f"{wanted}, got {got}. {remedy}")
-        if not several and config["options"].get("seeds"):
-            raise BadInput(f"{wanted}, got that of several seeds. Name one of the runs in it.")
-        return cls(folder, config)
+        return cls(folder, config.read(recipe, folder, several=several))
 
-    def options(self, kind: type[Options], *, part: bool = False) -> Options:
-        """The options it was made with, set to resume it; if ``part``, those of them that ``kind`` has.
-
-        An option that is younger than the run has its default.
-        """
-        later = LATER | LATER_OF.get(self.config["recipe"], frozenset())
-        younger = {field.name: field.default for field in dataclasses.fields(kind) if field.name in later}
-        saved = younger | self.config["options"] | {"resume": str(self.folder), "run_dir": None}
-        names = {field.name for field in dataclasses.fields(kind)}
-        if part:
-            saved = {name: value for name, value in saved.items() if name in names}
-        if saved.keys() != names:
-            odd = ", ".join(sorted(saved.keys() ^ names))
-            raise BadInput(
-                f"{self.config['recipe']}: expected the options of this version in "
-                f"{self.folder / 'config.json'}, got a difference in {odd}. "
-                "Use the version of seqjax that made the run."
-            )
-        for name, hint in get_type_hints(kind).items():
-            if not _fits(saved[name], hint):
-                raise BadInput(
-                    f"{self.config['recipe']}: expected {name} in {self.folder / 'config.json'} as the run wrote it, "
-                    f"got {saved[name]!r}. Put back the file, or start a new run."
-                )
-        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in saved.items()}
-        options = kind(**given)
-        with bad_input(f"{self.folder / 'config.json'}"):
-            options.check(self.config["recipe"])
-        return options
+    def options(self, kind: type[Options]) -> Options:
+        """The options of ``kind`` that it was made with, set to resume it."""
+        return config.options_of(self.config, self.folder, kind)
 
     @property
     def lines(self) -> Path:
@@ -188,37 +171,54 @@ class Run:
 
     def records(self, name: str) -> list[dict[str, Any]]:
         """Every line of a file of JSON lines, each of a step; none where there is no file."""
-        path = self.folder / name
-        try:
-            lines = path.read_text("utf-8").split("\n") if path.exists() else []
-            found = [json.loads(line) for line in lines if line]
-        except ValueError:
-            found = [None]
-        if not all(isinstance(record, dict) and isinstance(record.get("step"), int) for record in found):
-            raise BadInput(
-                f"{self.config['recipe']}: expected {path} to hold one JSON object with a step a line, got another "
-                "line. Remove or mend it."
-            )
-        return found
+        return files.records(self.config["recipe"], self.folder / name)
 
     def forget_after(self, step: int) -> None:
         """Drops the records of later steps, which a run that goes on from ``step`` writes again."""
-        kept = [record for record in self.metrics() if record["step"] <= step]
-        _replace(self.lines, "".join(json.dumps(r) + "\n" for r in kept))
+        kept = [r for r in files.records(self.config["recipe"], self.lines, say=False) if r["step"] <= step]
+        files.replace(self.lines, "".join(json.dumps(r) + "\n" for r in kept))
 
-    def save(self, step: int, state: PyTree) -> None:
-        """Writes a checkpoint; the one before is kept until this one is whole."""
-        checkpoints.save(self._checkpoints, step, state)
+    def save(self, step: int, state: PyTree, value: float | None = None) -> None:
+        """Writes a checkpoint, with the figure of an evaluation if there was one, lower is better.
+
+        Those before are kept until this one is whole, ``--keep`` of them and the best beyond.
+
+        Raises:
+          OSError: it cannot be written.
+        """
+        if not (self.folder / config.FILE).exists():
+            raise FileNotFoundError(errno.ENOENT, "the folder of the run is gone", str(self.folder))
+        keep = self.config["options"].get("keep", checkpoints.KEEP)
+        checkpoints.save(self._checkpoints, step, state, keep=keep, run=self._digest, value=value)
+        if not self.config.get("saved"):
+            self.config["saved"] = True
+            self.write_config()
 
     def restore(self, like: PyTree) -> tuple[int, PyTree]:
-        """The latest checkpoint: its step, and its state, of ``like``'s structure, shapes and dtypes."""
-        step = self.last_step()
+        """The latest whole checkpoint: its step, and its state, of ``like``'s structure, shapes and dtypes."""
+        recipe = self.config["recipe"]
+        step, damaged = checkpoints.find(self._checkpoints, self._digest)
         if step is None:
-            raise BadInput(
-                f"{self.config['recipe']}: expected a checkpoint in {self._checkpoints}, got none. Start a new run."
-            )
+            none = f"expected a checkpoint in {self._checkpoints}, got none. Start a new run."
+            raise BadInput(f"{recipe}: {next(iter(damaged.values()), none)}")
+        for lost in damaged:
+            tell(f"{self.folder}: the checkpoint of step {lost} is not as it was written, that of step {step} is read.")
+        with bad_input(recipe):
+            return step, checkpoints.restore(self._checkpoints, step, like, self._digest)
+
+    def restore_best(self, like: PyTree, part: Callable[[PyTree], PyTree]) -> PyTree:
+        """A part of the checkpoint with the lowest evaluation, or of the latest where none has one.
+
+        Runs of format 1 kept that part by itself, in the folder ``best``.
+        """
+        step, apart = checkpoints.best(self._checkpoints, self._digest), self.folder / "best"
+        before = checkpoints.last_step(apart)
         with bad_input(self.config["recipe"]):
-            return step, checkpoints.restore(self._checkpoints, step, like)
+            if step is None and before is not None:
+                return checkpoints.restore(apart, before, part(like))
+            if step is not None:
+                return part(checkpoints.restore(self._checkpoints, step, like, self._digest))
+        return part(self.restore(like)[1])
 
     def last_step(self) -> int | None:
         """The step of the latest checkpoint; None before the first."""
@@ -230,24 +230,21 @@ class Run:
 
     def write_config(self) -> None:
         """Writes ``config.json`` anew."""
-        _replace(self.folder / "config.json", json.dumps(self.config, indent=2, ensure_ascii=False) + "\n")
+        files.replace(self.folder / config.FILE, json.dumps(self.config, indent=2, ensure_ascii=False) + "\n")
 
-    def restore_best(self, like: PyTree) -> PyTree | None:
-        """The parameters that early stopping kept; None where it was not asked for."""
-        step = checkpoints.last_step(self.best)
-        if step is None:
-            return None
-        with bad_input(self.config["recipe"]):
-            return checkpoints.restore(self.best, step, like)
-
-    @property
-    def best(self) -> Path:
-        """Where early stopping keeps the best parameters."""
-        return self.folder / "best"
+    def remove(self) -> None:
+        """Takes back a folder in which nothing has come about."""
+        for name in (config.FILE, *lock.NAMES):
+            (self.folder / name).unlink(missing_ok=True)
+        self.folder.rmdir()
 
     @property
     def _checkpoints(self) -> Path:
         return self.folder / "checkpoints"
+
+    @property
+    def _digest(self) -> str:
+        return self.config.get("digest", "")
 
 
 def vocabularies(**kept: Vocabulary) -> dict[str, dict[str, list[str]]]:
@@ -280,21 +277,3 @@ def digest(*data: str | np.ndarray) -> str:
     for part in data:
         found.update(part.encode("utf-8") if isinstance(part, str) else np.ascontiguousarray(part).tobytes())
     return found.hexdigest()
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes a file anew, all of it or nothing."""
-    new = path.with_name(path.name + ".new")
-    new.write_text(text, "utf-8")
-    os.replace(new, path)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value read from JSON is of an option's type."""
-    if get_origin(hint) is Literal:
-        return value in get_args(hint)
-    if get_origin(hint) is tuple:
-        return isinstance(value, list | tuple) and all(_fits(one, get_args(hint)[0]) for one in value)
-    if get_args(hint):
-        return any(_fits(value, one) for one in get_args(hint))
-    return type(value) is hint or (hint is float and type(value) is int)

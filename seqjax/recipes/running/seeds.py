@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqjax.recipes.running import loop
+from seqjax.recipes.running import config, files, lock, loop
 from seqjax.recipes.running.courses import Course, Update, together
 from seqjax.recipes.running.learning import LearningOptions
-from seqjax.recipes.running.options import BadInput
+from seqjax.recipes.running.options import FREE, BadInput, Ended
 from seqjax.recipes.running.run import Run
 
 
+@lock.kept()
 def main(
     recipe: str,
     course: Callable[[Any], Course],
@@ -57,29 +58,31 @@ def main(
             {name: course(options) for name, options in parts.items()},
             lambda name: contextlib.redirect_stdout(said[name]),
             seen=seen,
-            catch=(BadInput, loop.Interrupted),
+            catch=(BadInput, Ended, loop.Interrupted),
             tell=say,
         )
     runs = {name: Run.open(recipe, whole.folder / name) for name in parts if made(whole.folder / name)}
     if not runs:
-        (whole.folder / "config.json").unlink()
-        whole.folder.rmdir()
+        whole.remove()
         raise next(iter(ended.values()))
     now = next(iter(runs.values())).config["options"]
     whole.config["options"] |= {name: now[name] for name in now.keys() - {"seed", "seeds", "run_dir", "resume"}}
+    whole.config.update(config.stamped(whole.config, FREE))
     whole.write_config()
     if any(isinstance(error, loop.Interrupted) for error in ended.values()):
         kept = ", ".join(f"{name} at step {run.last_step() or 0}" for name, run in runs.items())
         raise loop.Interrupted(f"Stopped; {kept}. Go on with: {whole.resume_command()}")
     conclude(whole, {name: run for name, run in runs.items() if name not in ended}, draw)
     if ended:
-        raise BadInput("\n".join(f"{name}: {error}" for name, error in ended.items()))
+        kind = Ended if any(isinstance(error, Ended) for error in ended.values()) else BadInput
+        raise kind("\n".join(f"{name}: {error}" for name, error in ended.items()))
 
 
 def folder_of(recipe: str, options: LearningOptions) -> Run:
     """The folder of all, whose options name the seeds."""
     if options.resume is None:
         return Run.create(recipe, options, {})
+    lock.take(recipe, Run.open(recipe, options.resume, several=True).folder)
     whole = Run.open(recipe, options.resume, several=True)
     seeds = whole.config["options"].get("seeds")
     if seeds != list(options.seeds):
@@ -127,7 +130,7 @@ def conclude(whole: Run, runs: Mapping[str, Run], draw: Callable[[Path, Sequence
     found = {kind: spreads([r[kind] for r in results.values()]) for kind in ("figures", "floors")}
     summary = {"measure": first["measure"], "runs": list(results), **found, **each}
     path = whole.folder / "seeds.json"
-    path.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    files.replace(path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     print("\n" + table(first["measure"], list(results), found["figures"], found["floors"]))
     picture = draw(whole.folder / "seeds.png", list(runs.values()))
     print(f"\nrun folder {whole.folder}, a run a seed in it; median and spread {path}, learning curves {picture}")

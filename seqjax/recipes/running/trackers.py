@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from seqjax.recipes.running.files import append
 from seqjax.recipes.running.options import BadInput, Track
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ class JsonLines:
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         """Writes ``{"step": …, name: number, …}``; a number that is none is refused."""
-        with self._path.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps({"step": step, **numbers}, allow_nan=False) + "\n")
+        append(self._path, json.dumps({"step": step, **numbers}, allow_nan=False))
 
     def close(self) -> None:
         """Each line is whole as it is written."""

@@ -10,6 +10,7 @@ import numpy as np
 import seqjax as sj
 from seqjax.base import Array, PyTree
 from seqjax.gradients import figures, flow
+from seqjax.recipes.running import files
 from seqjax.recipes.running.learning import Training, on_one
 from seqjax.recipes.running.run import Run
 
@@ -84,7 +85,7 @@ def record(run: Run, line: dict) -> None:
     """Adds a line; those of this and later steps, from a run that was stopped behind its checkpoint, are dropped."""
     kept = [earlier for earlier in records(run) if earlier["step"] < line["step"]]
     text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in [*kept, line])
-    (run.folder / NAME).write_text(text, "utf-8")
+    files.replace(run.folder / NAME, text)
 
 
 def records(run: Run) -> list[dict]:
