@@ -82,6 +82,7 @@ from seqjax.losses import (
     multi_label_cross_entropy,
     tally,
 )
+from seqjax.nonfinite import first_nonfinite
 from seqjax.objectives import Batch, objective
 from seqjax.records import maker
 from seqjax.serialized import register
@@ -185,6 +186,7 @@ __all__ += [
     "clip_by_global_norm",
     "cross_entropy",
     "ctc",
+    "first_nonfinite",
     "fixed",
     "mean_squared_error",
     "multi_label_cross_entropy",

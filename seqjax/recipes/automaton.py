@@ -22,6 +22,7 @@ import seqjax as sj
 from seqjax import automata
 from seqjax.recipes.pictures import automaton
 from seqjax.recipes.running import optimizers, trackers
+from seqjax.recipes.running.loop import LIMIT
 from seqjax.recipes.running.options import (
     BadInput,
     FolderOrNone,
@@ -200,7 +201,8 @@ def learn(
     params = model.init(jax.random.key(options.seed))
     rate = optimizers.schedule(options.schedule, options.learning_rate, options.steps)
     optimizer = optimizers.OPTIMIZERS[options.optimizer](rate)
-    update = sj.train_step(sj.objective(model, sj.cross_entropy), optimizer)
+    objective = sj.objective(model, sj.cross_entropy)
+    update = sj.train_step(objective, optimizer)
     train, start = sj.train_state(params, optimizer), model.initial_state(params, (options.batch_size,))
     loss = 0.0
     for step in range(1, options.steps + 1):
@@ -209,6 +211,9 @@ def learn(
         train, _, metrics = update(train, start, batch)
         if step % max(1, options.steps // 10) == 0 or step == options.steps:
             loss = float(metrics.loss)
+            if int(metrics.skipped) >= LIMIT:
+                place = sj.first_nonfinite(objective, train.params, start, batch)
+                raise BadInput(f"automaton: expected finite numbers in training, got others, first at {place}.")
             tracker.log(step, {"loss": loss})
     return model, train.params, loss
 

@@ -178,6 +178,7 @@ def learn(
 
     Raises:
       Interrupted: Ctrl-C; the message says how to go on.
+      BadInput: numbers that are not finite, in too many updates or in an evaluation.
     """
     update: Any = sj.train_step(
         objective,
@@ -196,8 +197,16 @@ def learn(
         train, memory, metrics = yield Update(update, (state.train, state.memory, batch), step + 1)
         kept = empty if goes_on is None else memory
         more = {} if extra is None else extra(metrics.loss)
-        numbers = {"gradient_norm": metrics.gradient_norm, "clip_rate": metrics.clipped}
+        numbers = {"gradient_norm": metrics.gradient_norm, "clip_rate": metrics.clipped, "skipped": metrics.skipped}
         return Training(train, kept), {"loss": metrics.loss, **more, **numbers}
+
+    def cause(state: Training, step: int) -> str:
+        """Of an update that left the state as it was."""
+        memory = state.memory if goes_on is not None and goes_on(step) else empty
+        key = None if state.train.key is None else jax.random.fold_in(on_one(state.train.key), step)
+        params, memory = on_one((state.train.params, memory))
+        found = sj.first_nonfinite(objective, params, memory, batch_of(step), key=key)
+        return "" if found is None else f", first at {found} (`sj.first_nonfinite`)"
 
     def look(state: Training) -> dict[str, float]:
         params = on_one(state.train.params)
@@ -218,6 +227,7 @@ def learn(
         show_evaluation=show_evaluation,
         evaluate_every=max(1, options.steps // (evaluations or EVALUATIONS)),
         over=(lambda: False) if patience is None else patience.over,
+        cause=cause,
     )
     params = on_one(final.train.params)
     records = run.metrics()
