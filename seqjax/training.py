@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from seqjax import checks, optimizers, records
+from seqjax import checks, optimizers, places, records
 from seqjax.base import Array, PyTree
 from seqjax.clipping import clip_by_global_norm, clipped_by, global_norm, is_finite
 from seqjax.devices import mesh_of, shares_of
@@ -88,9 +88,9 @@ def train_step(
       devices: spread the first batch axis over these devices, or over that many of ``jax.devices()``: the
         first axis of every leaf of the state, the second of every leaf of the batch, behind time (one further
         back under `seqjax.models.accumulated`). Gradients are
-        summed over devices, then divided, so that the result is that of one device up to rounding; what is
-        drawn between recurrences (dropout) differs. On CPUs an update is started when the one before is done; under
-        a transformation that is the caller's to see to, by `jax.block_until_ready`.
+        summed over devices, then divided, so that the result is that of one device up to rounding: what is drawn
+        follows from the key, the update and the place in the whole batch. On CPUs an update is started when the one
+        before is done; under a transformation that is the caller's to see to, by `jax.block_until_ready`.
       settings: what `seqjax.tune` measured of the model's recurrence: its ``devices``, in the place of ``devices=``,
         and in this step its engine, memory and chunk, where the model says ``"auto"``.
       nonfinite: ``"skip"`` leaves out an update whose loss or gradient, over all devices and with the penalty, is not
@@ -193,8 +193,8 @@ def _made(
         return gradient, new, tally
 
     def on_each(params: PyTree, state: PyTree, batch: Batch, key: Array | None) -> tuple[PyTree, PyTree, Tally]:
-        key = None if key is None else jax.random.fold_in(key, jax.lax.axis_index("batch"))
-        gradient, new, tally = of_sum(params, state, batch, key)
+        with places.shared("batch"):
+            gradient, new, tally = of_sum(params, state, batch, key)
         return jax.lax.psum(gradient, "batch"), new, jax.lax.psum(tally, "batch")
 
     def gradient_of_sum(params: PyTree, state: PyTree, batch: Batch, key: Array | None) -> tuple[PyTree, PyTree, Tally]:

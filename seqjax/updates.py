@@ -57,7 +57,8 @@ def train_state(params: PyTree, optimizer: optax.GradientTransformation, *, key:
       params: the parameters; copied, for `train_step` gives the memory of what it is handed to its results. Leaves
         that are no floats (integers, flags, keys) stay as they are, and the optimizer does not see them.
       optimizer: any Optax transformation.
-      key: for dropout, noise and the like; None for none of it.
+      key: for dropout, noise and the like; None for none of it. A recurrence that draws has its noise in the state,
+        which is made with a key too: ``initial_state(params, batch_shape, key=key)``; without, the step refuses.
 
     Returns:
       The state before the first step.
