@@ -84,6 +84,7 @@ from seqjax.losses import (
 )
 from seqjax.nonfinite import first_nonfinite
 from seqjax.objectives import Batch, objective
+from seqjax.precision import mixed_precision
 from seqjax.records import maker
 from seqjax.serialized import register
 from seqjax.settings import Settings, tuned
@@ -115,6 +116,7 @@ __all__ = [
     "Summary",
     "explain",
     "maker",
+    "mixed_precision",
     "redraw",
     "summary",
     "tune",

@@ -233,10 +233,18 @@ def _made(
         loss, gradient, new_state, tally = look(leaves)
         clipped_gradient, clipped = clipped_by(clip, gradient, leaves)
         held = stays(train.params)
-        extra = {**optimizers.told(look, loss, gradient), "fixed": differentiable(train.params, held)}
+        seen = optimizers.wide(leaves)
+
+        def look_again(seen: PyTree) -> tuple[Array, PyTree]:
+            loss, gradient, *_ = look(optimizers.narrow(seen, leaves))
+            return loss, optimizers.wide(gradient)
+
+        told = optimizers.told(look_again, loss, optimizers.wide(gradient))
+        extra = {**told, "fixed": differentiable(train.params, held)}
         with jax.numpy_dtype_promotion("standard"):  # Optax counts on it
-            updates, opt_state = optimizers.update(optimizer, clipped_gradient, train.opt_state, leaves, extra)
-            moved = completed(optax.apply_updates(leaves, updates), train.params)
+            slopes = optimizers.wide(clipped_gradient)
+            updates, opt_state = optimizers.update(optimizer, slopes, train.opt_state, seen, extra)
+            moved = completed(optimizers.narrow(optax.apply_updates(seen, updates), leaves), train.params)
         params = jax.tree.map(lambda old, new, still: old if still else new, train.params, moved, held)
         norm, skipped = global_norm(gradient), train.skipped
         if nonfinite == "skip":

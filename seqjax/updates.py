@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from seqjax import checks
+from seqjax import checks, optimizers
 from seqjax.base import Array, PyTree
 from seqjax.buffers import owned
 from seqjax.fixing import differentiable
@@ -56,7 +56,8 @@ def train_state(params: PyTree, optimizer: optax.GradientTransformation, *, key:
     Args:
       params: the parameters; copied, for `train_step` gives the memory of what it is handed to its results. Leaves
         that are no floats (integers, flags, keys) stay as they are, and the optimizer does not see them.
-      optimizer: any Optax transformation.
+      optimizer: any Optax transformation. It sees parameters of float16 as float32, and keeps what it keeps so: Adam's
+        ε of 1e-8 is 0 in float16.
       key: for dropout, noise and the like; None for none of it. A recurrence that draws has its noise in the state,
         which is made with a key too: ``initial_state(params, batch_shape, key=key)``; without, the step refuses.
 
@@ -69,7 +70,8 @@ def train_state(params: PyTree, optimizer: optax.GradientTransformation, *, key:
       0
     """
     params, key = jax.tree.map(jnp.copy, owned((params, key)))
-    opt_state = jax.tree.map(jnp.copy, owned(optimizer.init(differentiable(params))))  # which may be params, or its own
+    opt_state = optimizer.init(optimizers.wide(differentiable(params)))
+    opt_state = jax.tree.map(jnp.copy, owned(opt_state))  # which may be params, or its own
     zero = lambda: jnp.zeros((), jnp.int32)
     return TrainState(params, opt_state, zero(), zero(), key, zero())
 

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 import seqjax as sj
-from seqjax import tasks
+from seqjax import precision, tasks
 from seqjax.base import Array, PyTree
 from seqjax.objectives import Objective
 from seqjax.recipes.running import devices, loop, optimizers, trackers
@@ -43,6 +43,8 @@ class LearningOptions(RunOptions):
     schedule: optimizers.Schedule = "cosine"
     """Of the rate: it rises over 5 % of the steps, then falls to a tenth along a cosine or a line, or as 1/√n; constant
     does neither."""
+    products: precision.Products = "float32"
+    """Operands of products; with bfloat16 sums, states and parameters stay in float32."""
     clip: float = 1.0
     """Highest global norm of the gradient of the mean loss; larger ones are scaled down to it."""
     seeds: tuple[int, ...] = ()

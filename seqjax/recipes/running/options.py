@@ -19,7 +19,7 @@ FolderOrFile = Annotated[str | None, tyro.conf.arg(metavar="FOLDER|FILE")]
 
 
 # Options younger than some stored runs, of all commands and of one: a run without them was made as by their defaults.
-LATER = frozenset({"block", "optimizer", "schedule", "seeds", "track"})
+LATER = frozenset({"block", "optimizer", "products", "schedule", "seeds", "track"})
 LATER_OF = {"memory": frozenset({"layers"})}
 # Options that any start of a run may change: they do not say what is computed.
 FREE = frozenset({"steps", "devices", "track"})
