@@ -20,7 +20,7 @@ from seqjax.objectives import Batch, Objective, fixed_by, penalty_by
 from seqjax.products import accumulator
 from seqjax.settings.books import asking
 from seqjax.settings.record import Settings, devices_of
-from seqjax.skipping import NonFinite, kept_unless
+from seqjax.skipping import NonFinite, chosen, made_if
 from seqjax.stepping import Step
 from seqjax.updates import Metrics, TrainState, in_order, train_state
 
@@ -241,17 +241,22 @@ def _made(
 
         told = optimizers.told(look_again, loss, optimizers.wide(gradient))
         extra = {**told, "fixed": differentiable(train.params, held)}
-        with jax.numpy_dtype_promotion("standard"):  # Optax counts on it
-            slopes = optimizers.wide(clipped_gradient)
-            updates, opt_state = optimizers.update(optimizer, slopes, train.opt_state, seen, extra)
-            moved = completed(optimizers.narrow(optax.apply_updates(seen, updates), leaves), train.params)
-        params = jax.tree.map(lambda old, new, still: old if still else new, train.params, moved, held)
+        slopes = optimizers.wide(clipped_gradient)
+
+        def make() -> tuple[PyTree, PyTree]:
+            with jax.numpy_dtype_promotion("standard"):  # Optax counts on it
+                updates, opt_state = optimizers.update(optimizer, slopes, train.opt_state, seen, extra)
+                moved = completed(optimizers.narrow(optax.apply_updates(seen, updates), leaves), train.params)
+            return jax.tree.map(lambda old, new, still: old if still else new, train.params, moved, held), opt_state
+
         norm, skipped = global_norm(gradient), train.skipped
         if nonfinite == "skip":
             finite = jnp.isfinite(loss) & is_finite(gradient)
-            params, opt_state = kept_unless(finite, (params, opt_state), train[:2], "(params, opt_state)")
-            new_state = kept_unless(finite, new_state, state, "the state")
+            params, opt_state = made_if(finite, make, train[:2], "(params, opt_state)")
+            new_state = chosen(finite, new_state, state, "the state")
             clipped, skipped = clipped & finite, skipped + (~finite).astype(skipped.dtype)
+        else:
+            params, opt_state = make()
         count = train.clipped + clipped.astype(train.clipped.dtype)
         train = TrainState(params, opt_state, train.step + 1, count, train.key, skipped)
         return train, new_state, Metrics(loss, tally, norm, clipped, train.clipped / train.step, skipped)
