@@ -24,17 +24,17 @@ LOSSES = {
     "addition": 2.53388,
     "agreement": 3.60221,
     "caption": 2.5614,
-    "charlm": 2.92431,
+    "charlm": 2.91187,
     "classify": 0.925523,
     "execute": 3.84333,
     "forecast": 12.601,
     "memory": 0.920113,
-    "music": 10.7933,
+    "music": 10.7855,
     "ngramlm": 2.93136,
     "speech": 5.84269,
-    "tag": 1.93046,
-    "translate": 3.46369,
-    "wordlm": 2.5058,
+    "tag": 1.95106,
+    "translate": 3.46225,
+    "wordlm": 2.53159,
 }
 
 

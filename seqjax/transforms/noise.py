@@ -20,6 +20,10 @@ def example_keys(key: Array, batch_shape: tuple[int, ...]) -> Array:
     """One key an example, ``[*B]``, by its place in the whole batch, on however many devices.
 
     Raw keys (`jax.random.PRNGKey`) become typed ones, without an axis of their own.
+
+    Example:
+      >>> example_keys(jax.random.PRNGKey(0), (3, 2)).shape
+      (3, 2)
     """
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.wrap_key_data(key)
