@@ -85,7 +85,9 @@ from seqjax.losses import (
     multi_label_cross_entropy,
     tally,
 )
+from seqjax.nonfinite import first_nonfinite
 from seqjax.objectives import Batch, objective
+from seqjax.precision import mixed_precision
 from seqjax.records import maker
 from seqjax.serialized import register
 from seqjax.settings import Settings, tuned
@@ -117,6 +119,7 @@ __all__ = [
     "Summary",
     "explain",
     "maker",
+    "mixed_precision",
     "redraw",
     "summary",
     "tune",
@@ -188,6 +191,7 @@ __all__ += [
     "clip_by_global_norm",
     "cross_entropy",
     "ctc",
+    "first_nonfinite",
     "fixed",
     "mean_squared_error",
     "multi_label_cross_entropy",

@@ -7,7 +7,7 @@ import chex
 import jax
 import numpy as np
 
-from seqjax import records
+from seqjax import places, records
 
 Array = jax.Array
 Key: TypeAlias = chex.PRNGKey
@@ -122,7 +122,8 @@ class Layer(NamedTuple, Generic[Params, State]):
       apply: ``(params, state, xs, *, mask=None, lengths=None, reset=None, key=None) -> (state, ys)``. ``mask [T, *B]``
         is True at real ticks; ``lengths [*B]`` says the same of right-padded sequences; ``reset [T, *B]`` is True at
         the first tick of a segment. ``key`` draws what is random between recurrences (dropout) for this chunk; what
-        is random inside one lives in the state (`Noise`).
+        is random inside one lives in the state (`Noise`). Devices that share a batch are given the same key: what
+        differs from example to example is drawn by `seqjax.transforms.example_keys`.
 
     Example:
       >>> import seqjax as sj
@@ -203,8 +204,14 @@ def redraw(module: Cell | Layer, params: PyTree, state: PyTree, key: Key) -> PyT
             "redraw: expected a state with at least one leaf that shows its batch shape, got none. "
             "Use initial_state(params, batch_shape, key=key)."
         )
-    fresh = module.initial_state(params, shape, key=key)
+    fresh = drawn_state(module, params, shape, key)
     return jax.tree.map(lambda old, new: new if is_noise(old) else old, state, fresh, is_leaf=is_noise)
+
+
+def drawn_state(module: Cell | Layer, params: PyTree, batch_shape: tuple[int, ...], key: Key | None) -> PyTree:
+    """A state inside a training step: on one device or many, whoever draws, each example's noise is its own."""
+    begin = lambda shape: module.initial_state(params, shape, key=key)
+    return begin(batch_shape) if key is None else places.drawn(begin, batch_shape)
 
 
 def without_noise(state: PyTree) -> PyTree:

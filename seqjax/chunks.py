@@ -51,7 +51,7 @@ def over_chunks(layer: Layer, loss: Loss, size: int, *, redraw: bool = True) -> 
     @trains(lambda params: fixed(layer, params))
     def run(params: PyTree, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
         in_order("over_chunks", layer, params, state, batch)
-        state, key = begin(layer, params, state, key, redraw)
+        state, key = begin("over_chunks", layer, params, state, key, redraw)
         total = length("over_chunks", batch)
         if not symbolic.known(total):
             raise ValueError(

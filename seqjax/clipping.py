@@ -54,6 +54,11 @@ def global_norm(tree: PyTree) -> Array:
     return unit * length
 
 
+def is_finite(tree: PyTree) -> Array:
+    """Whether every number is finite; with `global_norm` beside it no further look at them."""
+    return _scaled_norm(tree)[1] < jnp.inf
+
+
 def _scaled_norm(tree: PyTree) -> tuple[Array, Array]:
     """u and ‖x / u‖, with u a power of two near the largest entry, so that the squares fit and nothing is rounded."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if np.size(leaf)]

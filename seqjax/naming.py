@@ -108,7 +108,7 @@ def _row(module: Any, node: PyTree, part: str) -> list[tuple[str, Any, PyTree]] 
     row: list[tuple[str, Any, PyTree]] = []
     for (argument, inner), child in zip(given, node):
         within = _row(inner, child, part) if call.maker in ROWS and _maker(inner) in ROWS else None
-        row += [(argument or _label(inner), inner, child)] if within is None else within
+        row += [(argument or label(inner), inner, child)] if within is None else within
     return row
 
 
@@ -163,7 +163,8 @@ def _maker(module: Any) -> Any:
     return call and call.maker
 
 
-def _label(module: Any) -> str:
+def label(module: Any) -> str:
+    """What a module is called in a row: its maker, or that of what a wrapper leaves the parameters of."""
     call = _outermost(module)
     return type(module).__name__.lower() if call is None else call.maker.__name__
 

@@ -64,6 +64,7 @@ def objective(layer: Layer, loss: Loss, *, redraw: bool = True, penalty: Penalty
 
     Raises:
       TypeError: something else than a layer, or a loss that returns no `Tally`.
+      ValueError: a key beside a state whose noise was not drawn: ``initial_state(params, batch_shape, key=key)``.
 
     Example:
       >>> import jax, jax.numpy as jnp, seqjax as sj
@@ -81,7 +82,7 @@ def objective(layer: Layer, loss: Loss, *, redraw: bool = True, penalty: Penalty
     @trains(lambda params: fixed(layer, params))
     def run(params: PyTree, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
         in_order("objective", layer, params, state, batch)
-        state, key = begin(layer, params, state, key, redraw)
+        state, key = begin("objective", layer, params, state, key, redraw)
         return chunk(layer, loss, params, state, batch, key)
 
     inspect.unwrap(run).penalty = penalty
@@ -155,15 +156,26 @@ def counted(result: Tally) -> Tally:
     return result
 
 
-def begin(layer: Layer, params: PyTree, state: PyTree, key: Array | None, redraw: bool) -> tuple[PyTree, Array | None]:
+def begin(
+    who: str, layer: Layer, params: PyTree, state: PyTree, key: Array | None, redraw: bool
+) -> tuple[PyTree, Array | None]:
     """The state with new noise, where it has any, and the key that is left for ``apply``."""
     if key is None:
         return state, None
+    noisy(who, state)
     noise_key, key = jax.random.split(key)
-    leaves = jax.tree.leaves(state, is_leaf=is_noise)
-    if redraw and any(is_noise(leaf) and jax.tree.leaves(leaf) for leaf in leaves):
-        state = base.redraw(layer, params, state, noise_key)
-    return state, key
+    return base.redraw(layer, params, state, noise_key) if redraw else state, key
+
+
+def noisy(who: str, state: PyTree) -> None:
+    """Where there is a key, no noise of the state is off: it was drawn as the state was made."""
+    for path, leaf in jax.tree_util.tree_flatten_with_path(state, is_leaf=is_noise)[0]:
+        if is_noise(leaf) and not jax.tree.leaves(leaf):
+            raise ValueError(
+                f"{who}: expected a state with its noise drawn, as a key asks for noise, got {leaf} at "
+                f"state{jax.tree_util.keystr(path)}. Make it with initial_state(params, batch_shape, key=key), or give "
+                "no key to the objective or train_state."
+            )
 
 
 def ticks(batch: Batch, start: int, stop: int | None = None) -> Batch:

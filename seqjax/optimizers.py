@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from seqjax.base import Array, PyTree
@@ -23,6 +24,19 @@ def told(look: Callable, loss: Array, gradient: PyTree) -> dict[str, Any]:
     value.defvjp(lambda leaves: look(leaves)[:2], backward)
     again = lambda leaves, *_: look(leaves)[1]
     return {"value": loss, "grad": gradient, "value_fn": value, "obj_fn": value, "grad_fn": again}
+
+
+def wide(leaves: PyTree) -> PyTree:
+    """What optimizers see: parameters and gradients of float16 as float32.
+
+    Adam's ε of 1e-8 is 0 in float16, and so are most squares of gradients: it divides 0 by 0.
+    """
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if leaf.dtype == jnp.float16 else leaf, leaves)
+
+
+def narrow(leaves: PyTree, like: PyTree) -> PyTree:
+    """`wide` undone, as ``like`` has it."""
+    return jax.tree.map(lambda leaf, old: leaf.astype(old.dtype), leaves, like)
 
 
 def update(

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from numbers import Integral
 from typing import Any, ParamSpec, TypeVar
 
+from seqjax import defaults
+
 Options = ParamSpec("Options")
 Made = TypeVar("Made")
 
@@ -46,6 +48,7 @@ def maker(make: Callable[Options, Made]) -> Callable[Options, Made]:
 
     @functools.wraps(make)
     def made(*args: Options.args, **kwargs: Options.kwargs) -> Made:
+        kwargs = defaults.filled(made, parameters(made), kwargs)  # type: ignore[assignment]
         record: Any = make(*args, **kwargs)
         if any(record is arg for arg in args):
             return record
@@ -72,14 +75,20 @@ def parameters(make: Callable) -> list[inspect.Parameter]:
 class Call:
     """A maker and the options it was called with."""
 
-    __slots__ = ("_hash", "_key", "args", "kwargs", "maker")
+    __slots__ = ("_hash", "_key", "args", "defaults", "kwargs", "maker")
 
-    def __init__(self, maker: Callable, args: tuple, kwargs: dict[str, Any]):
+    def __init__(self, maker: Callable, args: tuple, kwargs: dict[str, Any], given: tuple | None = None):
         """Reads the defaults off the maker's signature, so that it does not matter how an option was given."""
         self.maker, self.args, self.kwargs = maker, args, kwargs
+        self.defaults = defaults.options() if given is None else given
         options = self.options()
         try:
-            self._key: Any = (maker, _frozen(options.args), _frozen(dict(sorted(options.kwargs.items()))))
+            self._key: Any = (
+                maker,
+                _frozen(options.args),
+                _frozen(dict(sorted(options.kwargs.items()))),
+                self.defaults,
+            )
             self._hash = hash(self._key)
         except TypeError:
             self._key = object()
@@ -102,7 +111,12 @@ class Call:
     def __reduce__(self) -> tuple:
         """Pickled as maker and options."""
         args = tuple(map(_portable, self.args))
-        return Call, (self.maker, args, {name: _portable(value) for name, value in self.kwargs.items()})
+        return Call, (self.maker, args, {name: _portable(value) for name, value in self.kwargs.items()}, self.defaults)
+
+    def again(self, part: Callable[[Any], Any] = lambda value: value) -> Any:
+        """What the call makes, of its options as ``part`` changes them."""
+        with defaults.given({**dict(self.defaults), **dict(defaults.options())}):
+            return self.maker(*map(part, self.args), **{name: part(value) for name, value in self.kwargs.items()})
 
     def __repr__(self) -> str:
         """The call as one would write it, options at their defaults left out."""
@@ -220,7 +234,7 @@ def _signature(make: Callable) -> inspect.Signature:
 
 
 def _again(call: Call, part: str | None) -> Any:
-    record = call.maker(*call.args, **call.kwargs)
+    record = call.again()
     return record if part is None else getattr(record, part)
 
 

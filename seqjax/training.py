@@ -2,17 +2,16 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from seqjax import checks, optimizers, records
+from seqjax import checks, optimizers, places, records
 from seqjax.base import Array, PyTree
-from seqjax.buffers import owned
-from seqjax.clipping import clip_by_global_norm, clipped_by, global_norm
+from seqjax.clipping import clip_by_global_norm, clipped_by, global_norm, is_finite
 from seqjax.devices import mesh_of, shares_of
 from seqjax.fixing import completed, differentiable, flags_of, flags_on
 from seqjax.losses import Tally
@@ -21,7 +20,9 @@ from seqjax.objectives import Batch, Objective, fixed_by, penalty_by
 from seqjax.products import accumulator
 from seqjax.settings.books import asking
 from seqjax.settings.record import Settings, devices_of
+from seqjax.skipping import NonFinite, chosen, made_if
 from seqjax.stepping import Step
+from seqjax.updates import Metrics, TrainState, in_order, train_state
 
 __all__ = [
     "Metrics",
@@ -30,60 +31,6 @@ __all__ = [
     "train_state",
     "train_step",
 ]
-
-
-class TrainState(NamedTuple):
-    """What training carries besides the model's state: all that a checkpoint needs.
-
-    ``step`` and ``clipped`` count the updates so far and those of them that were clipped; ``key`` is None
-    where nothing random is wanted.
-    """
-
-    params: PyTree
-    opt_state: PyTree
-    step: Array
-    clipped: Array
-    key: Array | None
-
-
-class Metrics(NamedTuple):
-    """What a step reports, as device arrays.
-
-    Attributes:
-      loss: what was descended, before the update, the penalty included.
-      tally: sum and count of the loss, without the penalty, to be added up over steps.
-      gradient_norm: ‖g‖ over all parameters, before clipping.
-      clipped: whether clipping changed the gradient.
-      clip_rate: the fraction of steps so far whose gradient was clipped, this one included.
-    """
-
-    loss: Array
-    tally: Tally
-    gradient_norm: Array
-    clipped: Array
-    clip_rate: Array
-
-
-def train_state(params: PyTree, optimizer: optax.GradientTransformation, *, key: Array | None = None) -> TrainState:
-    """Where training begins.
-
-    Args:
-      params: the parameters; copied, for `train_step` gives the memory of what it is handed to its results. Leaves
-        that are no floats (integers, flags, keys) stay as they are, and the optimizer does not see them.
-      optimizer: any Optax transformation.
-      key: for dropout, noise and the like; None for none of it.
-
-    Returns:
-      The state before the first step.
-
-    Example:
-      >>> import jax.numpy as jnp, optax
-      >>> train_state(jnp.ones(2), optax.sgd(0.1)).step.item()
-      0
-    """
-    params, key = jax.tree.map(jnp.copy, owned((params, key)))
-    opt_state = jax.tree.map(jnp.copy, owned(optimizer.init(differentiable(params))))  # which may be params, or its own
-    return TrainState(params, opt_state, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), key)
 
 
 def train_step(
@@ -96,6 +43,7 @@ def train_step(
     fixed: PyTree | None = None,
     devices: int | Sequence[jax.Device] | None = None,
     settings: Settings | None = None,
+    nonfinite: NonFinite = "skip",
     donate: bool = True,
 ) -> Callable[[TrainState, PyTree, Batch], tuple[TrainState, PyTree, Metrics]]:
     """A jitted function that trains on one batch or window.
@@ -140,11 +88,15 @@ def train_step(
       devices: spread the first batch axis over these devices, or over that many of ``jax.devices()``: the
         first axis of every leaf of the state, the second of every leaf of the batch, behind time (one further
         back under `seqjax.models.accumulated`). Gradients are
-        summed over devices, then divided, so that the result is that of one device up to rounding; what is
-        drawn between recurrences (dropout) differs. On CPUs an update is started when the one before is done; under
-        a transformation that is the caller's to see to, by `jax.block_until_ready`.
+        summed over devices, then divided, so that the result is that of one device up to rounding: what is drawn
+        follows from the key, the update and the place in the whole batch. On CPUs an update is started when the one
+        before is done; under a transformation that is the caller's to see to, by `jax.block_until_ready`.
       settings: what `seqjax.tune` measured of the model's recurrence: its ``devices``, in the place of ``devices=``,
         and in this step its engine, memory and chunk, where the model says ``"auto"``.
+      nonfinite: ``"skip"`` leaves out an update whose loss or gradient, over all devices and with the penalty, is not
+        finite: parameters, optimizer (its averages, schedule and accumulated gradients too) and the model's state stay
+        as they were, and ``metrics.skipped`` counts it. The number of the update goes on, and with it what is drawn.
+        `seqjax.first_nonfinite` finds the cause. ``"keep"`` makes every update.
       donate: reuse the memory of ``train``, which is then gone: keep the returned one.
 
     Returns:
@@ -198,11 +150,12 @@ def train_step(
             f"train_step: expected divide_by 'count' or a number above 0, got {divide_by!r}. "
             "Give the batch size for a sum over time and mean over sequences."
         )
+    checks.choice("train_step", "nonfinite", nonfinite, get_args(NonFinite))
     made = _made if records.call_of(objective) else _made.__wrapped__
     flags = None if fixed is None else flags_of(fixed)
     penalty = penalty_by(objective) if penalty is None else penalty
     devices = devices_of(settings, devices)
-    return made(objective, optimizer, clip, divide_by, penalty, mesh_of(devices), donate, flags, settings)
+    return made(objective, optimizer, clip, divide_by, penalty, mesh_of(devices), donate, flags, settings, nonfinite)
 
 
 @functools.lru_cache(maxsize=16)
@@ -216,6 +169,7 @@ def _made(
     donate: bool,
     flags: tuple | None,
     settings: Settings | None,
+    nonfinite: NonFinite,
 ) -> Callable[[TrainState, PyTree, Batch], tuple[TrainState, PyTree, Metrics]]:
     in_front = getattr(objective, "axes_in_front", 0)
     run = objective if settings is None else asking(settings, objective)
@@ -239,8 +193,8 @@ def _made(
         return gradient, new, tally
 
     def on_each(params: PyTree, state: PyTree, batch: Batch, key: Array | None) -> tuple[PyTree, PyTree, Tally]:
-        key = None if key is None else jax.random.fold_in(key, jax.lax.axis_index("batch"))
-        gradient, new, tally = of_sum(params, state, batch, key)
+        with places.shared("batch"):
+            gradient, new, tally = of_sum(params, state, batch, key)
         return jax.lax.psum(gradient, "batch"), new, jax.lax.psum(tally, "batch")
 
     def gradient_of_sum(params: PyTree, state: PyTree, batch: Batch, key: Array | None) -> tuple[PyTree, PyTree, Tally]:
@@ -257,7 +211,7 @@ def _made(
         return each(params, state, batch, key)
 
     def step(train: TrainState, state: PyTree, batch: Batch) -> tuple[TrainState, PyTree, Metrics]:
-        _in_order(train, state, batch)
+        in_order(train, state, batch)
         key = None if train.key is None else jax.random.fold_in(train.key, train.step)
 
         def look(leaves: PyTree) -> tuple[Array, PyTree, PyTree, Tally]:
@@ -279,22 +233,32 @@ def _made(
         loss, gradient, new_state, tally = look(leaves)
         clipped_gradient, clipped = clipped_by(clip, gradient, leaves)
         held = stays(train.params)
-        extra = {**optimizers.told(look, loss, gradient), "fixed": differentiable(train.params, held)}
-        with jax.numpy_dtype_promotion("standard"):  # Optax counts on it
-            updates, opt_state = optimizers.update(optimizer, clipped_gradient, train.opt_state, leaves, extra)
-            moved = completed(optax.apply_updates(leaves, updates), train.params)
-        params = jax.tree.map(lambda old, new, still: old if still else new, train.params, moved, held)
+        seen = optimizers.wide(leaves)
+
+        def look_again(seen: PyTree) -> tuple[Array, PyTree]:
+            loss, gradient, *_ = look(optimizers.narrow(seen, leaves))
+            return loss, optimizers.wide(gradient)
+
+        told = optimizers.told(look_again, loss, optimizers.wide(gradient))
+        extra = {**told, "fixed": differentiable(train.params, held)}
+        slopes = optimizers.wide(clipped_gradient)
+
+        def make() -> tuple[PyTree, PyTree]:
+            with jax.numpy_dtype_promotion("standard"):  # Optax counts on it
+                updates, opt_state = optimizers.update(optimizer, slopes, train.opt_state, seen, extra)
+                moved = completed(optimizers.narrow(optax.apply_updates(seen, updates), leaves), train.params)
+            return jax.tree.map(lambda old, new, still: old if still else new, train.params, moved, held), opt_state
+
+        norm, skipped = global_norm(gradient), train.skipped
+        if nonfinite == "skip":
+            finite = jnp.isfinite(loss) & is_finite(gradient)
+            params, opt_state = made_if(finite, make, train[:2], "(params, opt_state)")
+            new_state = chosen(finite, new_state, state, "the state")
+            clipped, skipped = clipped & finite, skipped + (~finite).astype(skipped.dtype)
+        else:
+            params, opt_state = make()
         count = train.clipped + clipped.astype(train.clipped.dtype)
-        train = TrainState(params, opt_state, train.step + 1, count, train.key)
-        rate = train.clipped / train.step
-        return train, new_state, Metrics(loss, tally, global_norm(gradient), clipped, rate)
+        train = TrainState(params, opt_state, train.step + 1, count, train.key, skipped)
+        return train, new_state, Metrics(loss, tally, norm, clipped, train.clipped / train.step, skipped)
 
-    return Step(step, _in_order, mesh, in_front, donate)
-
-
-def _in_order(train: TrainState, state: PyTree, batch: Batch) -> None:
-    order = "The order is (train, state, batch)."
-    checks.instance("train_step", train, TrainState, f"Make it with train_state(params, optimizer). {order}")
-    for name, value, kind in (("state", state, Batch), ("state", state, TrainState), ("batch", batch, TrainState)):
-        if isinstance(value, kind):
-            raise TypeError(f"train_step: expected a {name}, got a {kind.__name__} in its place. {order}")
+    return Step(step, in_order, mesh, in_front, donate)

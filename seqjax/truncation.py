@@ -75,7 +75,7 @@ def truncated(layer: Layer, loss: Loss, k1: int, k2: int | None = None, *, redra
                 f"truncated: expected a window of {max(k1, k2)} ticks for k1={k1} and k2={k2}, got {count}. "
                 "Cut the batch with windows(batch, k1, k2)."
             )
-        state, key = begin(layer, params, jax.lax.stop_gradient(state), key, redraw)
+        state, key = begin("truncated", layer, params, jax.lax.stop_gradient(state), key, redraw)
         first_key, second_key = split(key, 2)
 
         def apply(state: PyTree, piece: Batch, key: Array | None) -> tuple[PyTree, PyTree]:

@@ -180,7 +180,7 @@ def test_keys_draw_and_their_absence_does_not():
 
     a, b = jax.random.split(KEY)
     assert len(set(sums(model, True, state, [None, None]))) == 1
-    assert len(set(sums(model, True, state, [a, a, b]))) == 2
+    assert len(set(sums(model, True, noisy, [a, a, b]))) == 2
     quiet = language_model(sj.zoneout(sj.lstm(3, 4), 0.5))
     assert len(set(sums(quiet, True, noisy, [a, b]))) == 2
     assert len(set(sums(quiet, False, noisy, [a, b]))) == 1

@@ -55,12 +55,32 @@ def run(
     """
     checks.mask_or_lengths(layer.name, mask, lengths)
     params, state, xs, mask, lengths, reset = owned((params, state, xs, mask, lengths, reset))
-    if lengths is None:
-        return layer.apply(params, state, xs, mask=mask, reset=reset, key=key)
     apply: Callable = layer.apply
-    if _takes_lengths(apply):
-        return layer.apply(params, state, xs, lengths=lengths, reset=reset, key=key)
-    return layer.apply(params, state, xs, mask=masks.given(layer.name, None, lengths, xs), reset=reset, key=key)
+    if lengths is None:
+        ticks = {"mask": mask}
+    elif _takes_lengths(apply):
+        ticks = {"lengths": lengths}
+    else:
+        ticks = {"mask": masks.given(layer.name, None, lengths, xs)}
+    ticks["reset"] = reset
+    whole, watch = functools.partial(apply, params, state, xs, **ticks, key=key), _WATCH.get()
+    return whole() if watch is None else watch(layer, params, state, xs, ticks, whole)
+
+
+_WATCH: contextvars.ContextVar[Callable | None] = contextvars.ContextVar("watch", default=None)
+
+
+@contextlib.contextmanager
+def watched(watch: Callable) -> Iterator[None]:
+    """While it lasts, `run` leaves running to ``watch(layer, params, state, xs, ticks, apply)``.
+
+    What that returns is taken for what ``apply()`` returns, the layer's state and outputs.
+    """
+    token = _WATCH.set(watch)
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
 
 
 _FORWARDS = contextvars.ContextVar("forwards", default=False)

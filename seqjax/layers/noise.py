@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from seqjax import checks
+from seqjax import checks, places
 from seqjax.base import Array, Layer
 from seqjax.layers.ticks import mapped
 from seqjax.records import maker
@@ -15,7 +15,8 @@ def dropout(rate: float) -> Layer[tuple, tuple]:
 
         y = m ⊙ x / (1-rate)      m ~ Bernoulli(1-rate), new each tick and unit
 
-    Without a key it is the identity. For one mask a sequence, or dropout inside a recurrence, see
+    Without a key it is the identity. The mask follows from the key and the place in the batch, not from the devices
+    that share it (`seqjax.train_step`). For one mask a sequence, or dropout inside a recurrence, see
     `seqjax.variational_dropout` and `seqjax.recurrent_dropout`.
 
     Args:
@@ -45,7 +46,15 @@ def dropout(rate: float) -> Layer[tuple, tuple]:
         checks.floats("dropout", xs)
         if key is None or rate == 0:
             return xs
-        keep = jax.random.bernoulli(key, 1 - rate, xs.shape)
-        return jnp.where(keep, xs / (1 - rate), 0)
+        return jnp.where(_kept(key, 1 - rate, xs.shape), xs / (1 - rate), 0)
 
     return mapped("dropout", function)
+
+
+def _kept(key: Array, share: float, shape: tuple[int, ...]) -> Array:
+    """A mask of xs, with a key for each place on the first batch axis, the one that devices share."""
+    if len(shape) < 2:
+        return jax.random.bernoulli(key, share, shape)
+    keys = places.drawn(lambda batch: jax.random.split(key, batch), shape[1:2])
+    of_one = lambda key: jax.random.bernoulli(key, share, (shape[0], *shape[2:]))
+    return jax.vmap(of_one, out_axes=1)(keys)

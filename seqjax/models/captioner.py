@@ -9,7 +9,7 @@ import numpy as np
 from jax.nn.initializers import he_normal
 
 from seqjax import checks
-from seqjax.base import Array, PyTree
+from seqjax.base import Array, PyTree, drawn_state
 from seqjax.cells.lstm import lstm
 from seqjax.layers.affine import DenseParams, dense
 from seqjax.layers.attention import Memory
@@ -124,7 +124,7 @@ def captioner(
         (write_key,) = split(key, 1)
         if context == "attention":
             return hand_over(decoder, params.decoder, None, None, Memory(values), write_key)
-        start = decoder.initial_state(params.decoder, batch, key=write_key)
+        start = drawn_state(decoder, params.decoder, batch, write_key)
         return hand_over(decoder, params.decoder, start, values.mean(0), None, write_key)
 
     return Conditional(init, encode, decoder)

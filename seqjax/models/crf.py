@@ -109,7 +109,7 @@ def crf_objective(scores: Layer, *, redraw: bool = True) -> Objective:
 
     @trains(stays)
     def run(params: CRFTaggerParams, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
-        state, key = begin(scores, params.scores, state, key, redraw)
+        state, key = begin("crf_objective", scores, params.scores, state, key, redraw)
         state, es = _scored("crf_objective", scores, params, state, batch, key)
         mask = real_ticks(batch, es)
         losses = crf.loss(params.crf, es, batch.targets, mask=mask)

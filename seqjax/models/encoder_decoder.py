@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import checks, masks
-from seqjax.base import Array, Cell, Layer, PyTree
+from seqjax.base import Array, Cell, Layer, PyTree, drawn_state
 from seqjax.cells.lstm import lstm
 from seqjax.layers.affine import DenseParams, dense
 from seqjax.layers.attention import AttendState, Memory, attend
@@ -143,7 +143,7 @@ def encoder_decoder(
         drop_key, state_key, write_key = split(key, 3)
         _, xs = read_symbols.apply(params.embedding, (), symbols, **given)
         _, xs = drops.apply((), (), xs, **given, key=drop_key)
-        state = encoder.initial_state(params.encoder, batch, key=state_key)
+        state = drawn_state(encoder, params.encoder, batch, state_key)
         state, values = encoder.apply(params.encoder, state, xs, **given)
         mask = masks.given("encoder_decoder", mask, lengths, values)
         last = state.forward if both_ways else state
@@ -244,7 +244,7 @@ def hand_over(
     if memory is not None:
         params = params._replace(cell=params.cell._replace(memory=memory))
         batch = memory.values.shape[1:-1]
-        fresh = decoder.initial_state(params, batch, key=key)
+        fresh = drawn_state(decoder, params, batch, key)
         return params, fresh if state is None else AttendState(state, fresh.context, fresh.weights)
     return params, state
 

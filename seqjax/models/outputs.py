@@ -74,7 +74,7 @@ def output_objective(body: Layer, softmax: Softmax, *, redraw: bool = True) -> O
 
     @trains(lambda params: (fixed(body, params[0]), fixed(softmax, params[1])))
     def run(params: tuple, state: PyTree, batch: Batch, key: Array | None = None) -> tuple[PyTree, Tally]:
-        state, key = begin(body, params[0], state, key, redraw)
+        state, key = begin("output_objective", body, params[0], state, key, redraw)
         body_key, loss_key = split(key, 2)
         state, hs = applied(body, params[0], state, batch, body_key)
         return state, softmax.loss(params[1], hs, batch.targets, real_ticks(batch, hs), loss_key)

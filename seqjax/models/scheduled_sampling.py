@@ -15,7 +15,7 @@ from seqjax.layers import inner
 from seqjax.layers.inner import split
 from seqjax.losses import Tally
 from seqjax.models.conditional import Conditional, inputs_of, no_resets
-from seqjax.objectives import Batch, Objective, real_ticks, trains
+from seqjax.objectives import Batch, Objective, noisy, real_ticks, trains
 from seqjax.products import accumulator
 from seqjax.records import maker
 from seqjax.transforms.noise import example_keys, per_example
@@ -143,6 +143,7 @@ def scheduled_objective(model: Layer | Conditional, loss: Callable[..., Tally]) 
         if guess_key is None:
             end, ys = inner.run(writer, params, start, symbols, **ticks)
         else:
+            noisy("scheduled_objective", start)
             end, ys = scheduled_sampling(writer, params, start, symbols, rate=rate, key=guess_key, **ticks)
         return state if isinstance(model, Conditional) else end, loss(ys, batch.targets, real_ticks(batch, symbols))
 

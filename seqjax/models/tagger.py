@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import checks
-from seqjax.base import Array, Layer
+from seqjax.base import Array, Layer, drawn_state
 from seqjax.cells.lstm import lstm
 from seqjax.layers.affine import dense
 from seqjax.layers.compose import serial
+from seqjax.layers.inner import split
 from seqjax.layers.symbols import embedding, look_up, standard_normal
-from seqjax.layers.ticks import pointwise
+from seqjax.layers.ticks import mapped
 from seqjax.models.body import MakeCell, deep
 from seqjax.records import maker
 from seqjax.unroll import unroll
@@ -80,21 +81,24 @@ def spelled_words(
             reader.init(keys[3]),
         )
 
-    def function(params: SpellingParams, words: Words) -> Array:
-        letters = jnp.moveaxis(words.characters, -1, 0)
+    def function(params: SpellingParams, words: Words, key: Array | None) -> Array:
+        # the batch in front of the words, so that noise is drawn by its first axis
+        letters = jnp.moveaxis(words.characters, (-1, 0), (0, -1))
         mask = letters != 0
         xs = look_up("spelled_words", params.characters, letters)
         read = []
-        for p, reverse in ((params.forward, False), (params.backward, True)):
-            state = reader.initial_state(p, letters.shape[1:])
+        both = (params.forward, False), (params.backward, True)
+        for (p, reverse), state_key in zip(both, split(key, 2)):
+            state = drawn_state(reader, p, letters.shape[1:], state_key)
             _, ys = unroll(reader, p, state, xs, mask=mask, reverse=reverse)
             end = jnp.maximum(mask.sum(0) - 1, 0)
             last = jnp.zeros_like(end) if reverse else end
             read.append(jnp.take_along_axis(ys, last[None, ..., None], 0)[0])
         vectors = look_up("spelled_words", params.words, words.ids)
-        return jnp.concatenate([vectors, *(y.astype(vectors.dtype) for y in read)], axis=-1)
+        read = [jnp.moveaxis(y, -2, 0).astype(vectors.dtype) for y in read]
+        return jnp.concatenate([vectors, *read], axis=-1)
 
-    return pointwise(function, init)
+    return mapped("spelled_words", function, init)
 
 
 @maker

@@ -82,6 +82,7 @@ def main(options: Options) -> Course:
         readers[f"last {options.window} word{'s' * (options.window > 1)}"] = models.fixed_window_model(
             size, hidden, window=options.window, embedding_size=options.embedding_size
         )
+    readers = {name: sj.mixed_precision(model, options.products) for name, model in readers.items()}
     params = beside.parameters({name: model.init for name, model in readers.items()}, jax.random.key(options.seed))
     memory = {name: model.initial_state(params[name], (options.batch_size,)) for name, model in readers.items()}
 

@@ -85,17 +85,16 @@ def main(options: Options) -> Course:
         strips(learning.generator(options), 1, train, options)  # complains now of digits that are missing
         height, width = asked.images.shape[1:]
         words = tasks.Vocabulary([tasks.PAD, tasks.BOS, tasks.EOS, *NAMES])
-        model = columns_first(
-            captioner(
-                height,
-                width,
-                len(words),
-                options.hidden_size,
-                channels=options.channels,
-                context="every_tick" if options.context == "every-tick" else options.context,
-                cell=CELLS[options.cell],
-            )
+        looking = captioner(
+            height,
+            width,
+            len(words),
+            options.hidden_size,
+            channels=options.channels,
+            context="every_tick" if options.context == "every-tick" else options.context,
+            cell=CELLS[options.cell],
         )
+        model = columns_first(sj.mixed_precision(looking, options.products))
 
     def batch(drawn: tasks.Strips) -> sj.Batch:
         captions = [words.encode(caption, bos=True, eos=True) for caption in drawn.captions]

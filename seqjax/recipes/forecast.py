@@ -103,7 +103,7 @@ def main(options: Options) -> Course:
 
     # Model
     size = series.shape[1]
-    model = network(options, size)
+    model = sj.mixed_precision(network(options, size), options.products)
 
     # Training: pieces from anywhere in the series.
     def batch_of(step: int) -> sj.Batch:

@@ -95,7 +95,7 @@ def main(options: Options) -> Course:
                 )
         plan = tasks.buckets(np.array([len(roll) for roll in pieces["train"]]), shapes=2, size=options.batch_size)
         drawn = learning.numbered([pieces["train"]], plan, options.batch_size, seed=options.seed)
-        model = network(options)
+        model = sj.mixed_precision(network(options), options.products)
     held_back = {split: next_frames(tasks.pad(pieces[split])) for split in ("valid", "test")}
     floors = {
         "each key's frequency": marginal(pieces["train"], pieces["test"]),

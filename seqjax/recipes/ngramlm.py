@@ -95,6 +95,7 @@ def main(options: Options) -> Course:
         learned[RECURRENT] = models.language_model(
             size, options.hidden_size, embedding_size=options.embedding_size, cell=CELLS[options.cell]
         )
+    learned = {name: sj.mixed_precision(model, options.products) for name, model in learned.items()}
     params = beside.parameters({name: model.init for name, model in learned.items()}, jax.random.key(options.seed))
     memory = {name: model.initial_state(params[name], (options.batch_size,)) for name, model in learned.items()}
 

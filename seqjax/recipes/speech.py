@@ -82,6 +82,7 @@ def main(options: Options) -> Course:
         ),
         ALONE: sj.serial(sj.dense(options.features, size, activation=jnp.tanh), sj.dense(size, outputs)),
     }
+    readers = {name: sj.mixed_precision(model, options.products) for name, model in readers.items()}
     params = beside.parameters({name: model.init for name, model in readers.items()}, jax.random.key(options.seed))
     memory = {name: model.initial_state(params[name], (options.batch_size,)) for name, model in readers.items()}
     apply = {name: jax.jit(model.apply) for name, model in readers.items()}

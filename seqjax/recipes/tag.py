@@ -243,6 +243,7 @@ def tagger(options: Options, code: Code, *, both_ways: bool) -> Tagger:
         both_ways=both_ways,
         dropout=options.dropout,
     )
+    scores = sj.mixed_precision(scores, options.products)
     if options.crf:
         model, objective = models.crf_tagger(scores, len(code.tags)), models.crf_objective(scores)
     else:

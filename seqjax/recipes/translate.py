@@ -231,7 +231,7 @@ def lines(options: Options) -> tuple[list[Line], list[Line]]:
 
 def encoder_decoder(options: Options, words: Languages) -> models.Conditional:
     """One network that reads and another that writes, each with its own parameters."""
-    return models.encoder_decoder(
+    model = models.encoder_decoder(
         len(words.source),
         len(words.target),
         options.hidden_size,
@@ -243,11 +243,12 @@ def encoder_decoder(options: Options, words: Languages) -> models.Conditional:
         both_ways=options.both_ways,
         dropout=options.dropout,
     )
+    return sj.mixed_precision(model, options.products)
 
 
 def aligned(options: Options, words: Languages) -> sj.Layer:
     """One network in one direction that reads a word and writes a word."""
-    return models.tagger(
+    model = models.tagger(
         len(words.source),
         len(words.target),
         embedding_size=options.embedding_size,
@@ -257,6 +258,7 @@ def aligned(options: Options, words: Languages) -> sj.Layer:
         both_ways=False,
         dropout=options.dropout,
     )
+    return sj.mixed_precision(model, options.products)
 
 
 def bleu(found: Sequence[Sequence[str]], texts: list[str]) -> float:

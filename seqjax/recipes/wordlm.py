@@ -237,13 +237,14 @@ def set_up(options: Options, vocabulary: Vocabulary, count: int) -> tuple[Option
             layers=options.layers,
             dropout=options.dropout,
         )
-        return options, Method(model, None, None, "count")
+        return options, Method(sj.mixed_precision(model, options.products), None, None, "count")
     draft = models.zaremba(options.preset, len(vocabulary), updates_per_epoch=1)
     updates = max(1, (count // draft.batch_size - 1) // draft.window)
     preset = models.zaremba(options.preset, len(vocabulary), updates_per_epoch=updates)
     print(f"{options.preset}: {updates:,} updates an epoch; the paper trains {preset.epochs} epochs")
     used = dataclasses.replace(options, batch_size=preset.batch_size, window=preset.window)
-    return used, Method(preset.model, preset.optimizer, preset.clip, preset.divide_by)
+    model = sj.mixed_precision(preset.model, options.products)
+    return used, Method(model, preset.optimizer, preset.clip, preset.divide_by)
 
 
 def share(which: Sequence[bool]) -> str:

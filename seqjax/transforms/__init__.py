@@ -18,7 +18,7 @@ In order of reading:
 - `memoryless`: a function in a stack. (functions)
 - `learned_initial_state`, `random_initial_state`, `first_bias`: what a recurrence starts from. (initial_states)
 - `variational_dropout`, `recurrent_dropout`, `zoneout`, `weight_drop`: regularisers; their randomness is part of the
-  state. (regularizers, on noise)
+  state. `example_keys`: a key for each place in the batch, on however many devices. (regularizers, on noise)
 - `with_states`, `perturbed`: looking into a recurrence. (trajectory)
 
 The regularisers that change the middle of a step, and `perturbed`, read its jaxpr. (replay)
@@ -34,6 +34,7 @@ from seqjax.transforms.initial_states import (
     learned_initial_state,
     random_initial_state,
 )
+from seqjax.transforms.noise import example_keys
 from seqjax.transforms.regularizers import recurrent_dropout, variational_dropout, weight_drop, zoneout
 from seqjax.transforms.trajectory import perturbed, with_states, zero_perturbation
 
@@ -41,6 +42,7 @@ __all__ = [
     "FirstBiasParams",
     "FirstBiasState",
     "LearnedInitialStateParams",
+    "example_keys",
     "first_bias",
     "learned_initial_state",
     "memoryless",

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from seqjax import places
 from seqjax.base import Array, Cell, Noise, Params, PyTree, State
 
 
@@ -16,7 +17,14 @@ def per_example(draw: Callable[[Array], PyTree], keys: Array) -> PyTree:
 
 
 def example_keys(key: Array, batch_shape: tuple[int, ...]) -> Array:
-    """One key an example, ``[*B]``; raw keys (`jax.random.PRNGKey`) become typed ones, without an axis of their own."""
+    """One key an example, ``[*B]``, by its place in the whole batch, on however many devices.
+
+    Raw keys (`jax.random.PRNGKey`) become typed ones, without an axis of their own.
+
+    Example:
+      >>> example_keys(jax.random.PRNGKey(0), (3, 2)).shape
+      (3, 2)
+    """
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.wrap_key_data(key)
     kind = str(key.dtype).removeprefix("key<").removesuffix(">")
@@ -25,7 +33,7 @@ def example_keys(key: Array, batch_shape: tuple[int, ...]) -> Array:
             "noise: expected a threefry key, whose draws for a batch are those of its examples one by one, got "
             f"{kind}. Make it with jax.random.key(seed, impl='threefry2x32')."
         )
-    return jax.random.split(key, batch_shape) if batch_shape else key
+    return places.drawn(lambda shape: jax.random.split(key, shape), batch_shape) if batch_shape else key
 
 
 def drop(x: Array, keys: Array, index: int, rate: float) -> Array:

@@ -213,7 +213,8 @@ def classifier(options: Options, task: Task, cell: str, ticks: int) -> sj.Layer:
     else:
         body = models.deep(size, options.hidden_size, cell=CELLS[cell], layers=options.layers, rate=options.dropout)
     body = sj.serial(*read, body, sj.pointwise(lambda params, hs: jax.nn.relu(hs)))
-    return models.classifier(body, options.hidden_size, len(task.classes), pool=options.pool)
+    model = models.classifier(body, options.hidden_size, len(task.classes), pool=options.pool)
+    return sj.mixed_precision(model, options.products)
 
 
 def feed_forward(options: Options, task: Task) -> sj.Layer:
@@ -223,7 +224,7 @@ def feed_forward(options: Options, task: Task) -> sj.Layer:
     body = sj.serial(
         *read, sj.causal_conv(size, hidden, width=WINDOW), sj.pointwise(lambda params, hs: jax.nn.relu(hs))
     )
-    return models.classifier(body, hidden, len(task.classes))
+    return sj.mixed_precision(models.classifier(body, hidden, len(task.classes)), options.products)
 
 
 def first_layer(options: Options, task: Task) -> tuple[int, list[sj.Layer]]:

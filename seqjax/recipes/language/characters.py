@@ -60,10 +60,10 @@ def language_model(options: CharacterOptions, symbols: int) -> sj.Layer:
         block = block_of(options.block, options.cell)
         body = models.deep_blocks(size, block=block, layers=options.layers, rate=options.dropout)
         read = sj.serial(sj.embedding(symbols, options.embedding_size), sj.dense(options.embedding_size, size))
-        return sj.serial(read, body, sj.dense(size, symbols))
+        return sj.mixed_precision(sj.serial(read, body, sj.dense(size, symbols)), options.products)
     cells, above = parts(options, symbols)
     layers = [layer for cell in cells for layer in (sj.recurrent(cell), sj.dropout(options.dropout))]
-    return sj.serial(*layers, above)
+    return sj.mixed_precision(sj.serial(*layers, above), options.products)
 
 
 def initial(model: sj.Layer, options: CharacterOptions) -> learning.Training:

@@ -137,7 +137,7 @@ class PairOptions(learning.LearningOptions):
 
 def network(options: PairOptions, pairs: Pairs, *, reverse: bool = False) -> Conditional:
     """A reader, of the source from its end if asked, and a writer, with weights of their own."""
-    return encoder_decoder(
+    model = encoder_decoder(
         len(pairs.source),
         len(pairs.target),
         options.hidden_size,
@@ -147,6 +147,7 @@ def network(options: PairOptions, pairs: Pairs, *, reverse: bool = False) -> Con
         layers=options.layers,
         reverse_source=reverse,
     )
+    return sj.mixed_precision(model, options.products)
 
 
 class Learned(NamedTuple):

@@ -198,7 +198,8 @@ def model_of(options: Options, problem: tasks.Problem, xs: np.ndarray) -> sj.Lay
             make = functools.partial(make, b_init=sj.initializers.chrono(len(xs)))
         read = sj.recurrent(make(size, options.hidden_size))
     answer = sj.dense(options.hidden_size, problem.output_size)
-    return sj.serial(read, answer) if xs.ndim == 3 else sj.serial(sj.embedding(problem.input_size, size), read, answer)
+    parts = [read, answer] if xs.ndim == 3 else [sj.embedding(problem.input_size, size), read, answer]
+    return sj.mixed_precision(sj.serial(*parts), options.products)
 
 
 def nothing_read(model: sj.Layer, params: PyTree, batch: sj.Batch) -> PyTree:

@@ -21,12 +21,23 @@ from typing import Any, NamedTuple
 
 import jax
 
-from seqjax.base import PyTree
+from seqjax.base import Array, PyTree
 from seqjax.recipes.running.files import replace
 
 ENTRY, STATE = "entry.json", "state"
 KEEP = 2  # of the newest, so that one is left where the other is damaged
 BEST = 2  # by evaluation: the second is the best of a run that falls back behind the first
+SKIPPED = ".train.skipped"  # a count that older checkpoints lack; none of their updates was left out
+
+
+class Older(NamedTuple):
+    """A train state of such a checkpoint."""
+
+    params: PyTree
+    opt_state: PyTree
+    step: Array
+    clipped: Array
+    key: Array | None
 
 
 class Found(NamedTuple):
@@ -146,6 +157,9 @@ def restore(folder: Path, step: int, like: PyTree, run: str = "") -> PyTree:
     import orbax.checkpoint as ocp
 
     files, arrays, expected = (folder / str(step)).absolute(), check(folder, step, run)["arrays"], _arrays(like)
+    if SKIPPED in expected and SKIPPED not in arrays:
+        older = restore(folder, step, like._replace(train=Older(*like.train[:5])), run)
+        return older._replace(train=like.train._replace(**older.train._asdict()))
     for name in expected | arrays:
         wanted, found = expected.get(name, "none"), arrays.get(name, "none")
         if wanted != found:

@@ -12,10 +12,10 @@ import numpy as np
 import optax
 
 import seqjax as sj
-from seqjax import tasks
+from seqjax import precision, tasks
 from seqjax.base import Array, PyTree
 from seqjax.objectives import Objective
-from seqjax.recipes.running import devices, files, loop, optimizers, trackers
+from seqjax.recipes.running import causes, devices, files, loop, optimizers, trackers
 from seqjax.recipes.running.courses import Answer, Update
 from seqjax.recipes.running.options import (
     RunOptions,
@@ -44,6 +44,8 @@ class LearningOptions(RunOptions):
     schedule: optimizers.Schedule = "cosine"
     """Of the rate: it rises over 5 % of the steps, then falls to a tenth along a cosine or a line, or as 1/√n; constant
     does neither."""
+    products: precision.Products = "float32"
+    """Operands of products; with bfloat16 sums, states and parameters stay in float32."""
     clip: float = 1.0
     """Highest global norm of the gradient of the mean loss; larger ones are scaled down to it."""
     seeds: tuple[int, ...] = ()
@@ -181,6 +183,7 @@ def learn(
 
     Raises:
       Interrupted: Ctrl-C; the message says how to go on.
+      BadInput: numbers that are not finite, in too many updates or in an evaluation.
     """
     update: Any = sj.train_step(
         objective,
@@ -199,12 +202,10 @@ def learn(
         train, memory, metrics = yield Update(update, (state.train, state.memory, batch), step + 1)
         kept = empty if goes_on is None else memory
         more = {} if extra is None else extra(metrics.loss)
-        numbers = {"gradient_norm": metrics.gradient_norm, "clip_rate": metrics.clipped}
+        numbers = {"gradient_norm": metrics.gradient_norm, "clip_rate": metrics.clipped, "skipped": metrics.skipped}
         return Training(train, kept), {"loss": metrics.loss, **more, **numbers}
 
-    def look(state: Training) -> dict[str, float]:
-        return evaluate(on_one(state.train.params))
-
+    look = lambda state: evaluate(on_one(state.train.params))
     steps, final = yield from loop.train(
         run,
         start,
@@ -219,6 +220,7 @@ def learn(
         over=(lambda: False) if patience is None else patience.over,
         best=best if patience is None else patience.improved,
         sound=sound,
+        cause=causes.of(objective, empty, batch_of, goes_on),
     )
     params = on_one(final.train.params)
     records = run.metrics()
@@ -242,8 +244,7 @@ def conclude(run: Run, measure: str, figures: Mapping[str, float | None], floors
       figures: by name, of everything that was trained; None for what never came.
       floors: of what learns nothing: chance, counting, persistence; None as there.
     """
-    records = run.metrics()
-    steps, seconds = (max(record.get(name, 0) for record in records) for name in ("step", "seconds"))
+    steps, seconds = (max(record.get(name, 0) for record in run.metrics()) for name in ("step", "seconds"))
     figures = {name: figure for name, figure in figures.items() if name != "step"}
     result = {"measure": measure, "figures": figures, "floors": floors, "steps": steps, "seconds": seconds}
     files.replace(run.folder / "result.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")

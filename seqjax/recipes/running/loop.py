@@ -19,6 +19,8 @@ from seqjax.recipes.running import trackers
 from seqjax.recipes.running.options import BadInput, Ended, interval
 from seqjax.recipes.running.run import Run
 
+LIMIT = 10  # updates in a row whose numbers are not finite; one by one they are left out
+
 Advance = Callable[[PyTree, int], Generator[Any, Any, tuple[PyTree, dict[str, Array]]]]
 
 
@@ -42,6 +44,7 @@ def train(
     over: Callable[[], bool] = lambda: False,
     best: Callable[[dict[str, float]], float | None] = lambda numbers: None,
     sound: Callable[[PyTree], bool] | None = None,
+    cause: Callable[[PyTree, int], str] = lambda state, step: "",
 ) -> Generator[Any, Any, tuple[int, PyTree]]:
     """Trains to ``steps`` updates from the start or from the run's checkpoint.
 
@@ -55,9 +58,9 @@ def train(
 
     Args:
       run: where metrics and checkpoints go.
-      state: what training starts from if the run has no checkpoint yet.
+      state: what training starts from if the run has no checkpoint yet; its ``train`` is a `seqjax.TrainState`.
       advance: ``(state, step) -> (state, metrics)``, a generator, makes the update with that number, counted from
-        0; metrics are scalars by name.
+        0; metrics are scalars by name, ``skipped`` among them, the count of updates left out so far.
       steps: updates in all.
       show: a format string of the bar, over the metrics' means since the last record and ``{speed}``.
       work: units handled by one update, for the speed.
@@ -69,6 +72,8 @@ def train(
       over: whether to end before ``steps``; asked at the start and after every evaluation.
       best: the figure of an evaluation, lower is better: the checkpoint of the lowest is never removed.
       sound: whether a state may be gone on from; if None all its numbers have to be finite.
+      cause: ``(state, step) -> text``, where numbers are not finite of the update with that number from 0, which was
+        left out or would be the next.
 
     Returns:
       The number of the last update, and the state after it.
@@ -76,6 +81,7 @@ def train(
     Raises:
       Interrupted: Ctrl-C; the message says how to go on.
       Ended: a file of the run could not be written; the message says what is kept.
+      BadInput: numbers that are not finite, in an evaluation or in `LIMIT` updates in a row, or all of a shorter run.
     """
     recipe, due = run.config["recipe"], interval(run.config["recipe"], run.config["options"].get("checkpoint_every"))
     first = 0
@@ -84,13 +90,14 @@ def train(
     run.forget_after(first)
     seconds = max((record.get("seconds", 0.0) for record in run.metrics()), default=0.0)
     saved, pending, mark, clock = first, [], time.perf_counter(), time.monotonic()
+    skipped, in_a_row = int(state.train.skipped), 0
     with trackers.following(run) as tracker, bar() as progress, _ctrl_c as asked_to_stop:
         latest = "compiling"
         task = progress.add_task("", total=steps, completed=first, show=latest)
 
         def record(step: int, **numbers: float) -> None:
             if not np.isfinite(list(numbers.values())).all():
-                raise BadInput(_diverged(run, step, saved))
+                raise BadInput(_diverged(run, step, saved, cause(state, step)))
             tracker.log(step, numbers)
 
         def keep(step: int, value: float | None = None) -> None:
@@ -110,12 +117,20 @@ def train(
                 evaluating = step % evaluate_every == 0 or step == steps
                 saving = stopping or step % due.updates == 0 or time.monotonic() - clock >= due.seconds
                 if saving or evaluating or step % log_every == 0 or step == 1:
-                    means = _means(jax.device_get(pending))
+                    done, left_out, in_a_row = _apart(jax.device_get(pending), skipped, in_a_row)
+                    skipped += left_out
+                    if in_a_row >= min(LIMIT, steps):
+                        raise BadInput(_diverged(run, step, saved, cause(state, step - 1)))
                     elapsed = time.perf_counter() - mark
                     seconds += elapsed
                     speed = len(pending) * work / elapsed
-                    record(step, **means, **{f"{unit}_per_second": speed}, seconds=seconds)
-                    latest = show.format(**means, speed=speed)
+                    if left_out:
+                        line = f"{step:>6} steps  {left_out} of the last {len(pending)} updates left out: not finite"
+                        progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+                    if done:
+                        means, counted = _means(done), {"skipped": left_out} if left_out else {}
+                        record(step, **means, **counted, **{f"{unit}_per_second": speed}, seconds=seconds)
+                        latest = show.format(**means, speed=speed)
                     progress.update(task, completed=step, show=latest)
                     pending, mark = [], time.perf_counter()
                 if evaluating:
@@ -151,10 +166,21 @@ def _kept(the: str, run: Run, saved: int, steps: int) -> str:
     return f"{the} checkpoint of step {saved} of {steps} is kept. Go on with: {run.resume_command()}"
 
 
-def _diverged(run: Run, step: int, saved: int) -> str:
+def _apart(records: list[dict[str, Any]], skipped: int, before: int) -> tuple[list[dict[str, Any]], int, int]:
+    """The records of updates that were made, how many were left out, and how many of those in a row by now."""
+    made, count = [], skipped
+    for record in records:
+        left_out, count = record["skipped"] > count, int(record["skipped"])
+        before = before + 1 if left_out else 0
+        if not left_out:
+            made.append({name: value for name, value in record.items() if name != "skipped"})
+    return made, count - skipped, before
+
+
+def _diverged(run: Run, step: int, saved: int, cause: str = "") -> str:
     kept = f"The checkpoint of step {saved} is kept." if saved else "There is no checkpoint yet."
     return (
-        f"{run.config['recipe']}: expected finite numbers in training, got others up to step {step}. "
+        f"{run.config['recipe']}: expected finite numbers in training, got others up to step {step}{cause}. "
         f"Lower --learning-rate. {kept}"
     )
 
