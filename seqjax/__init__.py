@@ -84,7 +84,9 @@ from seqjax.losses import (
 )
 from seqjax.objectives import Batch, objective
 from seqjax.records import maker
+from seqjax.saving import load, save
 from seqjax.serialized import register
+from seqjax.sessions import Sessions
 from seqjax.settings import Settings, tuned
 from seqjax.summaries import Summary, summary
 from seqjax.training import Metrics, TrainState, train_state, train_step
@@ -110,11 +112,14 @@ __all__ = [
     "Cell",
     "Layer",
     "Noise",
+    "Sessions",
     "Settings",
     "Summary",
     "explain",
+    "load",
     "maker",
     "redraw",
+    "save",
     "summary",
     "tune",
     "tuned",
