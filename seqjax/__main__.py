@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 PROGRAM = "python -m seqjax"
+SMALLER = "Make the sizes smaller, or give less data."
 REMEDY = "Install them by: python -m pip install 'seqjax[recipes]'"
 
 # A command is a module with `Options` and ``main(options)``; it is imported when it is called.
@@ -59,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _say(f"seqjax: expected arguments in UTF-8, got {word!a}. Type it in UTF-8.", 2)
     name = argv[0].replace("_", "-") if argv else ""
     try:
+        import jax
         import tyro
 
         if name not in COMMANDS:
@@ -76,7 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from seqjax.recipes.running.loop import Interrupted
         from seqjax.recipes.running.options import BadInput, RunOptions, bad_input
         from seqjax.recipes.running.run import Run
+        from seqjax.room import NoRoom
         from seqjax.settings import books
+        from seqjax.tasks.archives import at_most
     except ModuleNotFoundError as error:
         return _say(f"seqjax: expected the libraries of the recipes, got no module {error.name}. {REMEDY}", 2)
     except KeyboardInterrupt:
@@ -94,12 +98,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.check(name)
         if alone:  # what a caller of this function has set stays
             cache.use()
-        if getattr(options, "seeds", ()):
-            seeds.main(name, recipe.main.course, options, curves.over_seeds)
-        else:
-            recipe.main(options)
+        with at_most(getattr(options, "largest", 1) * 1e9):
+            if getattr(options, "seeds", ()):
+                seeds.main(name, recipe.main.course, options, curves.over_seeds)
+            else:
+                recipe.main(options)
     except BadInput as error:
         return _say(str(error), 2)
+    except NoRoom as error:
+        return _say(f"{name}: {str(error).removeprefix(f'{name}: ')}", 2)
+    except MemoryError as error:
+        return _say(f"{name}: expected data that fit in memory, got {str(error) or 'more'}. {SMALLER}", 2)
+    except jax.errors.JaxRuntimeError as error:
+        if not str(error).startswith("RESOURCE_EXHAUSTED"):
+            raise
+        return _say(f"{name}: expected arrays that fit in memory, got {str(error).splitlines()[0]} {SMALLER}", 2)
     except Interrupted as stop:
         return _say(str(stop), 130)
     except KeyboardInterrupt:

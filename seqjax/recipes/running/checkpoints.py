@@ -45,7 +45,7 @@ def check(folder: Path, step: int) -> dict[str, str]:
     try:
         record = json.loads(entry.read_text("utf-8"))
         whole = record["digest"] == _digest(files) and isinstance(record["arrays"], dict)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         whole = False
     if not whole:
         raise ValueError(f"expected the checkpoint {files} as it was written, got a damaged one. Put back its files.")

@@ -19,10 +19,10 @@ FolderOrFile = Annotated[str | None, tyro.conf.arg(metavar="FOLDER|FILE")]
 
 
 # Options younger than some stored runs, of all commands and of one: a run without them was made as by their defaults.
-LATER = frozenset({"block", "optimizer", "schedule", "seeds", "track"})
+LATER = frozenset({"block", "largest", "optimizer", "schedule", "seeds", "track"})
 LATER_OF = {"memory": frozenset({"layers"})}
 # Options that any start of a run may change: they do not say what is computed.
-FREE = frozenset({"steps", "devices", "track"})
+FREE = frozenset({"steps", "devices", "track", "largest"})
 
 
 class BadInput(ValueError):
@@ -30,7 +30,19 @@ class BadInput(ValueError):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunOptions:
+class ReadingOptions:
+    """The option of every command that reads files."""
+
+    largest: float = 1.0
+    """Gigabytes that an archive may unpack to; four times its own size if that is more."""
+
+    def check(self, who: str) -> None:
+        """Raises ValueError at the first option that cannot be used; a command adds checks of its own."""
+        check_positive(who, self, "largest")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions(ReadingOptions):
     """The options that every recipe has; a recipe adds its own and its own default for the steps."""
 
     seed: int = 0
@@ -50,7 +62,8 @@ class RunOptions:
     given."""
 
     def check(self, who: str) -> None:
-        """Raises ValueError at the first option that cannot be used; a recipe adds checks of its own."""
+        """Refuses what no run can use."""
+        super().check(who)
         check_sizes(who, self, "steps")
         check_seed(who, self.seed)
         check_not_negative(who, self, "devices")

@@ -133,7 +133,7 @@ class Run:
             config = json.loads((folder / "config.json").read_text("utf-8"))
         except OSError as error:
             raise BadInput(f"{wanted}, got no readable config.json in it ({error.strerror}). {remedy}") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadInput(f"{wanted}, got a config.json that is not JSON. {remedy}") from error
         whole = isinstance(config, dict) and all(isinstance(config.get(part), dict) for part in ("options", "facts"))
         if not whole or config.get("recipe") != recipe:
@@ -192,7 +192,7 @@ class Run:
         try:
             lines = path.read_text("utf-8").split("\n") if path.exists() else []
             found = [json.loads(line) for line in lines if line]
-        except ValueError:
+        except (ValueError, RecursionError):
             found = [None]
         if not all(isinstance(record, dict) and isinstance(record.get("step"), int) for record in found):
             raise BadInput(
