@@ -14,6 +14,7 @@ from numbers import Integral
 from typing import Any, ParamSpec, TypeVar
 
 from seqjax import defaults
+from seqjax.room import LARGE, check_room
 
 Options = ParamSpec("Options")
 Made = TypeVar("Made")
@@ -100,6 +101,12 @@ class Call:
         options.apply_defaults()
         return options
 
+    def largest(self) -> int:
+        """The largest number among the options: of a size, as a rule."""
+        return max(
+            (int(value) for value in self.options().arguments.values() if isinstance(value, Integral)), default=0
+        )
+
     def __eq__(self, other: object) -> bool:
         """Whether the same maker was called with equal options."""
         return self is other or (isinstance(other, Call) and self._hash == other._hash and self._key == other._key)
@@ -151,6 +158,13 @@ class Bound:
         """Calls the function."""
         if self.part == "initial_state" and args:
             no_batch_shape(self.call.maker.__name__, args[0])
+        if self.part == "init" and args and self.call.largest() >= LARGE:
+            check_room(self.call.maker.__name__, self.__wrapped__, args[0])
+        if self.part == "apply" and len(args) == 3:
+            from seqjax.arguments import told  # which knows cells and layers, that are records
+
+            with told(self.call.maker.__name__, _made(self.call), *args, kwargs):
+                return self.__wrapped__(*args, **kwargs)
         return self.__wrapped__(*args, **kwargs)
 
     def __eq__(self, other: object) -> bool:
@@ -231,6 +245,11 @@ def _portable(value: Any) -> Any:
 @functools.cache
 def _signature(make: Callable) -> inspect.Signature:
     return inspect.signature(make)
+
+
+@functools.lru_cache(maxsize=256)
+def _made(call: Call) -> Any:
+    return call.again()
 
 
 def _again(call: Call, part: str | None) -> Any:

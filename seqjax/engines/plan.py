@@ -2,9 +2,7 @@
 
 import contextlib
 import contextvars
-import functools
 import math
-import os
 import re
 import textwrap
 from collections.abc import Callable, Iterator
@@ -22,6 +20,7 @@ from seqjax.engines.equations.linear_call import never_transposed
 from seqjax.engines.linear import engine as linear
 from seqjax.engines.memory import Schedule, blocks, divisor
 from seqjax.engines.split import engine as split
+from seqjax.room import memory_of_device
 
 # Every engine by its name. An entry makes it known: to `unroll` and `explain`, to errors, to the laws.
 ENGINES: dict[str, Callable[[Problem], Prepared]] = {
@@ -227,14 +226,12 @@ def _by_name(name: str, prepared: Prepared, length: int, ticks: int) -> Schedule
     return Schedule(chunk, "nothing", blocks(length, chunk))
 
 
-@functools.cache
-def memory_of_device() -> int:
-    """Bytes of memory of the default device; of the machine on a CPU."""
-    device = jax.devices()[0]
-    stats = device.memory_stats() if device.platform != "cpu" else None
-    if stats and "bytes_limit" in stats:
-        return int(stats["bytes_limit"])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def check_options(engine: object, memory: object) -> None:
+    """Options of a type that they can have; which of them there are is looked up where they are needed."""
+    if not isinstance(engine, str):
+        checks.choice("unroll", "engine", engine, ("auto", *ENGINES))
+    if not isinstance(memory, str | int):
+        _budget(memory)  # type: ignore[arg-type]
 
 
 def _budget(memory: str | int) -> int | None:
