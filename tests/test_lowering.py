@@ -219,9 +219,10 @@ ENGINES = {
     "linear": lambda: engine("linear", sj.cells.mingru),
     "linear, complex": lambda: engine("linear", sj.cells.lru),
     "cudnn": lambda: engine("cudnn"),
+    "pallas": lambda: engine("pallas"),
 }
 # The platforms of those that are not for all; one line for an engine of its own.
-ONLY = {"cudnn": ("cuda",)}
+ONLY = {"cudnn": ("cuda",), "pallas": ("tpu",)}
 
 KINDS = {"model": MODELS, "decoding": DECODING, "hmm": HMM, "engine": ENGINES}
 CASES = {
@@ -231,7 +232,7 @@ CASES = {
     for platform in ONLY.get(name, PLATFORMS)
 }
 OFTEN = ("model: language_model, tpu", "decoding: sampled, cuda", "hmm: posterior, tpu")
-OFTEN += ("engine: auto, matrix, tpu", "engine: split, cuda", "engine: cudnn, cuda")
+OFTEN += ("engine: auto, matrix, tpu", "engine: split, cuda", "engine: cudnn, cuda", "engine: pallas, tpu")
 
 
 def lowered(f, arguments, platform):
@@ -267,6 +268,8 @@ def test_it_lowers_with_what_the_platform_has(case, descriptors):
     make, platform = CASES[case]
     text = lowered(*make(), platform)
     assert missing(text, platform) == []
+    if "pallas" in case:
+        assert "custom_call @tpu_custom_call" in text
     if "cudnn" in case:
         assert {"cudnn_rnn_ffi", "cudnn_rnn_bwd_ffi"} <= set(re.findall(r"custom_call @(\w+)", text))
 
