@@ -16,11 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-import seqjax as sj
 from benchmarks import paths
 from benchmarks.paths import Contender
 from seqjax import tasks
-from seqjax.tasks.batches import streams
+from seqjax.tasks.texts import window
 
 
 class Row(NamedTuple):
@@ -46,12 +45,11 @@ def write(row: Row, path: Path) -> None:
 
 def ours(row: Row, path: Path) -> Batches:
     """As the recipe of the character model does it."""
-    text = tasks.read_text(path)
-    numbers = tasks.Vocabulary.build([text], specials=()).encode(text)
-    columns = streams(numbers, row.batch)
-    ticks = (len(columns) - 1) // row.ticks * row.ticks
-    for window in sj.windows(sj.Batch(columns[:ticks], columns[1 : ticks + 1]), row.ticks):
-        yield window.xs, window.targets
+    text = tasks.open_text(path)
+    numbers = tasks.Numbers(text, tasks.Vocabulary.counted(text.counts, specials=()))
+    for number in range((len(text) // row.batch - 1) // row.ticks):
+        ticks = window(numbers, len(text), row.batch, row.ticks, number)
+        yield ticks[:-1], ticks[1:]
 
 
 def plain(row: Row, path: Path) -> Batches:

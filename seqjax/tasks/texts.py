@@ -1,7 +1,7 @@
 """Texts read in place: a few characters at a time from wherever they are, so that a text may be larger than memory.
 
-One pass over the file says whether it is UTF-8, how long it is, which characters it has, and where every 4096th one is;
-after that a slice costs a read of a few kilobytes.
+One pass over the file says whether it is UTF-8, how long it is, which characters it has, and where every 512th one is;
+after that a slice costs a read of its own length and half a kilobyte.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ import numpy as np
 from seqjax.tasks.archives import check_file, read_bytes
 from seqjax.tasks.vocabulary import Vocabulary
 
-STRIDE = 4096  # characters from one known place in the file to the next
+STRIDE = 512  # characters from one known place in the file to the next
 PIECE = 2**22  # bytes, or characters, at once
 MARK = b"\xef\xbb\xbf"  # that some editors put before UTF-8
 LAST = 0x110000  # behind the last character of Unicode
