@@ -43,7 +43,7 @@ def plain(model, xs=XS, make=sj.objective, **options):
 
 
 def writer(model):
-    source = models.Source(SYMBOLS, lengths=np.array([5, 3, 4, 2]))
+    source = models.Source(SYMBOLS, np.arange(T)[:, None] < np.array([5, 3, 4, 2]))
     return model, models.conditional_objective(model, sj.cross_entropy), sj.Batch((source, SYMBOLS), TARGETS)
 
 
@@ -63,7 +63,7 @@ def spelled(cell):
 
 
 def noisy_lstm(input_size, hidden_size):
-    return sj.zoneout(sj.variational_dropout(sj.lstm(input_size, hidden_size), 0.3), 0.3)
+    return sj.variational_dropout(sj.zoneout(sj.lstm(input_size, hidden_size), 0.3), 0.3)
 
 
 def several():
@@ -168,3 +168,13 @@ def test_a_writer_whose_noise_was_never_drawn_is_refused():
     loss = models.scheduled_objective(model, sj.cross_entropy)
     with pytest.raises(ValueError, match="scheduled_objective: expected a state with its noise drawn"):
         loss(params, model.initial_state(params, (B,)), sj.Batch((SYMBOLS, 0.5), TARGETS), KEY)
+
+
+def test_zoneout_around_other_noise_that_is_off():
+    """Without a key it is that of the plain cell."""
+    outputs = []
+    for cell in (sj.lstm(3, 4), sj.variational_dropout(sj.lstm(3, 4), 0.5)):
+        zoned = sj.zoneout(cell, 0.3)
+        params = zoned.init(jax.random.key(0))
+        outputs.append(sj.unroll(zoned, params, zoned.initial_state(params, (B,)), XS)[1])
+    assert_close(*outputs, rtol=1e-12)

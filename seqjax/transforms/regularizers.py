@@ -215,8 +215,9 @@ def _one_rate(rate: PyTree, names: tuple[str, ...]) -> float:
 
 
 def _rates(rate: PyTree, state: PyTree) -> list[float]:
+    whole = jax.tree.map(lambda leaf: 0.0 if is_noise(leaf) else leaf, state, is_leaf=is_noise)  # drawn or not, a leaf
     try:
-        return [float(r) for r in jax.tree.leaves(jax.tree.broadcast(rate, state, is_leaf=is_noise))]
+        return [float(r) for r in jax.tree.leaves(jax.tree.broadcast(rate, whole))]
     except ValueError as error:
         raise ValueError(
             f"zoneout: expected one rate, or rates like the state {jax.tree.structure(state)}, got {rate!r}. "

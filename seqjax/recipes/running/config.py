@@ -37,7 +37,7 @@ def digest_of(config: Mapping[str, Any]) -> str:
 def stamped(config: Mapping[str, Any], free: Collection[str]) -> dict[str, Any]:
     """A configuration in today's format: with its number, the names of its free options, and a digest."""
     config = json.loads(json.dumps(config))
-    new = {"format": FORMAT, **config, "free": config.get("free", sorted(free))}
+    new = {"format": FORMAT, **config, "free": sorted({*config.get("free", ()), *free})}
     return new | {"digest": digest_of(new)}
 
 
