@@ -19,7 +19,7 @@ COMMANDS = {
     "memory": ["--task=copy", "--steps=8000", "--run-dir=run"],
 }
 # What has just been imported, or printed, as the signal comes.
-IMPORTED = ["jaxlib", "jax.numpy", "seqjax.base", "seqjax.training", "seqjax", "tyro", "optax", "seqjax.recipes.charlm"]
+IMPORTED = ["jaxlib", "jax.numpy", "seqjax.base", "seqjax.training", "seqjax", "tyro", "seqjax.recipes.running.loop"]
 PRINTED = {
     "charlm": ["text.txt: ", "model: "],
     "automaton": ["'(a|b)*abb' over", "trying all ", "compiled: "],
