@@ -89,7 +89,9 @@ from seqjax.nonfinite import first_nonfinite
 from seqjax.objectives import Batch, objective
 from seqjax.precision import mixed_precision
 from seqjax.records import maker
+from seqjax.saving import load, save
 from seqjax.serialized import register
+from seqjax.sessions import Sessions
 from seqjax.settings import Settings, tuned
 from seqjax.summaries import Summary, summary
 from seqjax.training import Metrics, TrainState, train_state, train_step
@@ -115,12 +117,15 @@ __all__ = [
     "Cell",
     "Layer",
     "Noise",
+    "Sessions",
     "Settings",
     "Summary",
     "explain",
+    "load",
     "maker",
     "mixed_precision",
     "redraw",
+    "save",
     "summary",
     "tune",
     "tuned",

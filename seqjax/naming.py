@@ -63,6 +63,22 @@ def named_state(module: Any, state: PyTree) -> dict[str, Array]:
     return _by_name(module, state, "initial_state")
 
 
+def named_tree(tree: PyTree) -> dict[str, Array]:
+    """The leaves of any tree by name, as the tree itself tells them.
+
+    >>> from seqjax.cells import LSTMState
+    >>> list(named_tree({"state": (LSTMState(h=1, c=2), Noise(3)), "step": 4}))
+    ['state/0/h', 'state/0/c', 'state/1/value', 'step']
+    """
+    arrays = _by_name(None, tree, "init")
+    if len(arrays) < len(jax.tree.leaves(tree)):
+        raise ValueError(
+            f"named_tree: expected a name of its own for each of {len(jax.tree.leaves(tree))} leaves, got "
+            f"{len(arrays)} names. Keys of a dictionary that print alike, 1 and '1', need others."
+        )
+    return arrays
+
+
 def shapes_of(module: Any) -> PyTree:
     """The parameters that a module draws, as shapes; as arrays where its ``init`` runs on the host."""
     try:

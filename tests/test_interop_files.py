@@ -174,13 +174,26 @@ def test_records_of_another_form(config, message):
         sj.interop.from_config(config)
 
 
-TYPES = ["bool", "int8", "uint16", "int32", "uint64", "float16", "bfloat16", "float32", "float64", "float8_e4m3fn"]
+TYPES = [
+    "bool",
+    "int8",
+    "uint16",
+    "int32",
+    "uint64",
+    "float16",
+    "bfloat16",
+    "float32",
+    "float64",
+    "float8_e4m3fn",
+    "complex64",
+]
 
 
 def test_types_are_kept(tmp_path):
     """Every type of the format, scalars, empty arrays, transposed ones and keys among them."""
     key = jax.random.split(jax.random.key(3, impl="rbg"), 2)
     params = {name: random_like(jax.ShapeDtypeStruct((2, 3), jnp.dtype(name))) for name in TYPES}
+    params |= {"complex": jnp.array([[1 + 2j, np.pi - 1j]]), "one": jnp.array(1j), "none": jnp.zeros((0, 2), complex)}
     params |= {"scalar": jnp.array(0.1), "empty": jnp.zeros((0, 3)), "turned": np.arange(6.0).reshape(2, 3).T, "k": key}
     layer = sj.pointwise(lambda params, x: x, lambda key: params)
     sj.interop.save_params(tmp_path / "all", layer, params)
@@ -192,9 +205,7 @@ def test_types_are_kept(tmp_path):
     assert type(read["scalar"]) is type(jnp.ones(()))
 
 
-@pytest.mark.parametrize(
-    "array", [np.zeros(2, complex), np.array(["a"]), jnp.zeros(2, jnp.int4)], ids=["c", "text", "4"]
-)
+@pytest.mark.parametrize("array", [np.array(["a"]), jnp.zeros(2, jnp.int4)], ids=["text", "4"])
 def test_types_that_the_format_lacks(array, tmp_path):
     layer = sj.pointwise(lambda params, x: x, lambda key: {"w": jnp.zeros(2)})
     with pytest.raises(
@@ -220,7 +231,7 @@ def test_the_format_is_the_formats(tmp_path, small):
     raw = (tmp_path / "m").read_bytes()
     (length,) = struct.unpack("<Q", raw[:8])
     header = json.loads(raw[8 : 8 + length])
-    assert header.pop("__metadata__") == {"seqjax": sj.__version__, "module": CALLED, "keys": "{}"}
+    assert header.pop("__metadata__") == {"seqjax": sj.__version__, "module": CALLED, "keys": "{}", "pairs": "[]"}
     assert set(header) == {"embedding/w", "gru/w_x", "gru/w_h", "gru/b", "gru/b_n"}
     start, stop = header["gru/w_h"]["data_offsets"]
     values = np.frombuffer(raw[8 + length :][start:stop], "<f8").reshape(header["gru/w_h"]["shape"])
@@ -281,7 +292,7 @@ def test_files_of_another_module(tmp_path, small):
     with pytest.raises(TypeError, match=r"^load_params: expected w of floats such as float64, got int64\. Cast it, or"):
         sj.interop.load_params(path, sj.embedding(5, 4), same_call=False)
     with pytest.raises(
-        FileNotFoundError, match=r"^load_params: expected a file of parameters, got nothing at .*none\. Wr"
+        FileNotFoundError, match=r"^load_params: expected a file that save_params wrote, got .*none\. Wr"
     ):
         sj.interop.load_params(tmp_path / "none", model)
     with pytest.raises(
@@ -334,7 +345,7 @@ def test_folders_without_a_model(tmp_path, small):
         sj.interop.from_pretrained(tmp_path)
     sj.interop.save_pretrained(tmp_path, *small)
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match=r"^load_params: expected a file of parameters, got nothing at .*model"):
+    with pytest.raises(FileNotFoundError, match=r"^load_params: expected a file that save_params wrote, got no.*model"):
         sj.interop.from_pretrained(tmp_path)
 
 

@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import seqjax
 from seqjax import checks
 from seqjax.base import Array, PyTree
 from seqjax.interop.by_name import rebuilt
 from seqjax.interop.extras import needed
 from seqjax.naming import named
+from seqjax.version import __version__
 
 # The format's names of types.
 TYPES = {
@@ -25,6 +25,7 @@ TYPES = {
     "C64": "complex64", "F8_E4M3": "float8_e4m3fn", "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2": "float8_e5m2",
     "F8_E5M2FNUZ": "float8_e5m2fnuz", "F8_E8M0": "float8_e8m0fnu",
 }  # fmt: skip
+WIDE = np.dtype(complex)  # which it lacks: kept as pairs of floats
 # Options that say how a module is run, not what it is; and where an object lies in memory.
 TEXT = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 RUNNING = re.compile(
@@ -57,23 +58,8 @@ def save_params(path: str | os.PathLike, module: Any, params: PyTree) -> None:
       >>> bool((again[1].w_h == params[1].w_h).all())
       True
     """
-    numpy = needed("safetensors.numpy", extra="files")
     checks.params_of("save_params", module, params)
-    arrays = named(module, params)
-    keys = {name: str(jax.random.key_impl(leaf)) for name, leaf in arrays.items() if _is_key(leaf)}
-    plain = {name: jax.random.key_data(leaf) if name in keys else leaf for name, leaf in arrays.items()}
-    written = {name: np.asarray(leaf, order="C") for name, leaf in plain.items()}
-    for name, array in written.items():
-        _check_type(numpy, name, array)
-    metadata = {"seqjax": seqjax.__version__, "module": printed(module), "keys": json.dumps(keys)}
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(
-            f"save_params: expected a folder to write {path.name} to, got nothing at {path.parent}. Make it first."
-        )
-    new = path.with_name(path.name + ".new")
-    numpy.save_file(written, new, metadata=metadata)
-    os.replace(new, path)
+    write("save_params", path, named(module, params), {"module": printed(module)})
 
 
 def load_params(path: str | os.PathLike, module: Any, *, same_call: bool = True) -> PyTree:
@@ -104,10 +90,10 @@ def load_params(path: str | os.PathLike, module: Any, *, same_call: bool = True)
       >>> sj.interop.load_params(path, model, same_call=False)[1].w_h.shape
       (16, 64)
     """
-    metadata, arrays, keys = _read(Path(path))
+    metadata, arrays = read("load_params", path)
     if same_call:
         _check_call(path, metadata, module)
-    return rebuilt("load_params", module, {name: _array(name, a, keys.get(name)) for name, a in arrays.items()})
+    return rebuilt("load_params", module, arrays)
 
 
 def printed(module: Any) -> str:
@@ -120,24 +106,56 @@ def printed(module: Any) -> str:
     return RUNNING.sub("", repr(module))
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray], dict[str, str]]:
-    """What a file says of itself, its arrays, and of which kind those are that hold JAX keys."""
-    safetensors = needed("safetensors", extra="files")
-    if not path.is_file():
+def write(who: str, path: str | os.PathLike, arrays: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
+    """Writes arrays by name, and what the file says of itself besides; ``who`` complains.
+
+    Raises:
+      TypeError: what is no array, or one of a type that the format lacks.
+      FileNotFoundError: no such folder.
+    """
+    numpy = needed("safetensors.numpy", extra="files")
+    keys = {name: str(jax.random.key_impl(leaf)) for name, leaf in arrays.items() if _is_key(leaf)}
+    plain = {name: jax.random.key_data(leaf) if name in keys else leaf for name, leaf in arrays.items()}
+    written = {name: np.asarray(leaf, order="C") for name, leaf in plain.items()}
+    pairs = [name for name, array in written.items() if array.dtype == WIDE]
+    written |= {name: np.stack([written[name].real, written[name].imag], axis=-1) for name in pairs}
+    for name, array in written.items():
+        _check_type(who, numpy, name, array)
+    path = Path(path)
+    if not path.parent.is_dir():
         raise FileNotFoundError(
-            f"load_params: expected a file of parameters, got nothing at {path}. Write it with save_params."
+            f"{who}: expected a folder to write {path.name} to, got nothing at {path.parent}. Make it first."
         )
+    new = path.with_name(path.name + ".new")
+    notes = {"keys": json.dumps(keys), "pairs": json.dumps(pairs)}
+    numpy.save_file(written, new, metadata={"seqjax": __version__, **metadata, **notes})
+    os.replace(new, path)
+
+
+def read(who: str, path: str | os.PathLike) -> tuple[dict[str, str], dict[str, Array]]:
+    """What a file says of itself, and its arrays by name; ``who`` complains.
+
+    Raises:
+      FileNotFoundError: no file.
+      ValueError: a file that is cut off, or something else; 64 bits where JAX keeps 32.
+    """
+    safetensors = needed("safetensors", extra="files")
+    path, writer = Path(path), who.replace("load", "save")
+    if not path.is_file():
+        raise FileNotFoundError(f"{who}: expected a file that {writer} wrote, got nothing at {path}. Write it first.")
     try:
         with safetensors.safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
         entries = safetensors.deserialize(path.read_bytes())
         arrays = {name: _entry(each) for name, each in sorted(entries)}
-        return metadata, arrays, dict(json.loads(metadata.get("keys", "{}")))
+        keys = dict(json.loads(metadata.get("keys", "{}")))
+        arrays |= {name: arrays[name].view(WIDE)[..., 0] for name in json.loads(metadata.get("pairs", "[]"))}
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
         raise ValueError(
-            f"load_params: expected {path} to be a whole safetensors file, got one that is cut off, or something else "
-            f"({error}). Write it again with save_params."
+            f"{who}: expected {path} to be a whole safetensors file, got one that is cut off, or something else "
+            f"({error}). Write it again with {writer}."
         ) from error
+    return metadata, {name: _array(who, name, array, keys.get(name)) for name, array in arrays.items()}
 
 
 def _entry(entry: Mapping[str, Any]) -> np.ndarray:
@@ -158,23 +176,23 @@ def _check_call(path: Any, metadata: Mapping[str, str], module: Any) -> None:
         )
 
 
-def _array(name: str, array: np.ndarray, key: str | None) -> Array:
+def _array(who: str, name: str, array: np.ndarray, key: str | None) -> Array:
     kept = jnp.asarray(array)
     if kept.dtype != array.dtype:
         raise ValueError(
-            f"load_params: expected {name} in at most 32 bits, as JAX keeps no more, got {array.dtype}. Set "
-            "jax_enable_x64, or save the parameters cast."
+            f"{who}: expected {name} in at most 32 bits, as JAX keeps no more, got {array.dtype}. Set "
+            "jax_enable_x64, or save the arrays cast."
         )
     return kept if key is None else jax.random.wrap_key_data(kept, impl=key)
 
 
-def _check_type(numpy: Any, name: str, array: np.ndarray) -> None:
+def _check_type(who: str, numpy: Any, name: str, array: np.ndarray) -> None:
     try:
         numpy.save({"": np.zeros(0, array.dtype)})
     except Exception as error:  # each version has a type of its own for it
         raise TypeError(
-            f"save_params: expected arrays of types that safetensors has, got {name} of {array.dtype}. "
-            "Cast it, or leave it out of the parameters."
+            f"{who}: expected arrays of types that safetensors has, got {name} of {array.dtype}. "
+            "Cast it, or leave it out."
         ) from error
 
 

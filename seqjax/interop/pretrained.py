@@ -8,11 +8,11 @@ from typing import Any
 
 import jax
 
-import seqjax
 from seqjax.base import PyTree
 from seqjax.interop.config import from_config, to_config
 from seqjax.interop.extras import needed
 from seqjax.interop.files import load_params, printed, save_params
+from seqjax.version import __version__
 
 PARAMS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
@@ -69,7 +69,7 @@ def save_pretrained(folder: str | os.PathLike, module: Any, params: PyTree, *, c
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_params(folder / PARAMS, module, params)
-    record = {"seqjax": seqjax.__version__, **said, "printed": printed(module)}
+    record = {"seqjax": __version__, **said, "printed": printed(module)}
     (folder / CONFIG).write_text(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
     if not (folder / CARD).exists():
         (folder / CARD).write_text(_card(folder.resolve().name, module, params, config), "utf-8")
@@ -160,7 +160,7 @@ def _card(name: str, module: Any, params: PyTree, said: bool) -> str:
         call=printed(module),
         count=sum(leaf.size for leaf in leaves),
         types=", ".join(sorted({str(leaf.dtype) for leaf in leaves})) or "no array",
-        version=seqjax.__version__,
+        version=__version__,
         place=name,
         more="" if said else ", module=…",
     )

@@ -105,7 +105,7 @@ def check_direction(who: str) -> None:
     if _FORWARDS.get():
         raise TypeError(
             f"{who}: expected a layer that reads forwards, to be run one tick at a time, got one run in reverse, which "
-            "must see the whole sequence first. Decode with a layer that is not reversed."
+            "must see the whole sequence first. Decode or stream with a layer that is not reversed."
         )
 
 
