@@ -21,7 +21,7 @@ from seqjax.recipes.language import characters
 from seqjax.recipes.language.text import log_loss, scorer
 from seqjax.recipes.running import learning
 from seqjax.tasks.batches import streams
-from seqjax.tasks.readers import read_text
+from seqjax.tasks.texts import read_text
 from seqjax.tasks.vocabulary import Vocabulary
 
 

@@ -14,7 +14,7 @@ from seqjax.cells import lru, s5
 from seqjax.objectives import Objective
 from seqjax.recipes.language.text import log_loss, scorer
 from seqjax.tasks.batches import streams
-from seqjax.tasks.readers import read_text
+from seqjax.tasks.texts import read_text
 from seqjax.tasks.vocabulary import Vocabulary
 
 PICTURES, ANSWERS = "mnist/train-images-idx3-ubyte.gz", "mnist/train-labels-idx1-ubyte.gz"

@@ -12,6 +12,7 @@ from pathlib import Path
 from seqjax import leaving
 
 PROGRAM = "python -m seqjax"
+SMALLER = "Make the sizes smaller, or give less data."
 REMEDY = "Install them by: python -m pip install 'seqjax[recipes]'"
 
 # A command is a module with `Options` and ``main(options)``; it is imported when it is called.
@@ -73,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(name: str, argv: list[str], *, alone: bool) -> int:
+    import jax
     import tyro
 
     if name not in COMMANDS:
@@ -90,7 +92,9 @@ def _command(name: str, argv: list[str], *, alone: bool) -> int:
     from seqjax.recipes.running.loop import Interrupted, told
     from seqjax.recipes.running.options import BadInput, Ended, RunOptions, bad_input
     from seqjax.recipes.running.run import Run
+    from seqjax.room import NoRoom
     from seqjax.settings import books
+    from seqjax.tasks.archives import at_most
 
     if alone:
         leaving.who = name
@@ -108,7 +112,7 @@ def _command(name: str, argv: list[str], *, alone: bool) -> int:
             options.check(name)
         if alone:  # what a caller of this function has set stays
             cache.use()
-        with lock.kept(taken):
+        with lock.kept(taken), at_most(getattr(options, "largest", 1) * 1e9):
             if getattr(options, "seeds", ()):
                 seeds.main(name, recipe.main.course, options, curves.over_seeds)
             else:
@@ -117,6 +121,14 @@ def _command(name: str, argv: list[str], *, alone: bool) -> int:
         return _say(str(error), 2)
     except Ended as error:
         return _say(str(error), 1)
+    except NoRoom as error:
+        return _say(f"{name}: {str(error).removeprefix(f'{name}: ')}", 2)
+    except MemoryError as error:
+        return _say(f"{name}: expected data that fit in memory, got {str(error) or 'more'}. {SMALLER}", 2)
+    except jax.errors.JaxRuntimeError as error:
+        if not str(error).startswith("RESOURCE_EXHAUSTED"):
+            raise
+        return _say(f"{name}: expected arrays that fit in memory, got {str(error).splitlines()[0]} {SMALLER}", 2)
     except OSError as error:
         kept = f" What was saved in {taken[0]} is kept." if taken else ""
         return _say(f"{name}: {told(error)}.{kept}", 1 if taken else 2)

@@ -14,6 +14,7 @@ from numbers import Integral
 from typing import Any, ParamSpec, TypeVar
 
 from seqjax import defaults
+from seqjax.room import LARGE, check_room
 
 Options = ParamSpec("Options")
 Made = TypeVar("Made")
@@ -100,6 +101,10 @@ class Call:
         options.apply_defaults()
         return options
 
+    def largest(self) -> int:
+        """The largest number among the options: of a size, as a rule."""
+        return max((value for value in self.options().arguments.values() if isinstance(value, int)), default=0)
+
     def __eq__(self, other: object) -> bool:
         """Whether the same maker was called with equal options."""
         return self is other or (isinstance(other, Call) and self._hash == other._hash and self._key == other._key)
@@ -151,6 +156,8 @@ class Bound:
         """Calls the function."""
         if self.part == "initial_state" and args:
             no_batch_shape(self.call.maker.__name__, args[0])
+        if self.part == "init" and args and self.call.largest() >= LARGE:
+            check_room(self.call.maker.__name__, self.__wrapped__, args[0])
         return self.__wrapped__(*args, **kwargs)
 
     def __eq__(self, other: object) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 import seqjax as sj
 from seqjax.recipes.language import text
-from seqjax.tasks.readers import read_text
+from seqjax.tasks.texts import read_text
 from seqjax.tasks.vocabulary import Vocabulary
 
 V = 5

@@ -3,7 +3,6 @@
 import gzip
 import io
 import struct
-import sys
 import zipfile
 
 import numpy as np
@@ -199,13 +198,6 @@ def test_damaged_piano_rolls(tmp_path):
         with pytest.raises(error) as caught:
             tasks.read_piano_rolls(tmp_path / other)
         assert str(caught.value) == f"{tmp_path / other}: {match}"
-
-
-def test_piano_rolls_without_their_library(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "scipy", None)
-    monkeypatch.setitem(sys.modules, "scipy.io", None)
-    with pytest.raises(ImportError, match=r"read_piano_rolls: expected the scipy library, got none. Install it with"):
-        tasks.read_piano_rolls(tmp_path / "a.mat")
 
 
 def bad_line(number, replacement):

@@ -2,9 +2,7 @@
 
 import contextlib
 import contextvars
-import functools
 import math
-import os
 import re
 import textwrap
 from collections.abc import Callable, Iterator
@@ -22,6 +20,7 @@ from seqjax.engines.equations.linear_call import never_transposed
 from seqjax.engines.linear import engine as linear
 from seqjax.engines.memory import Schedule, blocks, divisor
 from seqjax.engines.split import engine as split
+from seqjax.room import memory_of_device
 
 # Every engine by its name. An entry makes it known: to `unroll` and `explain`, to errors, to the laws.
 ENGINES: dict[str, Callable[[Problem], Prepared]] = {
@@ -225,16 +224,6 @@ def _by_name(name: str, prepared: Prepared, length: int, ticks: int) -> Schedule
         return Schedule(chunk, "nothing")
     chunk = min(chunk, max(NARROWEST_CHUNK, ticks))
     return Schedule(chunk, "nothing", blocks(length, chunk))
-
-
-@functools.cache
-def memory_of_device() -> int:
-    """Bytes of memory of the default device; of the machine on a CPU."""
-    device = jax.devices()[0]
-    stats = device.memory_stats() if device.platform != "cpu" else None
-    if stats and "bytes_limit" in stats:
-        return int(stats["bytes_limit"])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _budget(memory: str | int) -> int | None:

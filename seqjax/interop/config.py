@@ -100,7 +100,12 @@ def from_config(config: dict[str, Any]) -> Any:
             f"from_config: expected a record of version {VERSION}, got {config['version']}. "
             "Use the version of seqjax that wrote it."
         )
-    module = _made(config["module"], "module")
+    try:
+        module = _made(config["module"], "module")
+    except RecursionError as error:
+        raise ValueError(
+            "from_config: expected records within records a few hundred deep at most, got more. Correct it."
+        ) from error
     if not is_module(module):
         raise ValueError(
             f"from_config: expected a record of a cell, a layer or a model, got {_short(config['module'])}. "

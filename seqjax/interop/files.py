@@ -150,7 +150,7 @@ def read(who: str, path: str | os.PathLike) -> tuple[dict[str, str], dict[str, A
         arrays = {name: _entry(each) for name, each in sorted(entries)}
         keys = dict(json.loads(metadata.get("keys", "{}")))
         arrays |= {name: arrays[name].view(WIDE)[..., 0] for name in json.loads(metadata.get("pairs", "[]"))}
-    except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{who}: expected {path} to be a whole safetensors file, got one that is cut off, or something else "
             f"({error}). Write it again with {writer}."

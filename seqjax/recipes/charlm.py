@@ -3,7 +3,8 @@
     p(x_{t+1} | x_1 … x_t) = softmax(h_t W + b)      h_t = lstm(embedding(x_t), state_{t-1})
 
 The text is cut into contiguous streams side by side; truncated backpropagation walks down them window by
-window and carries the state along. The last tenth is held back for validation.
+window and carries the state along. The last tenth is held back for validation, at most five million characters of it
+scored. The text is read in place, so that it may be larger than memory.
 
 References:
   Graves (2013), Generating sequences with recurrent neural networks. https://arxiv.org/abs/1308.0850
@@ -13,12 +14,10 @@ References:
 
 import dataclasses
 
-import numpy as np
-
 import seqjax as sj
 from seqjax.base import PyTree
 from seqjax.recipes.language.characters import CharacterOptions, encode_prompt, initial, language_model, parts
-from seqjax.recipes.language.text import log_loss, ngram_nats, scorer, standard_library, write
+from seqjax.recipes.language.text import bigram_nats, log_loss, scorer, standard_library, write
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import learning, watch
 from seqjax.recipes.running.courses import Course, trains
@@ -31,10 +30,11 @@ from seqjax.recipes.running.options import (
     check_sizes,
 )
 from seqjax.recipes.running.patience import Patience
-from seqjax.recipes.running.run import Run, digest
-from seqjax.tasks.batches import streams
-from seqjax.tasks.readers import read_text
+from seqjax.recipes.running.run import Run
+from seqjax.tasks.texts import Numbers, Text, open_text, window
 from seqjax.tasks.vocabulary import Vocabulary
+
+SCORED = 5_000_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,27 +74,30 @@ def main(options: Options) -> Course:
     """``python -m seqjax charlm``."""
     # Data: the whole text as numbers, and the part that is never trained on.
     with bad_input("charlm"):
-        text = standard_library() if options.text is None else read_text(options.text)
-        vocabulary = Vocabulary.build([text], specials=())
+        text = Text(standard_library().encode()) if options.text is None else open_text(options.text)
+        vocabulary = Vocabulary.counted(text.counts, specials=())
         prompt = encode_prompt("charlm", vocabulary, options.prompt)
-    numbers = vocabulary.encode(text)
-    train, held_back = np.split(numbers, [int(0.9 * len(numbers))])
+    numbers, learned = Numbers(text, vocabulary), int(0.9 * len(text))
+    held_back = numbers[learned : learned + SCORED]
     shortest = options.batch_size * (options.window + 1)
-    if len(train) < shortest or len(held_back) < 2:
+    if learned < shortest or len(held_back) < 2:
         raise BadInput(
             f"charlm: expected at least {max(-(-shortest * 10 // 9), 11)} characters of text, so that nine "
             f"tenths fill {options.batch_size} streams of one window of {options.window}, got {len(text)}. "
             "Give a longer text, or lower --batch-size or --window."
         )
-    bigram = ngram_nats(train, held_back, len(vocabulary), 2)
+    bigram = bigram_nats(numbers, learned, held_back, len(vocabulary))
 
     # Model
     model = language_model(options, len(vocabulary))
 
     # Training: windows of the streams in order, the state carried from each to the next.
-    columns = streams(train, options.batch_size)
-    ticks = (len(columns) - 1) // options.window * options.window
-    windows = list(sj.windows(sj.Batch(columns[:ticks], columns[1 : ticks + 1]), options.window))
+    windows = (learned // options.batch_size - 1) // options.window
+
+    def batch_of(step: int) -> sj.Batch:
+        ticks = window(numbers, learned, options.batch_size, options.window, step % windows)
+        return sj.Batch(ticks[:-1], ticks[1:])
+
     start = initial(model, options)
     measure = scorer(model)
 
@@ -103,13 +106,13 @@ def main(options: Options) -> Course:
         return {"validation_loss": nats / count, "validation_bits": sj.bits_per_character(nats / count)}
 
     facts = {
-        "sha256": digest(text),
+        "sha256": text.sha256,
         "characters": len(text),
         "vocabulary": "".join(vocabulary.symbols),
         "bigram_loss": bigram,
     }
     folder = Run.start("charlm", options, facts, free=("text", "prompt", "length", "temperature", "watch_gradients"))
-    size = sj.summary(model, windows[0].xs[:, 0])
+    size = sj.summary(model, batch_of(0).xs[:, 0])
     print(
         f"{options.text or 'Python standard library'}: {len(text):,} characters of {len(vocabulary)} kinds; "
         f"bigram model {bigram:.3f} nats, {sj.bits_per_character(bigram):.3f} bits a character\n"
@@ -121,8 +124,8 @@ def main(options: Options) -> Course:
         options,
         start,
         sj.truncated(model, sj.cross_entropy, options.window),
-        lambda step: windows[step % len(windows)],
-        goes_on=lambda step: step % len(windows) > 0,
+        batch_of,
+        goes_on=lambda step: step % windows > 0,
         show="loss {loss:.3f} {bits:.3f} bits/char",
         extra=lambda loss: {"bits": sj.bits_per_character(loss)},
         work=options.batch_size * options.window,

@@ -27,7 +27,15 @@ from seqjax.cells.elman import ElmanParams
 from seqjax.recipes.language.tagging import check_tags
 from seqjax.recipes.pictures import lattice
 from seqjax.recipes.running import learning
-from seqjax.recipes.running.options import BadInput, FileOrNone, FolderOrNone, bad_input, check_positive, check_sizes
+from seqjax.recipes.running.options import (
+    BadInput,
+    FileOrNone,
+    FolderOrNone,
+    ReadingOptions,
+    bad_input,
+    check_positive,
+    check_sizes,
+)
 from seqjax.recipes.running.run import Run
 
 # Rows: determiner, noun, verb; columns of the words: ball, hit, John, the.
@@ -37,7 +45,7 @@ EMISSION = np.array([[0.01, 0.01, 0.01, 0.97], [0.49, 0.01, 0.49, 0.01], [0.01, 
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(ReadingOptions):
     """Tags a sentence, and draws the lattice of tags with the most probable path."""
 
     sentence: str = "John hit the ball"
@@ -55,6 +63,7 @@ class Options:
 
     def check(self, who: str) -> None:
         """Refuses numbers out of range and a measurement without a model."""
+        super().check(who)
         check_sizes(who, self, "paths")
         check_positive(who, self, "smoothing")
         if self.held_back is not None and self.train is None:

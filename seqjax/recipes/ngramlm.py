@@ -28,7 +28,7 @@ from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.learning import LearningOptions
 from seqjax.recipes.running.options import FileOrNone, bad_input, check_left_out, check_positive, check_sizes
 from seqjax.recipes.running.run import Run, digest, vocabularies
-from seqjax.tasks.readers import read_text
+from seqjax.tasks.texts import read_text
 from seqjax.tasks.vocabulary import Vocabulary
 
 WINDOWED, RECURRENT = "fixed_window", "recurrent"

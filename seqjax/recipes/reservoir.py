@@ -29,6 +29,7 @@ from seqjax.recipes.running.options import (
     BadInput,
     FileOrNone,
     FolderOrNone,
+    ReadingOptions,
     bad_input,
     check_not_negative,
     check_positive,
@@ -42,7 +43,7 @@ AWAY = 1e3  # ranges of the series
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(ReadingOptions):
     """Fits reservoirs to a chaotic series, lets them run freely, and draws what they say."""
 
     series: FileOrNone = None
@@ -74,6 +75,7 @@ class Options:
 
     def check(self, who: str) -> None:
         """Refuses sizes out of range."""
+        super().check(who)
         check_sizes(who, self, "units", "train", "free", "reservoirs")
         check_not_negative(who, self, "connections", "ridge", "washout")
         check_positive(who, self, "leak", "radius", "input_scale")

@@ -7,12 +7,12 @@ import tyro
 import seqjax as sj
 from seqjax.recipes.language import characters
 from seqjax.recipes.language.text import log_loss, scorer
-from seqjax.recipes.running.options import BadInput, File, Folder, bad_input
-from seqjax.tasks.readers import read_text
+from seqjax.recipes.running.options import BadInput, File, Folder, ReadingOptions, bad_input
+from seqjax.tasks.texts import read_text
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(ReadingOptions):
     """Measures how well a trained character language model predicts a text."""
 
     run: tyro.conf.Positional[Folder]
@@ -22,6 +22,7 @@ class Options:
 
     def check(self, who: str) -> None:
         """Files are checked when they are read."""
+        super().check(who)
 
 
 def main(options: Options) -> None:

@@ -38,7 +38,7 @@ def read(path: str | os.PathLike) -> tuple[Settings, ...]:
     try:
         written = json.loads(path.read_text("utf-8"))
         made = written["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(path, error) from error
     if made != FORMAT:
         raise ValueError(
@@ -48,7 +48,7 @@ def read(path: str | os.PathLike) -> tuple[Settings, ...]:
     try:
         theirs = dict(written["versions"])
         settings = tuple(map(_entry, written["settings"]))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(path, error) from error
     if theirs != versions():
         said = lambda names: ", ".join(f"{name} {version}" for name, version in names.items())

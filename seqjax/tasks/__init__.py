@@ -17,8 +17,10 @@ In order of reading:
   `larger_sum`, `halves_are_identical` (classification).
   Programs: `addition`, `execution` (execution); `number_spelling` (spelling); sentences: `agreement` (sentences);
   `embedded_reber` (reber); series: `mackey_glass` (series); `digit_strips` (digits); `frames`; `applications`.
-- `read_text`, `read_pairs`, …: readers of files. (readers) `surnames` brings its own. (surnames)
+- `read_text`, `read_pairs`, …: readers of files. (readers, arrays, on archives and matlab) `surnames` brings its own.
+  (surnames)
 - `Vocabulary`, `words`, `Subwords`: symbols as numbers. (vocabulary, subwords)
+- `open_text`: a `Text` that is read in place, `Numbers` of it, and windows of those. (texts)
 - `pad`, `batches`, `streams`, `crops`, `split`: batches. (batches, on buckets)
 - `next_step`, `packed`: the next tick as target, sequences side by side or one behind the other. (packing)
 - `spans`, `span_f1`: what a tagger found. (spans)
@@ -59,7 +61,6 @@ from seqjax.tasks.readers import (
     read_lines,
     read_pairs,
     read_parallel,
-    read_text,
 )
 from seqjax.tasks.reber import embedded_reber, reber_legal
 from seqjax.tasks.recall import associative_recall, selective_copying
@@ -69,6 +70,7 @@ from seqjax.tasks.spans import Span, SpanScore, span_f1, spans
 from seqjax.tasks.spelling import english, french, number_spelling
 from seqjax.tasks.subwords import Subwords
 from seqjax.tasks.surnames import surnames
+from seqjax.tasks.texts import Numbers, Text, open_text, read_text
 from seqjax.tasks.vocabulary import BOS, EOS, PAD, SPECIALS, UNK, Vocabulary, words
 
 __all__ = [
@@ -81,6 +83,7 @@ __all__ = [
     "Buckets",
     "Drawn",
     "Examples",
+    "Numbers",
     "Padded",
     "Pair",
     "Position",
@@ -90,6 +93,7 @@ __all__ = [
     "SpanScore",
     "Strips",
     "Subwords",
+    "Text",
     "TextProblem",
     "Vocabulary",
     "adding",
@@ -119,6 +123,7 @@ __all__ = [
     "next_step",
     "next_values",
     "number_spelling",
+    "open_text",
     "packed",
     "pad",
     "parity",

@@ -1,12 +1,13 @@
 """Readers of numbers: series, pictures, piano rolls. Every complaint names the file."""
 
-import io
 import math
 from pathlib import Path
 
 import numpy as np
 
-from seqjax.tasks.readers import read_bytes, read_lines
+from seqjax.tasks.archives import TooLarge, read_bytes
+from seqjax.tasks.matlab import read_variables
+from seqjax.tasks.readers import read_lines
 
 
 def read_series(path: str | Path) -> np.ndarray:
@@ -66,18 +67,13 @@ def read_piano_rolls(path: str | Path) -> dict[str, list[np.ndarray]]:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ImportError: the `scipy` library is absent.
       ValueError: a missing key, no roll, an empty one, or anything but zeros and ones.
     """
-    try:
-        import scipy.io
-    except ImportError as error:
-        raise ImportError(
-            "read_piano_rolls: expected the scipy library, got none. Install it with `pip install 'seqjax[recipes]'`."
-        ) from error
     data = read_bytes(path)
     try:
-        content = scipy.io.loadmat(io.BytesIO(data))
+        content = read_variables(path, data)
+    except TooLarge:
+        raise
     except Exception as error:  # on a damaged file it raises whatever the bytes lead to
         raise ValueError(
             f"{path}: expected a MATLAB file of piano rolls, got another or a damaged one ({error}). Fetch it again."
@@ -85,8 +81,7 @@ def read_piano_rolls(path: str | Path) -> dict[str, list[np.ndarray]]:
     splits = {}
     for split in ("train", "valid", "test"):
         if f"{split}data" not in content:
-            names = sorted(name for name in content if not name.startswith("_"))
-            raise ValueError(f"{path}: expected the key {split}data, got {names}. Check the file.")
+            raise ValueError(f"{path}: expected the key {split}data, got {sorted(content)}. Check the file.")
         rolls = [np.asarray(roll) for roll in np.ravel(content[f"{split}data"])]
         if not rolls:
             raise ValueError(f"{path}: expected rolls in {split}data, got none. Check the file.")

@@ -1,29 +1,11 @@
-"""Readers of files of text: lines, pairs, CoNLL-U, labels. Every complaint names the file and the line.
+"""Readers of files of text: lines, pairs, CoNLL-U, labels. Every complaint names the file and the line."""
 
-A name that ends in ``.gz`` is unpacked, and so is a ``.zip`` that holds one text file beside those whose
-names begin with an underscore.
-"""
-
-import gzip
-import io
-import lzma
 import re
-import zipfile
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 from seqjax.tasks.problem import Pair
-
-DAMAGE = (
-    EOFError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    lzma.LZMAError,
-    zipfile.BadZipFile,
-    zlib.error,
-)  # what unpacking raises
+from seqjax.tasks.texts import read_text
 
 
 class Sentence(NamedTuple):
@@ -31,55 +13,6 @@ class Sentence(NamedTuple):
 
     words: tuple[str, ...]
     tags: tuple[str, ...]
-
-
-def read_bytes(path: str | Path) -> bytes:
-    """The bytes of a file, unpacked if it is a ``.gz`` or a ``.zip``.
-
-    Raises:
-      FileNotFoundError: there is no such file, or it is a folder.
-      ValueError: an empty or damaged file, or a ``.zip`` that is encrypted or without exactly one text.
-    """
-    path = Path(path)
-    if not path.is_file():
-        got = "a folder" if path.is_dir() else "none"
-        raise FileNotFoundError(f"{path}: expected a file, got {got}. Check the path.")
-    data, names = path.read_bytes(), [path.name]
-    try:
-        if path.suffix == ".gz":
-            data = gzip.decompress(data)
-        elif path.suffix == ".zip":
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                names = [n for n in archive.namelist() if not Path(n).name.startswith("_") and not n.endswith("/")]
-                data = archive.read(names[0]) if len(names) == 1 else data
-    except DAMAGE as error:
-        raise ValueError(
-            f"{path}: expected a whole archive, got one that does not unpack ({error}). Fetch it again."
-        ) from error
-    if len(names) != 1:
-        raise ValueError(f"{path}: expected one text in the archive, got {names}. Unpack it by hand.")
-    if not data:
-        raise ValueError(f"{path}: expected some content, got an empty file. Choose another.")
-    return data
-
-
-def read_text(path: str | Path) -> str:
-    """A UTF-8 text; a line may end in LF, CR LF or CR, and ends in LF here.
-
-    Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: an empty file, bytes that are not UTF-8, or a NUL among them.
-    """
-    data = read_bytes(path).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    at = data.find(b"\0")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        at = error.start
-    if at >= 0:
-        line = data[:at].count(b"\n") + 1
-        raise ValueError(f"{path}, line {line}: expected UTF-8, got byte {data[at]:#04x}. Convert the file to UTF-8.")
-    return text
 
 
 def read_lines(path: str | Path) -> list[str]:

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, cached_property
 
 import numpy as np
@@ -72,6 +72,23 @@ class Vocabulary:
           ValueError: no symbol left beside the special ones, only one in all, or symbols dropped without ``<unk>``.
         """
         counts = Counter(symbol for sequence in sequences for symbol in sequence)
+        return cls.counted(counts, specials=specials, limit=limit, at_least=at_least)
+
+    @classmethod
+    def counted(
+        cls,
+        counts: Mapping[str, int],
+        *,
+        specials: Sequence[str] = SPECIALS,
+        limit: int | None = None,
+        at_least: int = 1,
+    ) -> "Vocabulary":
+        """As `build`, of symbols that have been counted, such as those of a text that is read in place.
+
+        >>> Vocabulary.counted({"a": 1, "b": 2}, specials=()).symbols
+        ('b', 'a')
+        """
+        counts = dict(counts)
         for special in specials:
             counts.pop(special, None)
         ranked = sorted(counts, key=lambda symbol: (-counts[symbol], symbol))

@@ -136,7 +136,7 @@ def check(folder: Path, step: int, run: str = "") -> dict[str, Any]:
         whole = whole and (not new or entry["step"] == step)
     except FileNotFoundError:
         whole, got = False, f"one without its {path.name}"
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         whole = False
     if not whole:
         raise ValueError(f"expected the checkpoint {files} as it was written, got {got}. Put back its files.")

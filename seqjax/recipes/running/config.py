@@ -50,7 +50,7 @@ def read(recipe: str, folder: Path, *, several: bool = False) -> dict[str, Any]:
         config = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise BadInput(f"{wanted}, got no readable config.json in it ({error.strerror}). {remedy}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{wanted}, got a config.json that is not JSON. {remedy}") from error
     whole = isinstance(config, dict) and all(isinstance(config.get(part), dict) for part in ("options", "facts"))
     if not whole or config.get("recipe") != recipe:

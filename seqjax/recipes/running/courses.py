@@ -16,9 +16,9 @@ from seqjax.base import PyTree
 from seqjax.buffers import apart, owned
 from seqjax.devices import in_turn, placed, shares_of
 from seqjax.engines import platforms
-from seqjax.engines.plan import memory_of_device
 from seqjax.recipes.running import lock
 from seqjax.recipes.running.devices import recurrent_bytes
+from seqjax.room import memory_of_device
 from seqjax.stepping import Step
 
 SHARE = 2  # part of the device's memory for updates made together; the rest is for evaluations

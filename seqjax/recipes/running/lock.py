@@ -102,5 +102,5 @@ def _owner(path: Path) -> str | None:
     try:
         said = json.loads(path.read_text("utf-8"))
         return f"process {said['process']} of {said['machine']} since {said['since']} ({said['command']})"
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None

@@ -21,7 +21,7 @@ FolderOrFile = Annotated[str | None, tyro.conf.arg(metavar="FOLDER|FILE")]
 
 
 # Options that any start of a run may change: they do not say what is computed.
-FREE = frozenset({"steps", "devices", "track", "keep", "checkpoint_every"})
+FREE = frozenset({"steps", "devices", "track", "keep", "checkpoint_every", "largest"})
 
 
 class BadInput(ValueError):
@@ -33,7 +33,19 @@ class Ended(Exception):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunOptions:
+class ReadingOptions:
+    """The option of every command that reads files."""
+
+    largest: float = 1.0
+    """Gigabytes that an archive may unpack to; four times its own size if that is more."""
+
+    def check(self, who: str) -> None:
+        """Raises ValueError at the first option that cannot be used; a command adds checks of its own."""
+        check_positive(who, self, "largest")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions(ReadingOptions):
     """The options that every recipe has; a recipe adds its own and its own default for the steps."""
 
     seed: int = 0
@@ -58,7 +70,8 @@ class RunOptions:
     checkpoints may be given."""
 
     def check(self, who: str) -> None:
-        """Raises ValueError at the first option that cannot be used; a recipe adds checks of its own."""
+        """Refuses what no run can use."""
+        super().check(who)
         check_sizes(who, self, "steps")
         check_seed(who, self.seed)
         check_not_negative(who, self, "devices")
