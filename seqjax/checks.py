@@ -78,7 +78,7 @@ def params_of(who: str, module: Any, params: Any) -> None:
     Types and sizes of tuples are compared, not shapes: what a sequence brings along travels in parameters too. Nothing
     is asked of a module made by hand, or of one whose ``init`` can't be traced.
     """
-    expected = _drawn(module) if records.call_of(module) else None
+    expected = drawn(module) if records.call_of(module) else None
     if expected is None or (found := _unlike(expected, params, "params")) is None:
         return
     where, kind, got = found
@@ -89,7 +89,8 @@ def params_of(who: str, module: Any, params: Any) -> None:
 
 
 @functools.lru_cache(maxsize=256)
-def _drawn(module: Any) -> Any:
+def drawn(module: Any) -> Any:
+    """The types of a module's parameters; None where they cannot be traced."""
     try:
         return jax.eval_shape(module.init, jax.random.key(0))
     except Exception:
@@ -169,10 +170,8 @@ def ticks(who: str, name: str, flags: Any, xs: Any) -> Any:
     if flags is None:
         return None
     flags = flags if hasattr(flags, "dtype") else np.asarray(flags)
-    if jnp.result_type(flags) != jnp.bool_:
-        raise TypeError(
-            f"{who}: expected {name} of bool, got {jnp.result_type(flags)}. Compare with 0 or cast it to bool."
-        )
+    if flags.dtype != jnp.bool_:
+        raise TypeError(f"{who}: expected {name} of bool, got {flags.dtype}. Compare with 0 or cast it to bool.")
     for path, leaf in jax.tree_util.tree_flatten_with_path(xs)[0]:
         if np.ndim(flags) == 0 or np.shape(leaf)[: np.ndim(flags)] != np.shape(flags):
             raise ValueError(

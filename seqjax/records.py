@@ -158,6 +158,11 @@ class Bound:
             no_batch_shape(self.call.maker.__name__, args[0])
         if self.part == "init" and args and self.call.largest() >= LARGE:
             check_room(self.call.maker.__name__, self.__wrapped__, args[0])
+        if self.part == "apply" and len(args) == 3:
+            from seqjax.arguments import told  # which knows cells and layers, that are records
+
+            with told(self.call.maker.__name__, _made(self.call), *args, kwargs):
+                return self.__wrapped__(*args, **kwargs)
         return self.__wrapped__(*args, **kwargs)
 
     def __eq__(self, other: object) -> bool:
@@ -238,6 +243,11 @@ def _portable(value: Any) -> Any:
 @functools.cache
 def _signature(make: Callable) -> inspect.Signature:
     return inspect.signature(make)
+
+
+@functools.lru_cache(maxsize=256)
+def _made(call: Call) -> Any:
+    return call.maker(*call.args, **call.kwargs)
 
 
 def _again(call: Call, part: str | None) -> Any:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax import base, checks, records, symbolic
+from seqjax.arguments import told
 from seqjax.base import Array, Cell, Params, PyTree, State
 from seqjax.buffers import owned
 from seqjax.engines import plan
@@ -79,11 +80,13 @@ def unroll(
       (5, 2, 4)
     """
     warn_of_slow_loops()
+    plan.check_options(engine, memory)
     params, state, xs, mask, lengths, reset = owned((params, state, xs, mask, lengths, reset))
-    problem = checked(cell, params, state, xs, mask=mask, lengths=lengths, reset=reset, length=length)
-    problem = problem._replace(reverse=reverse, time_axis=time_axis)
-    engine, memory, chunk, _ = chosen(problem, engine, memory, settings)  # type: ignore[assignment]
-    return _run(*problem[:-2], reverse=reverse, time_axis=time_axis, engine=engine, memory=memory, chunk=chunk)
+    with told("unroll", cell, params, state, xs, {"mask": mask, "lengths": lengths, "reset": reset}):
+        problem = checked(cell, params, state, xs, mask=mask, lengths=lengths, reset=reset, length=length)
+        problem = problem._replace(reverse=reverse, time_axis=time_axis)
+        engine, memory, chunk, _ = chosen(problem, engine, memory, settings)  # type: ignore[assignment]
+        return _run(*problem[:-2], reverse=reverse, time_axis=time_axis, engine=engine, memory=memory, chunk=chunk)
 
 
 def explain(

@@ -29,13 +29,13 @@ def bits(tree):
 
 @pytest.mark.parametrize("name", quick(ZOO, *ALWAYS))
 def test_parameters_and_states_come_back(name, tmp_path):
-    """To the bit, of every cell and layer; into a structure that was never computed."""
+    """To the bit, of every cell and layer; into a structure without numbers."""
     module = ZOO[name].make()
     keys = jax.random.split(jax.random.key(5), 2)
     make = lambda k: (params := module.init(k[0]), module.initial_state(params, (3,), key=k[1]))
-    tree = jax.jit(make)(keys)
+    tree = make(keys) if "echo_state" in name else jax.jit(make)(keys)  # which finds eigenvalues on the host
     sj.save(tmp_path / "tree", tree)
-    assert bits(sj.load(tmp_path / "tree", jax.eval_shape(make, keys))) == bits(tree)
+    assert bits(sj.load(tmp_path / "tree", jax.eval_shape(lambda: tree))) == bits(tree)
 
 
 def test_training_goes_on_as_if_it_had_never_stopped(tmp_path):

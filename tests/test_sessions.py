@@ -1,5 +1,7 @@
 """Streams that share a batch: equal to each one alone, whoever comes and goes, in few programs and flat memory."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -236,6 +238,13 @@ def soak(users, ticks):
     params = layer.init(jax.random.key(0))
     sessions = sj.Sessions(traced(layer, seen), params, 8, key=KEY, longest=64)
     left, come, done, xs = {}, 0, 0, rng.normal(size=(100, 8, 3))
+    slots = [sessions.put() for _ in range(8)]
+    for length, rows, lengths in itertools.product((1, 2, 4, 8, 16, 32, 64), (1, 2, 4, 8), (None, 0)):
+        lengths = None if lengths is None else np.zeros(rows, int)
+        sessions.step(xs[:length, :rows], slots[:rows], lengths=lengths)  # every program there is
+    for slot in slots:
+        sessions.take(slot)
+    programs = len(seen)
     marks = [users // 10, users // 2, users]
     while come < users or left:
         while come < users and len(left) < 8:
@@ -257,13 +266,13 @@ def soak(users, ticks):
             marks.pop(0)
             marks.append(users + 1)
     assert done == users * (ticks // users)
-    return held, seen
+    assert len(seen) == programs == len(set(seen)) == 7 * 4 * 2
+    return held
 
 
 @pytest.mark.slow
 def test_a_soak():
-    """A million ticks, a thousand comings and goings: no program twice, memory flat."""
-    (early, middle, late), seen = soak(1000, 1_000_000)
-    assert len(seen) == len(set(seen)) <= 2 * 7 * 4
-    assert late[1] == middle[1] == early[1]
-    assert late[0] < early[0] + 30, (early, middle, late)
+    """A million ticks, a thousand comings and goings: no program but the first ones, memory flat within 10 MB."""
+    early, middle, late = soak(1000, 1_000_000)
+    assert abs(late[1] - early[1]) <= 1 >= abs(late[1] - middle[1])  # the last piece's outputs may still be there
+    assert late[0] < early[0] + 10, (early, middle, late)

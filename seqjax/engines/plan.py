@@ -226,6 +226,14 @@ def _by_name(name: str, prepared: Prepared, length: int, ticks: int) -> Schedule
     return Schedule(chunk, "nothing", blocks(length, chunk))
 
 
+def check_options(engine: object, memory: object) -> None:
+    """Options of a type that they can have; which of them there are is looked up where they are needed."""
+    if not isinstance(engine, str):
+        checks.choice("unroll", "engine", engine, ("auto", *ENGINES))
+    if not isinstance(memory, str | int):
+        _budget(memory)  # type: ignore[arg-type]
+
+
 def _budget(memory: str | int) -> int | None:
     """Bytes of a budget such as ``"256MB"``; None for a name or a number of ticks."""
     if isinstance(memory, int) and not isinstance(memory, bool):
