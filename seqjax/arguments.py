@@ -36,7 +36,7 @@ def told(who: str, module: Any, params: Any, state: Any, xs: Any, ticks: Mapping
     """
     try:
         yield
-    except Exception as error:
+    except (AttributeError, LookupError, TypeError, ValueError, ZeroDivisionError) as error:
         if WORDS.match(str(error)):
             raise
         found = _explained(who, module, params, state, xs, ticks)
@@ -95,6 +95,7 @@ def _unlike(
     who: str, name: str, expected: Any, got: Any, batch: tuple[int, ...], remedy: str
 ) -> ValueError | TypeError | None:
     """The first place where a tree has another structure, shape or kind of number."""
+    got = _expected_of(got, expected)
     if jax.tree.structure(expected) != jax.tree.structure(got):
         return TypeError(f"{who}: expected {name} like {_said(expected, batch)}, got {_said(got)}. {remedy}")
     for (path, like), leaf in zip(jax.tree_util.tree_flatten_with_path(expected)[0], jax.tree.leaves(got)):
@@ -105,6 +106,16 @@ def _unlike(
         if not any(jnp.issubdtype(like.dtype, k) and jnp.issubdtype(dtype, k) for k in (jnp.inexact, dtype)):
             return TypeError(f"{who}: expected {where} of numbers like {like.dtype}, got {dtype}. {remedy}")
     return None
+
+
+def _expected_of(got: Any, expected: Any) -> Any:
+    """A tree without what stands where None is expected: the memory of a sequence, a backward reader's first state."""
+    if expected is None:
+        return None
+    if not isinstance(expected, tuple) or type(expected) is not type(got) or len(expected) != len(got):
+        return got
+    parts = map(_expected_of, got, expected)
+    return type(got)(*parts) if hasattr(got, "_fields") else tuple(parts)
 
 
 def _said(tree: Any, batch: tuple[int, ...] = ()) -> str:

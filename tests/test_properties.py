@@ -14,6 +14,7 @@ import pytest
 from laws import TOLERANCE, assert_close, valued
 
 import seqjax as sj
+from seqjax.arguments import told
 from seqjax.base import is_noise
 from seqjax.cells.registry import REGISTRY
 from seqjax.naming import shapes_of
@@ -425,6 +426,18 @@ def test_what_failed_far_below_is_explained():
     for arguments, error, message in cases:
         with pytest.raises(error, match=message):
             layer.apply(*arguments)
+    both = sj.bidirectional(sj.gru(3, 4), sj.lstm(3, 4))
+    params = both.init(jax.random.key(0))
+    state = both.initial_state(params, (2,)).with_backward(sj.lstm(3, 4).initial_state(params.backward, (2,)))
+    with pytest.raises(KeyError, match="own"), told("both", both, params, state, xs, {}):
+        raise KeyError("own")
+    attends = sj.layers.attend(sj.gru(5, 4), memory_size=2, query_size=4, size=3)
+    params = attends.init(jax.random.key(0))._replace(memory=sj.layers.Memory(jnp.ones((6, 2, 2)), None))
+    with (
+        pytest.raises(KeyError, match="own"),
+        told("attends", attends, params, attends.initial_state(params, (2,)), xs, {}),
+    ):
+        raise KeyError("own")
     own = sj.pointwise(lambda params, x: {}["nothing"])
     with pytest.raises(KeyError, match="nothing"):
         own.apply((), (), xs)  # an error of the function's own stays what it is

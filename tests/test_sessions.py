@@ -83,7 +83,7 @@ def test_streamed_equals_alone(name):
     params = layer.init(jax.random.key(0))
     xs = jax.tree.map(np.asarray, MODELS[name].draw(jax.random.key(1), (23, 5)))
     sequences = [jax.tree.map(lambda leaf, i=i: leaf[: 23 - 4 * i, i], xs) for i in range(5)]
-    sessions = sj.Sessions(traced(layer, seen), params, 3, key=KEY, longest=4)
+    sessions = sj.Sessions(traced(layer, seen), params, 4, key=KEY, longest=4)
     found = served(sessions, sequences, rng, 6)
     assert len(seen) == len(set(seen)) <= 2 * 3 * 3
     alone = jax.jit(layer.apply)
