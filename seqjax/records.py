@@ -103,7 +103,9 @@ class Call:
 
     def largest(self) -> int:
         """The largest number among the options: of a size, as a rule."""
-        return max((value for value in self.options().arguments.values() if isinstance(value, int)), default=0)
+        return max(
+            (int(value) for value in self.options().arguments.values() if isinstance(value, Integral)), default=0
+        )
 
     def __eq__(self, other: object) -> bool:
         """Whether the same maker was called with equal options."""
