@@ -238,7 +238,7 @@ def test_nested_json_is_refused(tmp_path, capsys):
         sj.interop.from_config({"version": 1, "module": record})
     run = {"recipe": "charlm", "options": {}, "facts": {}}
     (tmp_path / "config.json").write_text(json.dumps(run))
-    (tmp_path / "metrics.jsonl").write_text(NESTED)
+    (tmp_path / "metrics.jsonl").write_text(f"{NESTED}\n{{}}\n")
     with pytest.raises(ValueError, match=r"metrics\.jsonl to hold one JSON object with a step a line, got another"):
         Run.open("charlm", tmp_path).metrics()
 
