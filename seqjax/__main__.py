@@ -129,14 +129,6 @@ def _command(name: str, argv: list[str], *, alone: bool) -> int:
         return _say(f"{name}: expected arrays that fit in memory, got {str(error).splitlines()[0]} {SMALLER}", 2)
     except Ended as error:
         return _say(str(error), 1)
-    except NoRoom as error:
-        return _say(f"{name}: {str(error).removeprefix(f'{name}: ')}", 2)
-    except MemoryError as error:
-        return _say(f"{name}: expected data that fit in memory, got {str(error) or 'more'}. {SMALLER}", 2)
-    except jax.errors.JaxRuntimeError as error:
-        if not str(error).startswith("RESOURCE_EXHAUSTED"):
-            raise
-        return _say(f"{name}: expected arrays that fit in memory, got {str(error).splitlines()[0]} {SMALLER}", 2)
     except OSError as error:
         kept = f" What was saved in {taken[0]} is kept." if taken else ""
         return _say(f"{name}: {told(error)}.{kept}", 1 if taken else 2)
