@@ -468,6 +468,14 @@ def test_a_run_of_a_later_format_is_refused(run, capsys):
     )
 
 
+def test_a_free_option_that_is_younger_than_the_run(run, capsys):
+    """It does not change what the checkpoints name."""
+    edited(run, lambda c: (c["options"].pop("keep"), c["free"].remove("keep")))
+    assert said(capsys, ["charlm", "--resume", "run", "--keep", "3"], 0) == ""
+    assert said(capsys, ["sample", "run"], 0) == ""
+    assert json.loads((run / "config.json").read_text())["options"]["keep"] == 3
+
+
 @pytest.mark.slow
 def test_options_that_are_not_known_are_named_and_left_alone(run, capsys):
     """And one that the run lacks has its default."""
