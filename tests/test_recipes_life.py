@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -330,13 +331,22 @@ def test_how_often():
         RunOptions(keep=1).check("who")
 
 
+class Numbers(NamedTuple):
+    a: jax.Array
+    skipped: jax.Array = np.zeros((), np.int32)
+
+
+class State(NamedTuple):
+    train: Numbers
+
+
 def course(folder, states, **told):
     """The loop over states that are given, with a time between."""
     made = Run.create("echo", RunOptions(run_dir=str(folder), **told), {})
 
     def advance(state, step):
         yield from ()
-        return states[step], {"loss": jnp.zeros(())}
+        return states[step], {"loss": jnp.zeros(()), "skipped": 0}
 
     numbers = {"evaluate": lambda state: {"x": 1.0}, "show_evaluation": "", "show": "", "work": 1, "unit": "x"}
     for _ in loop.train(made, states[0], advance, steps=len(states), evaluate_every=2, **numbers):
@@ -346,7 +356,7 @@ def course(folder, states, **told):
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
 def test_a_state_that_is_not_finite_is_never_saved(tmp_path, odd):
-    good, bad = {"a": jnp.zeros(3)}, {"a": jnp.array([0, odd, 0])}
+    good, bad = State(Numbers(jnp.zeros(3))), State(Numbers(jnp.array([0, odd, 0])))
     with pytest.raises(BadInput, match=r"expected finite numbers in training, got others up to step 4\. .* step 2 is"):
         course(tmp_path / "run", [good, good, good, bad])
     assert Run.open("echo", tmp_path / "run").last_step() == 2
@@ -357,7 +367,7 @@ def test_checkpoints_by_the_clock(tmp_path, monkeypatch):
     monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock))
     saved = []
     monkeypatch.setattr(Run, "save", lambda self, step, state, value=None: saved.append(step))
-    course(tmp_path / "run", [{"a": jnp.zeros(1)}] * 7, checkpoint_every="1m")
+    course(tmp_path / "run", [State(Numbers(jnp.zeros(1)))] * 7, checkpoint_every="1m")
     assert saved == [2, 4, 6, 7]
 
 
@@ -456,6 +466,14 @@ def test_a_run_of_a_later_format_is_refused(run, capsys):
     assert "expected a run of a format up to 2 in run, got 99. Use the version of seqjax that made it" in said(
         capsys, ["sample", "run"]
     )
+
+
+def test_a_free_option_that_is_younger_than_the_run(run, capsys):
+    """It does not change what the checkpoints name."""
+    edited(run, lambda c: (c["options"].pop("keep"), c["free"].remove("keep")))
+    assert said(capsys, ["charlm", "--resume", "run", "--keep", "3"], 0) == ""
+    assert said(capsys, ["sample", "run"], 0) == ""
+    assert json.loads((run / "config.json").read_text())["options"]["keep"] == 3
 
 
 @pytest.mark.slow

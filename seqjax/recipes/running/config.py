@@ -41,6 +41,16 @@ def stamped(config: Mapping[str, Any], free: Collection[str]) -> dict[str, Any]:
     return new | {"digest": digest_of(new)}
 
 
+def changed(config: Mapping[str, Any], free: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with other values of its free options; one that is younger than the run is free from now on.
+
+    The digest of a run that has one stays what it is, for its checkpoints name it.
+    """
+    had = config.get("free", list(free))
+    new = {name: value for name, value in free.items() if name in had or name not in config["options"]}
+    return stamped({**config, "options": config["options"] | new, "free": sorted({*had, *new})}, ())
+
+
 def read(recipe: str, folder: Path, *, several: bool = False) -> dict[str, Any]:
     """The configuration of a run of this recipe, or of ``several`` seeds; anything else is bad input."""
     path = folder / FILE

@@ -83,8 +83,7 @@ class Run:
             tell(
                 f"{run.folder}: made on {devices} devices, of which there are not so many here. It goes on with fewer."
             )
-        run.config["options"].update({name: now[name] for name in (*FREE, *free)})
-        run.config.update(config.stamped(run.config, {*FREE, *free}))
+        run.config.update(config.changed(run.config, {name: now[name] for name in (*FREE, *free)}))
         run.write_config()
         run.forget_after(done)
         return run
