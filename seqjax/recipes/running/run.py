@@ -83,6 +83,8 @@ class Run:
             tell(
                 f"{run.folder}: made on {devices} devices, of which there are not so many here. It goes on with fewer."
             )
+        younger = {*FREE, *free} - run.config["options"].keys()  # not part of the digest that its checkpoints name
+        run.config["free"] = sorted({*run.config.get("free", {*FREE, *free}), *younger})
         run.config["options"].update({name: now[name] for name in (*FREE, *free)})
         run.config.update(config.stamped(run.config, {*FREE, *free}))
         run.write_config()
