@@ -62,7 +62,7 @@ def after(line: Line, place: Array, span: int) -> tuple[Array, Array]:
     if line.restarted is not None:
         mine = slots >= span - line.own[None]
         kept = masks.zero(mine | ~line.restarted[None], kept)
-        place = jnp.where(line.restarted, line.own % span, place)
+        place = masks.select(line.restarted, line.own % span, place)
     ring = jnp.take_along_axis(kept, ((slots - place[None]) % span)[..., None], 0)
     return ring.swapaxes(0, 1), place
 
