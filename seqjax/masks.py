@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax import checks
+from seqjax import checks, spread
 from seqjax.base import Array, PyTree, is_noise
 
 __all__ = ["first_pair", "first_valid", "from_lengths", "given", "hold", "restart", "reverse", "select", "wrap", "zero"]
@@ -66,7 +66,8 @@ def select(mask: Array, on_true: PyTree, on_false: PyTree) -> PyTree:
     def leaf(a: Array, b: Array) -> Array:
         if a is b:
             return a
-        return jnp.where(mask.reshape(mask.shape + (1,) * (np.ndim(a) - mask.ndim)), a, b)
+        which, a, b = spread.alike(mask.reshape(mask.shape + (1,) * (np.ndim(a) - mask.ndim)), a, b)
+        return jnp.where(which, a, b)
 
     return jax.tree.map(leaf, on_true, on_false)
 
@@ -227,14 +228,14 @@ def _first_inputs(mask: Array, tick: Array, xs: PyTree) -> PyTree:
     real = mask.any(0)
 
     def leaf(x: Array) -> Array:
-        x = jnp.asarray(x)  # in a dtype that JAX has: NumPy's int64 may be wider
+        x = spread.whole(jnp.asarray(x), 0)  # in a dtype that JAX has: NumPy's int64 may be wider
         index = tick.reshape((1, *tick.shape) + (1,) * (x.ndim - mask.ndim))
         own = jnp.take_along_axis(x, index, axis=0)[0] if tick.ndim else x[tick]
         if jnp.issubdtype(x.dtype, jnp.inexact):
             units = x.shape[mask.ndim :]
             size = math.prod(units)
-            spread = (jnp.arange(1, size + 1) / (size + 1)).astype(x.dtype).reshape(units)
-            own = jnp.where(real.any(), own, spread)
+            numbers = (jnp.arange(1, size + 1) / (size + 1)).astype(x.dtype).reshape(units)
+            own = jnp.where(real.any(), own, numbers)
         elif jnp.issubdtype(x.dtype, jnp.number):
             own = jnp.where(real.any(), own, jnp.zeros_like(own))
         return _lent(real, own)
@@ -249,7 +250,7 @@ def _lent(real: Array, own: Array) -> Array:
         return own
     lender = real & (jnp.arange(real.size).reshape(real.shape) == jnp.argmax(real))
     lent = zero(lender, own).sum(tuple(range(real.ndim)), dtype=own.dtype)
-    return select(real | ~real.any(), own, jnp.broadcast_to(lent, own.shape))
+    return select(real | ~real.any(), own, jnp.broadcast_to(lent, own.shape, out_sharding=spread.sharding_of(own)))
 
 
 def wrap(step: Callable, *, masked: bool, resets: bool, reverse: bool) -> Callable:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
+from seqjax import spread
 from seqjax.base import Array
 
 __all__ = [
@@ -58,6 +59,7 @@ def dot(x: Array, w: Array, compute_dtype: jnp.dtype | None = None) -> Array:
         w.astype(dtype),
         (((np.ndim(x) - 1,), (0,)), ((), ())),
         preferred_element_type=accumulator(dtype),
+        out_sharding=spread.of_product(x, w),
     ).astype(wide)
 
 

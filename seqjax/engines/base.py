@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import jax
 import numpy as np
 
-from seqjax import checks, masks, symbolic
+from seqjax import checks, masks, spread, symbolic
 from seqjax.base import Array, Cell, PyTree, Step
 from seqjax.engines.memory import Schedule
 
@@ -53,6 +53,32 @@ class Problem(NamedTuple):
         sizes = [self.length, *(size for array in arrays for size in np.shape(array))]
         return tuple(dict.fromkeys(str(size) for size in sizes if not symbolic.known(size)))
 
+    def settled(self) -> "Problem":
+        """The same with the state spread over devices as the step returns it, where types say how arrays are spread.
+
+        Raises:
+          ValueError: time is spread over devices.
+        """
+        arrays = (self.params, self.state, self.xs, self.mask, self.lengths, self.reset)
+        if self.time_axis is not None or not spread.is_typed(arrays):
+            return self
+        for leaf in jax.tree.leaves((self.xs, self.mask, self.reset)):
+            if spread.is_explicit(jax.typeof(leaf)) and (axis := jax.typeof(leaf).sharding.spec[0]) is not None:
+                raise ValueError(
+                    f"unroll: expected all of time on every device, got it spread over {axis!r}. A recurrence that is "
+                    "linear in its state runs so inside jax.shard_map, by time_axis=; reshard the inputs of others."
+                )
+
+        def tick(state: PyTree) -> PyTree:
+            step, params, state, xs = self._replace(state=state).wrapped()
+            return step(params, state, jax.tree.map(lambda leaf: leaf[0], xs))[0]
+
+        state, types = self.state, None
+        while types != (types := jax.tree.map(jax.typeof, state)):
+            after = jax.tree.map(jax.typeof, jax.eval_shape(tick, state))
+            state = jax.tree.map(spread.joined, state, after)
+        return self._replace(state=state)
+
     def wrapped(self) -> "Wrapped":
         """The same with masks and resets inside the step."""
         mask = masks.from_lengths(self.lengths, self.length) if self.lengths is not None else self.mask
@@ -67,7 +93,7 @@ class Problem(NamedTuple):
         def step(params: PyTree, state: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
             new, y = obeying(params, state, x)
             checks.same_state("unroll", state, new)
-            return new, y
+            return jax.tree.map(lambda leaf, old: spread.exactly(leaf, jax.typeof(old)), new, state), y
 
         return Wrapped(step, (self.params, pair, fresh), self.state, (self.xs, mask, self.reset))
 

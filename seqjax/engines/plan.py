@@ -90,6 +90,7 @@ def choose(problem: Problem, engine: str, memory: str | int, chunk: int | None =
     if problem.time_axis is not None:
         checks.choice("unroll", "engine", engine, ("auto", "linear"))
         engine = "linear"
+    problem = problem.settled()
     engine, chunk = ("scan", None) if _WRITTEN.get() else (engine, chunk)
     prepare: Callable[[Problem], Prepared] = ENGINES.get(engine, scan.prepare)
     if engine == "auto":

@@ -2,9 +2,10 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
-from seqjax import masks
+from seqjax import masks, spread
 from seqjax.base import Array
 
 
@@ -34,6 +35,7 @@ def line_up(ring: Array, place: Array, xs: Array, mask: Array | None, reset: Arr
     """The line of a chunk ``xs [T, N, d]`` behind a ring ``[N, W, d]``, whose next tick goes to ``place [N]``."""
     length, count = xs.shape[:2]
     span = ring.shape[1]
+    ring, place = spread.along_batch((ring, place), xs, 1)
     segments = jnp.zeros((length, count), jnp.int32) if reset is None else jnp.cumsum(reset, axis=0, dtype=jnp.int32)
     last = segments[-1]
     real, order = jnp.full(count, length, jnp.int32), None
@@ -44,11 +46,11 @@ def line_up(ring: Array, place: Array, xs: Array, mask: Array | None, reset: Arr
         xs = _together(order, real, xs)
     slots = jnp.arange(span, dtype=jnp.int32)[:, None]
     before = jnp.take_along_axis(ring.swapaxes(0, 1), ((place[None] + slots) % span)[..., None], 0)
-    line = jnp.concatenate([before, xs])
+    line = jnp.concatenate([spread.exactly(before, jax.typeof(xs)), xs])
     if reset is None:
         return Line(line, None, real, real, None, mask, order)
     own = (segments == last[None]) & _present(length, real)
-    owners = jnp.concatenate([jnp.zeros((span, count), jnp.int32), segments])
+    owners = jnp.pad(segments, [(span, 0), (0, 0)])
     return Line(line, owners, real, own.sum(0, dtype=jnp.int32), last > 0, mask, order)
 
 
@@ -60,7 +62,7 @@ def after(line: Line, place: Array, span: int) -> tuple[Array, Array]:
     if line.restarted is not None:
         mine = slots >= span - line.own[None]
         kept = masks.zero(mine | ~line.restarted[None], kept)
-        place = jnp.where(line.restarted, line.own % span, place)
+        place = masks.select(line.restarted, line.own % span, place)
     ring = jnp.take_along_axis(kept, ((slots - place[None]) % span)[..., None], 0)
     return ring.swapaxes(0, 1), place
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import normal, zeros
 
-from seqjax import checks
+from seqjax import checks, spread
 from seqjax.base import Array, Layer, PyTree
 from seqjax.initializers import Initializer
 from seqjax.layers import inner
@@ -156,5 +156,7 @@ def tied_embedding(
 
 def look_up(who: str, w: Array, symbols: Array) -> Array:
     """Rows of ``w`` for integer symbols; NaN for symbols it does not have."""
-    rows = jnp.asarray(w).at[checks.symbols(who, symbols)]
-    return rows.get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+    w, symbols = jnp.asarray(w), checks.symbols(who, symbols)
+    return w.at[symbols].get(
+        mode="fill", fill_value=jnp.nan, wrap_negative_indices=False, out_sharding=spread.of_rows(w, symbols)
+    )

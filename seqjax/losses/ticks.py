@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from seqjax import checks
+from seqjax import checks, spread
 from seqjax.base import Array
 from seqjax.logarithms import log_softmax
 from seqjax.losses.totals import Tally, real_ticks, tally, wide
@@ -47,7 +47,7 @@ def cross_entropy(logits: Array, labels: Array, mask: Array | None = None) -> Ta
     if mask is not None:
         logits = jnp.where(mask[..., None], logits, 0)
     log_probs = log_softmax(logits)  # the maximum is subtracted first: what all logits share costs no digits
-    losses = -jnp.take_along_axis(log_probs, jnp.where(known, labels, 0)[..., None], -1)[..., 0]
+    losses = -jnp.take_along_axis(spread.whole(log_probs, -1), jnp.where(known, labels, 0)[..., None], -1)[..., 0]
     return tally(jnp.where(known, losses, jnp.nan), mask)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from seqjax import places
+from seqjax import masks, places
 from seqjax.base import Array, Cell, Noise, Params, PyTree, State
 
 
@@ -46,7 +46,7 @@ def drop(x: Array, keys: Array, index: int, rate: float) -> Array:
     def keep(key: Array) -> Array:
         return jax.random.bernoulli(jax.random.fold_in(key, index), 1 - rate, x.shape[keys.ndim :])
 
-    return jnp.where(per_example(keep, keys), x / (1 - rate), jnp.zeros_like(x))
+    return masks.select(per_example(keep, keys), x / (1 - rate), jnp.zeros_like(x))
 
 
 def with_keys(cell: Cell[Params, State], step: Callable) -> Cell[Params, tuple[State, Noise]]:

@@ -5,7 +5,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 
-from seqjax import checks, scales
+from seqjax import checks, masks, scales
 from seqjax.base import Array, Cell, Noise, Params, PyTree, State, is_noise
 from seqjax.records import maker
 from seqjax.transforms.noise import drop, per_example, with_keys
@@ -159,7 +159,7 @@ def zoneout(cell: Cell[Params, State], rate: PyTree) -> Cell[Params, tuple[State
                 return rate * old + (1 - rate) * new
             units = old.shape[draws.ndim :]
             hold = per_example(lambda key: jax.random.bernoulli(jax.random.fold_in(key, index), rate, units), draws)
-            return jnp.where(hold, old, new)
+            return masks.select(hold, old, new)
 
         def zone(new: PyTree) -> PyTree:
             new_leaves, tree = jax.tree.flatten(new, is_leaf=is_noise)

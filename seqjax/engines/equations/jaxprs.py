@@ -17,6 +17,7 @@ from jax.extend.core import primitives
 
 from seqjax import symbolic
 from seqjax.products import RECURRENT_INPUT
+from seqjax.spread import is_explicit, varying_axes
 
 Equation = Any
 Var = Any
@@ -282,17 +283,6 @@ def zeros(aval: Aval, length: int | None = None) -> jax.Array:
     return lax.pcast(value, varying, to="varying") if varying else value
 
 
-def is_explicit(aval: Aval) -> bool:
-    """Whether shardings are part of this type."""
-    return any(t == jax.sharding.AxisType.Explicit for t in getattr(aval.sharding.mesh, "axis_types", ()))
-
-
 def repeat(value: jax.Array, length: int) -> jax.Array:
     """One value for every tick, without copies where the compiler can help it."""
     return jax.vmap(lambda _: value, axis_size=length, in_axes=None)(None)
-
-
-def varying_axes(aval: Aval) -> tuple[str, ...]:
-    """The mesh axes of an enclosing `jax.shard_map` over which a value differs."""
-    kind = getattr(aval, "manual_axis_type", None)
-    return tuple(kind.varying) if kind is not None else tuple(getattr(aval, "vma", ()))

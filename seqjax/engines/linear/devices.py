@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from seqjax.engines.equations import jaxprs
+from seqjax import spread
 
 
 class Summary(Protocol):
@@ -52,15 +52,15 @@ class Devices(NamedTuple):
 
     def varied(self, x: jax.Array) -> jax.Array:
         """A value that is the same on all devices, as one that need not be."""
-        missing = self.axis not in jaxprs.varying_axes(jax.typeof(x))
-        return lax.pcast(x, self.axis, to="varying") if missing and jaxprs.varying_axes(jax.typeof(self.mine)) else x
+        missing = self.axis not in spread.varying_axes(jax.typeof(x))
+        return lax.pcast(x, self.axis, to="varying") if missing and spread.varying_axes(jax.typeof(self.mine)) else x
 
     def exchanged(self, tree: Any) -> Any:
         """Everybody's tree, ``[devices, ...]`` in the order of time, the same on all."""
 
         def leaf(x: jax.Array) -> jax.Array:
             bits = x.astype(jnp.int32) if x.dtype == bool else x
-            place = (jnp.arange(self.size) == self.mine).reshape(-1, *(1,) * x.ndim)
+            place = (jnp.arange(self.size, dtype=self.mine.dtype) == self.mine).reshape(-1, *(1,) * x.ndim)
             return lax.psum(jnp.where(place, bits[None], 0), self.axis).astype(x.dtype)
 
         return jax.tree.map(leaf, tree)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 from jax import lax
 
+from seqjax import spread
 from seqjax.engines.equations import jaxprs
 from seqjax.engines.equations.jaxprs import Equation, Var
 from seqjax.engines.linear.block import Block, Factors
@@ -48,7 +49,7 @@ class Parts(NamedTuple):
         }
         # With shardings in its type an axis cannot be cut to one entry.
         wide = [k for k, n in enumerate(block.others) if n > 1]
-        alike = () if any(jaxprs.is_explicit(v.aval) for v in loop.state) else wide
+        alike = () if any(spread.is_explicit(v.aval) for v in loop.state) else wide
         return cls(loop, block, axes, frozenset(alike) - varying, not any(v in timed for v, _ in factors))
 
     def narrow(self, blocks: jax.Array) -> jax.Array:

@@ -10,8 +10,8 @@ import numpy as np
 from jax.experimental import pallas as pl
 
 from seqjax import symbolic
-from seqjax.engines.equations import jaxprs
 from seqjax.engines.equations.jaxprs import Aval
+from seqjax.spread import is_explicit, varying_axes
 
 
 class Place(NamedTuple):
@@ -69,7 +69,7 @@ def no_numbers(aval: Aval) -> str | None:
         return f"{aval.str_short()} is no real number"
     if not symbolic.known(*aval.shape) or 0 in aval.shape:
         return f"{aval.str_short()} has a size that is zero or no number"
-    if jaxprs.varying_axes(aval) or jaxprs.is_explicit(aval):
+    if varying_axes(aval) or is_explicit(aval):
         return f"{aval.str_short()} is spread over a mesh, which kernels cannot track"
     return None
 

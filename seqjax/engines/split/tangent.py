@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero, zero_from_primal
 
+from seqjax import spread
 from seqjax.engines import memory, platforms
 from seqjax.engines.equations import jaxprs
 from seqjax.engines.equations.jaxprs import Aval, Equation, Var
@@ -159,7 +160,7 @@ def _product(loop: Loop, d: Deferred, left: jax.Array, weight: jax.Array) -> jax
     # LSTM's training step, T 256, B 32, h 128: 64 ms instead of 71). Elsewhere the batch stays an axis of its own,
     # which the compiler can shard.
     one_batch_axis = left.ndim == 3 and d.operand == 1 and jaxprs.is_matrix_product(d.equation)
-    if one_batch_axis and platforms.name() == "cpu" and not jaxprs.is_explicit(jax.typeof(left)):
+    if one_batch_axis and platforms.name() == "cpu" and not spread.is_explicit(jax.typeof(left)):
         ticks, batch, units = left.shape
         flat = one(left.reshape(ticks * batch, units))
         return flat.reshape(ticks, batch, flat.shape[-1])
@@ -170,6 +171,7 @@ def _add(sums: dict, key: Hashable, term: jax.Array, aval: Aval) -> None:
     """Adds a stack of terms, repeated along axes where they have one entry and the sum has several."""
     if term.shape[1:] != aval.shape:
         term = jnp.broadcast_to(term, (term.shape[0], *aval.shape))
+    term = spread.exactly(term, aval, in_front=1)
     sums[key] = sums[key] + term if key in sums else term
 
 

@@ -21,13 +21,13 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from seqjax.engines.equations import jaxprs
 from seqjax.engines.equations.jaxprs import Equation, Var
 from seqjax.engines.pallas.roles import HEAD
 from seqjax.engines.pallas.triton.evaluate import Blocks, Value
 from seqjax.engines.pallas.triton.packing import pack, pack_weight, unpack
 from seqjax.engines.pallas.triton.pieces import Piece
 from seqjax.engines.pallas.triton.placement import Layout
+from seqjax.spread import varying_axes
 
 
 class Read(NamedTuple):
@@ -85,7 +85,7 @@ class Kernel(Layout):
         for v, value in zip(self.tick.x, jax.vmap(self.tick.inputs)(list(xs)) if self.tick.x else []):
             packed = pack(value, self.roles(v), self.cuts.pieces[v], rows, lead=1, shares=self.shares_of(v))
             add(packed, self._spec(v, self.cuts.padded(v), length))
-        if any(jaxprs.varying_axes(jax.typeof(a)) for a in inputs):
+        if any(varying_axes(jax.typeof(a)) for a in inputs):
             raise ValueError(
                 "unroll: expected no varying mesh axes with engine='pallas', whose kernels cannot track them. "
                 "Use jax.shard_map(..., check_vma=False)."
