@@ -34,7 +34,9 @@ def after(batches, loss=LOSS, optimizer=OPTIMIZER, state=None, **options):
     return train, state, metrics
 
 
-@pytest.mark.parametrize("options", [{}, {"clip": sj.clip_by_global_norm(0.1)}, {"devices": 2}], ids=["plain", "clip", "devices"])
+@pytest.mark.parametrize(
+    "options", [{}, {"clip": sj.clip_by_global_norm(0.1)}, {"devices": 2}], ids=["plain", "clip", "devices"]
+)
 def test_a_bad_batch_leaves_all_as_it_was(options):
     """To the bit, the optimizer's schedule and the average too; what comes next does not know of it."""
     train, state, _ = after([GOOD], **options)

@@ -15,9 +15,9 @@ In order of reading:
    not fit, or that Mosaic does not lower, is split's there too, and `seqjax.explain` says why.
 7. `engine`, `triton/`: kernels for CUDA devices, through a backend that JAX has deprecated; parked.
 
-Those for TPUs are tested by interpretation and lowering, not timed; no device has run any of them here. Over several
-devices a kernel runs inside ``jax.shard_map(..., check_vma=False)``: nobody cuts it up by itself. JAX exports kernels
-for one platform at a time.
+Those for TPUs are tested by interpretation and by XLA's compiler for them, not timed; no device has run any of them
+here. Over several devices a kernel runs inside ``jax.shard_map(..., check_vma=False)``: nobody cuts it up by itself.
+JAX exports kernels for one platform at a time.
 
 Nothing of this is imported before ``engine="pallas"`` is asked for.
 """

@@ -20,7 +20,7 @@ from seqjax.engines.split.runner import FlatTick, Runner
 from seqjax.engines.split.tangent import Time, run_loop
 
 WHEN = "forwards", "forwards for a gradient", "backwards"
-LABEL = "loops are kernels on a TPU and scans elsewhere; kernels are tested by interpretation and lowering, not timed"
+LABEL = "loops are kernels on a TPU and scans elsewhere; kernels are compiled and interpreted in tests, not timed"
 
 
 def prepare(problem: Problem) -> "Mosaic":
