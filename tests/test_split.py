@@ -522,15 +522,16 @@ def test_unknown_engines_and_memories_are_named():
         run(step, params, state, xs, memory=-3)
 
 
-def test_a_step_is_traced_once_and_each_loop_twice(monkeypatch):
+@pytest.mark.parametrize("length", [64, 6400], ids=["one chunk", "many"])
+def test_a_step_is_traced_once_and_each_loop_twice(monkeypatch, length):
     """The types of inputs, the step, the rewritten step; a loop's tick and its linear map."""
     cell, steps, traces = sj.stack(sj.lstm(D, H), sj.lstm(H, H)), [], []
     make_jaxpr = jax.make_jaxpr
     monkeypatch.setattr(jax, "make_jaxpr", lambda *a, **k: traces.append(1) or make_jaxpr(*a, **k))
     counted = cell._replace(step=lambda *a: steps.append(1) or cell.step(*a))
     params = cell.init(jax.random.key(0))
-    state, xs = cell.initial_state(params, (B,)), jnp.ones((64, B, D))
-    loss = lambda params: sj.unroll(counted, params, state, xs, engine="split")[1].sum()
-    jax.jit(jax.value_and_grad(loss)).lower(params)
+    state, xs = cell.initial_state(params, (B,)), jax.ShapeDtypeStruct((length, B, D), jnp.float64)
+    loss = lambda params, xs: sj.unroll(counted, params, state, xs, engine="split")[1].sum()
+    jax.jit(jax.value_and_grad(loss)).lower(params, xs)
     assert len(steps) == 1
     assert len(traces) == 3 + 2 * 2

@@ -13,7 +13,7 @@ from seqjax.engines import memory, platforms
 from seqjax.engines.equations import jaxprs
 from seqjax.engines.equations.jaxprs import Aval, Equation, Var
 from seqjax.engines.split.keep import Kept, kept_of, variables_of
-from seqjax.engines.split.linearize import Moving, linearize, moving_operands
+from seqjax.engines.split.linearize import LinearTick, Moving, linearize, moving_operands
 from seqjax.engines.split.loop import Deferred, Loop
 from seqjax.engines.split.runner import Runner
 
@@ -46,6 +46,7 @@ def run_loop(
     if not any(jaxprs.is_float(v.aval) for v in [*loop.invariant, *loop.state, *loop.x]):
         return primal(invariant, state, xs)
     differentiable = jax.custom_jvp(primal)
+    made: dict[tuple, tuple[LinearTick, Kept]] = {}  # a scan asks twice for the rule of what is inside
 
     def rule(primals: tuple, tangents: tuple) -> tuple:
         d_invariant, d_state, d_xs = tangents
@@ -59,23 +60,26 @@ def run_loop(
             _known(loop.x, d_xs),
         )
         invariant, state, xs = primals
-        return _run_with_derivative(loop, runner, invariant, state, xs, known, time)
+        return _run_with_derivative(loop, runner, invariant, state, xs, known, time, made)
 
     differentiable.defjvp(rule, symbolic_zeros=True)
     return differentiable(list(invariant), list(state), list(xs))
 
 
 def _run_with_derivative(
-    loop: Loop, runner: Runner, invariant: list, state: list, xs: list, tangents: Tangents, time: Time
+    loop: Loop, runner: Runner, invariant: list, state: list, xs: list, tangents: Tangents, time: Time, made: dict
 ) -> tuple:
-    """The rule of `jax.custom_jvp`: ``((last, ys), (d_last, d_ys))``."""
-    moving = moving_operands(loop, [*tangents.invariant, *tangents.x])
+    """The rule of `jax.custom_jvp`: ``((last, ys), (d_last, d_ys))``; ``made`` keeps linearised ticks by what moves."""
+    moved = (*tangents.invariant, *tangents.x)
+    moving = moving_operands(loop, moved)
     given = dict(zip(loop.invariant, invariant))
     # The backward loop contracts the other axis of U; row by row it is read faster: on a CPU `h @ U` (B 8, h 128) takes
     # 9.7 µs, and with U's other axis contracted 15.6.
     transposed = [lax.optimization_barrier(given[v].T) for v in moving.transposed]
-    tick = linearize(loop, moving, [jax.typeof(u) for u in transposed])
-    kept = kept_of(tick)
+    if moved not in made:
+        tick = linearize(loop, moving, [jax.typeof(u) for u in transposed])
+        made[moved] = tick, kept_of(tick)
+    tick, kept = made[moved]
     once = [*tick.constants, *invariant, *transposed]
     fixed = kept.once(once)
 
