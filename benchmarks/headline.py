@@ -21,8 +21,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image
 
+from benchmarks import kept, path_table, plots, recipes, record, versions
 from benchmarks import learning as learned
-from benchmarks import path_table, plots, recipes, record, versions
 from benchmarks import timed as by_the_clock
 from benchmarks.paths import best_peer
 from benchmarks.versions import Read
@@ -296,6 +296,31 @@ def hot(read: Read) -> tuple[str, str]:
     return table(head, lines), f"; {over(runs)}"
 
 
+def limits(read: Read) -> tuple[str, str]:
+    """Times the limit of `benchmarks.limit`: a line a cell, pass, engine and number of devices; a column a shape."""
+    found = [row for row in read("limit") if "limit_s" in row]
+    shapes = list(dict.fromkeys((row["ticks"], row["batch"], row["hidden_size"]) for row in found))
+    lines = []
+    for (cell, which), members in by(found, "cell", "pass").items():
+        for name, devices in (("seqjax auto", 1), ("seqjax auto", 2), ("seqjax scan/all", 1)):
+            at = {
+                (row["ticks"], row["batch"], row["hidden_size"]): row["median_s"] / row["limit_s"]
+                for row in members
+                if key(row) == name and (row["devices"] == devices or row["batch"] == 1)
+            }
+            words = f"{cell.replace('_', ' ')}, {PASSES[which]}, {'scan' if 'scan' in name else 'auto'} ×{devices}"
+            mean = statistics.geometric_mean(at.values())
+            lines.append([words, *(f"{at[shape]:.2f}" if shape in at else "" for shape in shapes), f"{mean:.2f}"])
+    head = ["cell, pass, engine × devices", *(", ".join(f"{n:,}" for n in shape) for shape in shapes), "mean"]
+    rounds = min(row["rounds"] for row in found)
+    return table(head, lines), f"; T, B, h in the head; medians of {rounds} rounds or more, one run; geometric means"
+
+
+def least() -> str:
+    """The table of `benchmarks.kept`."""
+    return kept.table()
+
+
 def slower() -> str:
     """What `benchmarks.versions` finds."""
     lines, compared = versions.slower(TIMED, rows)
@@ -316,6 +341,7 @@ MEASURED: dict[str, tuple[Callable[[Read], tuple[str, str]], Sequence[str]]] = {
     "steps": (steps, ["charlm", "rows_lstm", "rows_gru", "decoding", "hmm"]),
     "parallel": (parallel, ["parallel"]),
     "hot": (hot, path_table.FILES),
+    "limits": (limits, ["limit"]),
 }
 MEASURED |= {name: (functools.partial(beside, name), ["bptt"]) for name in BESIDE}
 TIMED = ("bptt", "rows_lstm", "rows_gru", "engines", *path_table.FILES, "parallel", "interop", "sweep")
@@ -323,7 +349,7 @@ PARTS: dict[str, Callable[[], str]] = {
     name: functools.partial(versions.everywhere, part, files, lambda name: rows(name))
     for name, (part, files) in MEASURED.items()
 }
-PARTS |= {"slower": slower, "results": results, "learning": learning, "timed": timed}
+PARTS |= {"slower": slower, "least": least, "results": results, "learning": learning, "timed": timed}
 PART = re.compile(r"(<!-- made by python -m benchmarks\.headline: (\w+) -->\n\n)(.*?)(\n\n<!-- end -->)", re.DOTALL)
 
 
