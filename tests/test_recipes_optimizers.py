@@ -70,10 +70,10 @@ def test_a_preset_decides_the_optimizer(capsys):
 
 @pytest.mark.parametrize(
     ("cell", "shared"),
-    [(sj.lstm(4, 64), 2), (sj.lstm(4, 512, dtype=jnp.float32), None), (sj.elman(4, 512, dtype=jnp.float32), 2)],
+    [(sj.lstm(4, 512, dtype=jnp.float32), 2), (sj.lstm(4, 768, dtype=jnp.float32), None), (sj.elman(4, 768), 2)],
 )
 def test_devices_are_chosen_by_the_recurrent_weights(cell, shared):
-    """2 MB: 4 h² numbers of an LSTM, h² of an Elman network."""
+    """6 MB: 4 h² numbers of an LSTM, h² of an Elman network."""
     params = jax.eval_shape(sj.serial(sj.recurrent(cell), sj.dense(64, 5000)).init, jax.random.key(0))
     assert devices.share("charlm", 0, 8, params) == shared
     assert devices.share("charlm", 2, 8, params) == 2

@@ -61,7 +61,7 @@ def test_a_watched_run_records_the_gradient_and_draws_it(tmp_path, monkeypatch, 
 
 
 def test_records_behind_the_checkpoint_are_written_again(tmp_path):
-    run = Run(tmp_path, {})
+    run = Run(tmp_path, {"recipe": "charlm"})
     for step in (1, 4, 8, 4):
         watch.record(run, {"step": step, "memory_length": 2.5})
     lines = (tmp_path / "gradients.jsonl").read_text("utf-8").splitlines()

@@ -129,7 +129,7 @@ def _deferred(
         if product or jaxprs.is_sum(e):
             root = _root(e.outvars[0], readers)
             found.append(Deferred(e, outside[0], *pieces.get(root, (root, None))))
-    worth = {d.root for d in found if d.is_product or d.variable.aval.size >= d.equation.outvars[0].aval.size}
+    worth = {d.root for d in found if d.is_product or d.variable.aval.shape == d.equation.outvars[0].aval.shape}
     return [d for d in found if d.root in worth]
 
 
