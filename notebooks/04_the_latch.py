@@ -32,7 +32,7 @@ cells = {
     "GRU": (sj.gru(1, 4, b_init=slow_gates), 4),
     "LSTM": (sj.lstm(1, 4, b_init=slow_gates), 4),
 }
-lengths = [5, 20, 60]
+lengths = [5, 8, 12, 20, 30, 42, 60]
 adam = optax.adam(0.02)
 
 

@@ -87,7 +87,7 @@ def _command(name: str, argv: list[str], *, alone: bool) -> int:
         return 2
     recipe = importlib.import_module(COMMANDS[name])
 
-    from seqjax.recipes.pictures import curves
+    from seqjax.recipes.pictures.seeds import draw
     from seqjax.recipes.running import cache, devices, lock, seeds
     from seqjax.recipes.running.loop import Interrupted, told
     from seqjax.recipes.running.options import BadInput, Ended, RunOptions, bad_input
@@ -114,7 +114,7 @@ def _command(name: str, argv: list[str], *, alone: bool) -> int:
             cache.use()
         with lock.kept(taken), at_most(getattr(options, "largest", 1) * 1e9):
             if getattr(options, "seeds", ()):
-                seeds.main(name, recipe.main.course, options, curves.over_seeds)
+                seeds.main(name, recipe.main.course, options, draw)
             else:
                 recipe.main(options)
     except BadInput as error:

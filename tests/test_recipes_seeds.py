@@ -19,7 +19,7 @@ import seqjax as sj
 from seqjax.__main__ import COMMANDS, main
 from seqjax.recipes import execute, forecast, memory, music
 from seqjax.recipes.classify import sequences
-from seqjax.recipes.pictures import curves
+from seqjax.recipes.pictures import seeds as pictures
 from seqjax.recipes.running import courses, learning, seeds
 from seqjax.recipes.running.options import BadInput
 from seqjax.recipes.running.run import Run
@@ -80,7 +80,7 @@ def test_every_seed_is_the_run_of_its_own(name, capsys):
     stored = Run.open(name, RUNS / name).options(recipe.Options)
     more = {"dropout": 0.3} if name == "charlm" else {}
     options = dataclasses.replace(stored, resume=None, steps=4, **more)
-    seeds.main(name, recipe.main.course, dataclasses.replace(options, seeds=(3, 5), run_dir="both"), curves.over_seeds)
+    seeds.main(name, recipe.main.course, dataclasses.replace(options, seeds=(3, 5), run_dir="both"), pictures.draw)
     said = capsys.readouterr().out
     how = (
         "where shapes or programs differ" if name == "translate" else "updates are made together"

@@ -15,7 +15,6 @@ References:
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -24,11 +23,9 @@ import numpy as np
 import seqjax as sj
 from seqjax import models, tasks
 from seqjax.base import PyTree
-from seqjax.colours import COLOURS
 from seqjax.models.body import MakeCell
 from seqjax.recipes.pictures import curves
-from seqjax.recipes.pictures.curves import MARKERS
-from seqjax.recipes.running import beside, learning
+from seqjax.recipes.running import beside, drawing, learning
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.options import bad_input, check_not_negative, check_sizes
 from seqjax.recipes.running.run import Run, vocabularies
@@ -143,8 +140,7 @@ def main(options: Options) -> Course:
     for name, shares in table.items():
         print(f"{name:16}" + "".join(f"{share:7.1%}" for share in shares))
     means = {name: [float(ratio[asked.gaps == gap].mean()) for gap in gaps] for name, ratio in found.items()}
-    path = folder.folder / "gaps.png"
-    draw(path, gaps, table, means, options.gap)
+    path = drawing.save(folder, "gaps", "gaps", gaps=gaps, shares=table, odds=means, trained=options.gap)
     curve = curves.draw(
         folder,
         {name: f"trained_{name}" for name in readers},
@@ -152,7 +148,7 @@ def main(options: Options) -> Course:
         x_scale=options.batch_size / 1000,
         x_label="sentences read (thousands)",
         y_label="right verbs, gaps as in training (share)",
-        name="accuracy.png",
+        name="accuracy",
     )
     results = ", ".join(f"{name} {outcome.numbers['trained_' + name]:.1%}" for name in readers)
     print(f"\ngaps as in training: {results} (chance 50 %); {outcome.steps} steps in {outcome.seconds:.0f} s")
@@ -186,29 +182,3 @@ def shortened(words: Sequence[str], most: int = 8) -> str:
     if len(before) > 2 * most:
         before = [*before[:most], f"[{len(before) - 2 * most + 2} words]", *before[2 - most :]]
     return " ".join(before).replace(" ,", ",")
-
-
-def draw(
-    path: Path, gaps: np.ndarray, shares: dict[str, list[float]], odds: dict[str, list[float]], trained: int
-) -> None:
-    """Accuracy, and the mean odds, against the gap; the gaps of training shaded."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.0, 3.0), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for axes, values in ((left, shares), (right, odds)):
-        axes.axvspan(0, trained, color="0.93", linewidth=0)
-        for (name, y), colour, marker in zip(values.items(), COLOURS, MARKERS[1:]):
-            axes.plot(gaps, y, color=colour, marker=marker, markersize=3.5, linewidth=1.2, label=name)
-        axes.set_xlabel("gap (words; shaded: in training)")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.margins(x=0.02)
-    left.axhline(0.5, color="black", linestyle="--", linewidth=1.0, label="chance")
-    left.set_ylim(0.4, 1.02)
-    left.set_ylabel("right verbs (share)")
-    right.axhline(0, color="black", linestyle="--", linewidth=1.0)
-    right.set_ylabel("mean ln p(right) / p(wrong)")
-    figure.legend(
-        *left.get_legend_handles_labels(), frameon=False, fontsize="small", ncols=5, loc="outside upper center"
-    )
-    figure.savefig(path, dpi=200)

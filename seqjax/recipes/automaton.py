@@ -22,7 +22,7 @@ import seqjax as sj
 from seqjax import automata
 from seqjax.base import PyTree
 from seqjax.recipes.pictures import automaton, curves
-from seqjax.recipes.running import learning, optimizers
+from seqjax.recipes.running import drawing, learning, optimizers
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.options import BadInput, TextOrNone, bad_input, check_sizes
 from seqjax.recipes.running.run import Run
@@ -143,10 +143,10 @@ def main(options: Options) -> Course:
         {"strings held back": "network_accuracy"},
         levels={"the commoner answer": commoner},
         y_label="letters right (share)",
-        name="accuracy.png",
+        name="accuracy",
     )
-    path = folder.folder / "automaton.png"
-    automaton.draw(path, dfa, *prefixes(network, outcome.params, dfa, length))
+    shown = automaton.numbers(dfa, *prefixes(network, outcome.params, dfa, length))
+    path = drawing.save(folder, "automaton", "automaton", **shown)
     print(f"run folder {folder.folder}, figure {path}, learning curve {curve}")
 
 

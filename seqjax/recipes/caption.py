@@ -12,7 +12,6 @@ References:
 """
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -23,11 +22,10 @@ import numpy as np
 import seqjax as sj
 from seqjax import tasks
 from seqjax.base import Array, PyTree
-from seqjax.colours import COLOURS
 from seqjax.models import Conditional, captioner, conditional_objective
 from seqjax.recipes.language.pairs import answerer, some, written_from
 from seqjax.recipes.pictures import curves
-from seqjax.recipes.running import learning
+from seqjax.recipes.running import drawing, learning
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.options import BadInput, FolderOrNone, bad_input, check_not_negative, check_sizes
@@ -132,8 +130,10 @@ def main(options: Options) -> Course:
     for b, other in zip(shown, drawn):
         verdict = "right" if right[b] else f"wrong, it shows {' '.join(asked.captions[b])}"
         print(f"{' '.join(written[b]):32} {' '.join(other):32} {verdict}")
-    path = folder.folder / "captions.png"
-    draw(path, [asked.images[b] for b in shown], [" ".join(written[b]) for b in shown], right[shown])
+    said = [" ".join(written[b]) for b in shown]
+    path = drawing.save(
+        folder, "captions", "captions", images=[asked.images[b] for b in shown], said=said, right=right[shown]
+    )
     picture = curves.draw(
         folder,
         {"whole captions": "exact", "single words, those before given": "symbols"},
@@ -141,7 +141,7 @@ def main(options: Options) -> Course:
         x_scale=options.batch_size / 1000,
         x_label="strips seen (thousands)",
         y_label="share right of those held back",
-        name="accuracy.png",
+        name="accuracy",
     )
     print(
         f"\nheld back: {outcome.numbers['exact']:.2%} of captions right (chance {chance:.3%}), "
@@ -214,21 +214,3 @@ def at_random(
     first, key = jnp.asarray(words.bos), jax.random.fold_in(jax.random.key(options.seed), 2)
     found = sj.sample(model.decoder, decoder, state, first, length=options.longest + 1, eos=words.eos, key=key)
     return [words.decode(column) for column in np.asarray(found.symbols).T]
-
-
-def draw(path: Path, images: Sequence[np.ndarray], captions: Sequence[str], right: np.ndarray) -> None:
-    """Strips with what the network says below them, wrong captions in another colour."""
-    from matplotlib.figure import Figure
-
-    height, width = images[0].shape
-    rows = -(-len(images) // 2)
-    figure = Figure(figsize=(6.4, rows * (3.0 * height / width + 0.36)), layout="constrained")
-    for axes, image, caption, good in zip(figure.subplots(rows, 2).flat, images, captions, right):
-        axes.imshow(image, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest", aspect="equal")
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.spines[:].set_color("0.7")
-        axes.set_xlabel(
-            caption if good else f"{caption} (wrong)", fontsize="small", color="black" if good else COLOURS[1]
-        )
-    figure.savefig(path, dpi=200)

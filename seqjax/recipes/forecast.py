@@ -14,7 +14,6 @@ References:
 """
 
 import dataclasses
-from pathlib import Path
 from typing import Literal
 
 import jax
@@ -24,10 +23,8 @@ import numpy as np
 import seqjax as sj
 from seqjax import models, tasks
 from seqjax.base import PyTree
-from seqjax.colours import COLOURS
 from seqjax.recipes.pictures import curves
-from seqjax.recipes.pictures.curves import MARKERS
-from seqjax.recipes.running import learning
+from seqjax.recipes.running import drawing, learning
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.options import (
@@ -160,15 +157,17 @@ def main(options: Options) -> Course:
     )
     for name, error in errors.items():
         print(f"{name:14}" + "".join(f"{told(error[h - 1], '.3g'):>10}" for h in ahead))
-    path = folder.folder / "forecast.png"
-    draw(path, past, future, found, errors)
+    said = {name: found[name][:, 0, 0] for name in (options.cell, "linear")}
+    path = drawing.save(
+        folder, "forecast", "forecast", past=past[:, 0, 0], future=future[:, 0, 0], found=said, errors=errors
+    )
     curve = curves.draw(
         folder,
         {"a tick ahead": "one", f"{options.horizon} ticks ahead": "furthest"},
         levels={"mean of the series": 1.0},
         y_label="error, held back (standard deviations)",
         y_scale="log",
-        name="errors.png",
+        name="errors",
     )
     first, end = ({name: error[tick] for name, error in errors.items()} for tick in (0, -1))
     print(
@@ -257,40 +256,3 @@ def figure(error: float) -> float | None:
 def told(error: float, show: str = ".2e") -> str:
     """An error in words."""
     return format(error, show) if error < AWAY else "ran away"
-
-
-def draw(
-    path: Path, past: np.ndarray, future: np.ndarray, found: dict[str, np.ndarray], errors: dict[str, np.ndarray]
-) -> None:
-    """One forecast of the first value beside what came, and the errors against the distance."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.2, 2.9), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    ahead, shown = np.arange(1, len(future) + 1), min(len(past), max(1, len(future) // 2))
-    series = np.concatenate([past[-shown:, 0, 0], future[:, 0, 0]])
-    left.plot(np.arange(1 - shown, len(future) + 1), series, color="black", linewidth=1.6, label="series")
-    styles = list(zip(COLOURS[1:], ("--", ":", "-.")))
-    for (name, ys), (colour, style) in list(zip(found.items(), styles))[:2]:
-        left.plot(ahead, ys[:, 0, 0], color=colour, linestyle=style, linewidth=1.3, label=name)
-    margin = 0.3 * np.ptp(series) or 1.0
-    left.set_ylim(series.min() - margin, series.max() + margin)  # a forecast that runs away leaves the picture
-    left.axvline(0.5, color="0.7", linewidth=0.8)
-    left.set_xlabel("ticks ahead")
-    left.set_ylabel("value (standard deviations)")
-    left.legend(frameon=False, fontsize="small", ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
-    for (name, error), (colour, _), marker in zip(errors.items(), styles, MARKERS[1:]):
-        every = max(1, len(error) // 10)
-        right.plot(
-            ahead, error, color=colour, marker=marker, markersize=3.5, markevery=every, linewidth=1.2, label=name
-        )
-    right.axhline(1, color="black", linestyle="--", linewidth=1.0, label="mean of the series")
-    right.set_yscale("log")
-    right.set_ylim(top=10)
-    right.set_xlabel("ticks ahead")
-    right.set_ylabel("error (standard deviations)")
-    right.legend(frameon=False, fontsize="small")
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.margins(x=0.01)
-    figure.savefig(path, dpi=200)

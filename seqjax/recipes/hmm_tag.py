@@ -26,12 +26,12 @@ from seqjax.base import Array
 from seqjax.cells.elman import ElmanParams
 from seqjax.recipes.language.tagging import check_tags
 from seqjax.recipes.pictures import lattice
-from seqjax.recipes.running import learning
+from seqjax.recipes.running import drawing, learning
 from seqjax.recipes.running.options import (
     BadInput,
+    DrawingOptions,
     FileOrNone,
     FolderOrNone,
-    ReadingOptions,
     bad_input,
     check_positive,
     check_sizes,
@@ -45,7 +45,7 @@ EMISSION = np.array([[0.01, 0.01, 0.01, 0.97], [0.49, 0.01, 0.49, 0.01], [0.01, 
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(ReadingOptions):
+class Options(DrawingOptions):
     """Tags a sentence, and draws the lattice of tags with the most probable path."""
 
     sentence: str = "John hit the ball"
@@ -116,8 +116,7 @@ def main(options: Options) -> None:
         if log_prob > -np.inf:
             tagged = " ".join(f"{word}/{tagger.tags[tag]}" for word, tag in zip(words, path))
             print(f"{np.exp(log_prob - likelihood):8.2%}  {tagged}")
-    picture = folder.folder / "lattice.png"
-    lattice.draw(picture, model, tagger.tags, words, xs)
+    picture = drawing.save(folder, "lattice", "lattice", **lattice.numbers(model, tagger.tags, words, xs))
     print(f"run folder {folder.folder}, lattice {picture}")
 
 

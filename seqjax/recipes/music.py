@@ -25,7 +25,7 @@ import seqjax as sj
 from seqjax import models, tasks
 from seqjax.base import Array, PyTree
 from seqjax.recipes.pictures import curves, piano_roll
-from seqjax.recipes.running import learning
+from seqjax.recipes.running import drawing, learning
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.options import (
@@ -148,9 +148,10 @@ def main(options: Options) -> Course:
     # What came out
     prompt = pieces["test"][0][: options.prompt]
     played = play(model, outcome.params, prompt, options)
-    midi, picture = folder.folder / "played.mid", folder.folder / "played.png"
+    midi = folder.folder / "played.mid"
     piano_roll.write_midi(midi, played)
-    piano_roll.draw(picture, pieces["test"][0][: len(played)], played, len(prompt))
+    real = pieces["test"][0][: len(played)]
+    picture = drawing.save(folder, "played", "piano roll", real=real, played=played, prompt=len(prompt))
     curve = curves.draw(
         folder,
         {"training": "loss", "validation": "valid", "test": "test"},

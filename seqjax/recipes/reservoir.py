@@ -14,7 +14,6 @@ References:
 
 import dataclasses
 import warnings
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,13 +22,12 @@ import numpy as np
 
 import seqjax as sj
 from seqjax import reservoir, tasks
-from seqjax.colours import COLOURS
-from seqjax.recipes.running import learning
+from seqjax.recipes.running import drawing, learning
 from seqjax.recipes.running.options import (
     BadInput,
+    DrawingOptions,
     FileOrNone,
     FolderOrNone,
-    ReadingOptions,
     bad_input,
     check_not_negative,
     check_positive,
@@ -43,7 +41,7 @@ AWAY = 1e3  # ranges of the series
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(ReadingOptions):
+class Options(DrawingOptions):
     """Fits reservoirs to a chaotic series, lets them run freely, and draws what they say."""
 
     series: FileOrNone = None
@@ -134,8 +132,8 @@ def main(options: Options) -> None:
             f"seed {seed}: mean squared error {fitted.error[0]:.1e} a step ahead, {told(errors[-1])} over "
             f"{options.free} free steps{f' (at step {left})' if left else ''}; forgets {-forgets.rate:.3f} nats a tick"
         )
-    path = folder.folder / "free_run.png"
-    draw(path, truth, runs[int(np.argsort(errors)[len(errors) // 2])])
+    typical = runs[int(np.argsort(errors)[len(errors) // 2])]
+    path = drawing.save(folder, "free_run", "free run", truth=truth, run=typical)
     middle, worst, guess = float(np.median(errors)), max(errors), float(truth.var())
     figures = {name: error if error < np.inf else None for name, error in (("median", middle), ("worst", worst))}
     learning.conclude(folder, "squared error", figures, {"guessing the mean": guess})
@@ -176,28 +174,3 @@ def reservoir_of(options: Options) -> sj.Cell:
     if options.connections:
         return sj.sparse_echo_state(1, options.units, connections=options.connections, **shared)
     return sj.echo_state(1, options.units, **shared)
-
-
-def draw(path: Path, truth: np.ndarray, run: np.ndarray) -> None:
-    """The series and the free run, and how far apart they are."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator
-
-    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
-    above, below = figure.subplots(2, sharex=True, height_ratios=(3, 2))
-    above.plot(truth, color="black", linewidth=1.6, label="series")
-    above.plot(run, color=COLOURS[1], linewidth=1.2, linestyle="--", label="reservoir on its own")
-    margin = 0.25 * np.ptp(truth) or 1.0
-    above.set_ylim(truth.min() - margin, truth.max() + margin)  # a run that explodes leaves the picture
-    above.set_ylabel("value")
-    above.legend(frameon=False, fontsize="small", ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
-    below.semilogy(np.abs(np.where(np.abs(run) < 1e30, run, np.nan) - truth), color=COLOURS[0], linewidth=0.9)
-    below.axhline(truth.std(), color="black", linewidth=1.0, linestyle=":", label="standard deviation of the series")
-    below.yaxis.set_major_locator(LogLocator(numticks=6))
-    below.legend(frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
-    below.set_ylabel("absolute error")
-    below.set_xlabel("ticks since the teacher left")
-    for axes in (above, below):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.margins(x=0.01)
-    figure.savefig(path, dpi=200)

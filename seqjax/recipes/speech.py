@@ -11,7 +11,7 @@ References:
 """
 
 import dataclasses
-from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +19,8 @@ import numpy as np
 
 import seqjax as sj
 from seqjax.base import PyTree
-from seqjax.colours import COLOURS
 from seqjax.recipes.pictures import curves
-from seqjax.recipes.running import beside, learning
+from seqjax.recipes.running import beside, drawing, learning
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.options import bad_input, check_not_negative, check_sizes
@@ -128,15 +127,14 @@ def main(options: Options) -> Course:
     for b in range(SHOWN):
         heard = "   ".join(f"{name.replace('_', ' ')} {letters(sequences[b])}" for name, sequences in said.items())
         print(f"said {letters(true[b]):{options.longest}}   heard: {heard}")
-    path = folder.folder / "spikes.png"
-    draw_spikes(path, held_back, found)
+    path = drawing.save(folder, "spikes", "spikes", **shown(held_back, found))
     curve = curves.draw(
         folder,
         {name.replace("_", " "): name for name in readers},
         levels={"saying nothing": 1.0},
         y_label="wrong symbols, held back (share of those said)",
         y_scale="log",
-        name="errors.png",
+        name="errors",
     )
     print(
         f"\nwrong symbols: both ways {outcome.numbers[BOTH]:.2%}, frame by frame {outcome.numbers[ALONE]:.2%} (saying "
@@ -182,34 +180,14 @@ def letters(symbols: list[int]) -> str:
     return "".join(chr(ord("A") + x - 1) if x <= 26 else f"<{x}>" for x in symbols)
 
 
-def draw_spikes(path: Path, said: Speech, outputs: dict[str, np.ndarray]) -> None:
+def shown(said: Speech, outputs: dict[str, np.ndarray]) -> dict[str, Any]:
     """The utterance of most frames: what sounds in each, and what each model makes of it."""
-    from matplotlib.figure import Figure
-
     lengths = said.mask.sum(0)
     b, length = int(lengths.argmax()), int(lengths.max())
-    ticks, sounding = np.arange(length), said.alignment[:length, b]
-    figure = Figure(figsize=(7.0, 1.9 * len(outputs)), layout="constrained")
-    panels = figure.subplots(len(outputs), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, (name, ys) in zip(panels, outputs.items()):
-        for start in np.flatnonzero(np.diff(sounding, prepend=0)):
-            end = start + int(np.argmin(np.append(sounding[start:] == sounding[start], False)))
-            axes.axvspan(start - 0.5, end - 0.5, color="0.95", ec="white", linewidth=2)
-            axes.text((start + end - 1) / 2, 1.06, letters([sounding[start]]), ha="center", fontsize="small")
-        axes.plot(ticks, ys[:length, b, 0], color="0.55", linestyle=":", linewidth=1.2, label="blank")
-        for symbol, colour in zip(dict.fromkeys(sounding.tolist()), COLOURS):
-            label = letters([symbol]) if axes is panels[0] else None
-            axes.plot(
-                ticks, ys[:length, b, symbol], color=colour, linewidth=1.4, marker="o", markersize=2.5, label=label
-            )
-        axes.set_ylabel(f"probability,\n{name.replace('_', ' ')}")
-        axes.set_ylim(0, 1.18)
-        axes.set_yticks([0, 0.5, 1])
-        axes.margins(x=0.01)
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[-1].xaxis.get_major_locator().set_params(integer=True)
-    panels[-1].set_xlabel("frame (what sounds, above)")
-    figure.legend(
-        *panels[0].get_legend_handles_labels(), frameon=False, fontsize="small", ncols=9, loc="outside upper center"
-    )
-    figure.savefig(path, dpi=200)
+    sounding = said.alignment[:length, b].tolist()
+    models = {name.replace("_", " "): ys[:length, b].T for name, ys in outputs.items()}
+    return {
+        "sounding": [letters([x]) for x in sounding],
+        "blank": {name: ys[0] for name, ys in models.items()},
+        "symbols": {name: {letters([x]): ys[x] for x in dict.fromkeys(sounding)} for name, ys in models.items()},
+    }

@@ -37,7 +37,7 @@ from seqjax.recipes.language.tagging import (
     told,
 )
 from seqjax.recipes.pictures import curves
-from seqjax.recipes.running import beside, learning
+from seqjax.recipes.running import beside, drawing, learning
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.learning import LearningOptions
@@ -184,11 +184,11 @@ def main(options: Options) -> Course:
         {label(name): f"{measure}_{name}" for name in taggers},
         levels={"commonest tag of each word": floor[measure]},
         y_label={"f1": "F1 of entities, held back", "accuracy": "share of tags right, held back"}[measure],
-        name=f"{measure}.png",
+        name=measure,
     )
-    table = folder.folder / "confusion.png"
     counts = {label(name): confusion(tags, held_back, code.tags) for name, tags in found.items()}
-    curves.confusion(table, counts, code.tags.symbols, x_label="tag found", y_label="true tag")
+    told_apart = {"tables": counts, "names": code.tags.symbols, "x_label": "tag found", "y_label": "true tag"}
+    table = drawing.save(folder, "confusion", "confusion", **told_apart)
     short = [i for i, sentence in enumerate(held_back) if len(sentence.words) <= SHOWN[1]]
     for i in short[: SHOWN[0]]:
         print("\n" + aligned(held_back[i], {name: tags[i] for name, tags in found.items()}))

@@ -29,7 +29,7 @@ from seqjax import models, tasks
 from seqjax.base import PyTree
 from seqjax.recipes.language.translators import Languages, batch, looked_at, searching, word_by_word
 from seqjax.recipes.pictures import curves
-from seqjax.recipes.running import beside, learning
+from seqjax.recipes.running import beside, drawing, learning
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.learning import LearningOptions
@@ -173,7 +173,7 @@ def main(options: Options) -> Course:
         {f"{name}": f"exact_{name}" for name in translators},
         levels={"commonest answer": blind},
         y_label="sentences translated exactly (share)",
-        name="exact.png",
+        name="exact",
     )
     found = {name: t.translate(outcome.params[name], xs, length) for name, t in translators.items()}
     for i in range(min(SHOWN, len(held_back))):
@@ -187,9 +187,9 @@ def main(options: Options) -> Course:
     print(f"always the commonest answer: {blind:.2%} exact; {outcome.steps} steps in {outcome.seconds:.0f} s")
     if options.context == "attention":
         longest = max(range(len(held_back)), key=lambda i: len(held_back[i].source) * (len(held_back[i].source) <= 14))
-        path = folder.folder / "attention.png"
         weights, said = looked_at(model, words, outcome.params[MAIN], held_back[longest].source, length)
-        curves.attention(path, weights, held_back[longest].source, said)
+        told = {"weights": weights, "read": held_back[longest].source, "written": said}
+        path = drawing.save(folder, "attention", "attention", **told)
         print(f"where it looks {path}")
     learning.conclude(folder, "share exact, BLEU", outcome.numbers, {"commonest answer": blind})
     print(f"run folder {folder.folder}, curves {picture}")

@@ -212,7 +212,7 @@ def main(options: Options) -> Course:
         x_label="words read (millions)",
         y_label="perplexity (words)",
         y_scale="log",
-        name="perplexity.png",
+        name="perplexity",
     )
     print(f"run folder {folder.folder}, learning curve {picture}")
 

@@ -27,6 +27,22 @@ def letters(axes: np.ndarray) -> None:
         panel.set_title(letter, loc="left", fontweight="bold", fontsize="medium")
 
 
+def log_ticks(axis: Any) -> None:
+    """Ticks of a logarithmic axis where its limits are now: at least two, as plain numbers where those are short."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+    low, high = axis.get_view_interval()
+    decades = np.log10(high / low)
+    if decades < 0.8:
+        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        axis.set_minor_locator(NullLocator())
+    else:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.6 else (1,)))
+    axis.set_minor_formatter(NullFormatter())
+    if low >= 1e-3 and high <= 1e5:
+        axis.set_major_formatter("{x:g}")
+
+
 def legend(panel: Any, **options: Any) -> None:
     """A legend without a frame."""
     panel.legend(**{"frameon": False, "fontsize": "small", **options})

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from seqjax.colours import COLOURS
-from seqjax.gradients.figures.canvas import MARKERS, STYLES, legend, letters, panels
+from seqjax.gradients.figures.canvas import MARKERS, STYLES, legend, letters, log_ticks, panels
 from seqjax.gradients.lessons.norms import Norms
 from seqjax.gradients.lessons.recall import Recall
 from seqjax.gradients.lessons.remedies import Trial
@@ -29,7 +29,7 @@ def latch(lengths: Sequence[int], probabilities: Mapping[str, Sequence[float]]) 
     panel.set(xlabel="ticks T the bit must be kept", ylabel="runs that learn it (fraction)", ylim=(0, 1), xscale="log")
     panel.set_xticks(lengths, [str(length) for length in lengths])
     panel.minorticks_off()
-    legend(panel, loc="center left", bbox_to_anchor=(1, 0.5))
+    legend(panel, loc="lower center", bbox_to_anchor=(0.5, 1.03), ncols=len(probabilities))
     return figure
 
 
@@ -47,7 +47,7 @@ def remedies(trials: Mapping[str, Trial], chance: float, *, smooth: int = 20) ->
     first, *others = trials
     columns = 3
     rows = -(-len(others) // columns)
-    figure, axes = panels(rows, columns, height=0.4 + 1.55 * rows, width=7.2, sharex=True, sharey=True)
+    figure, axes = panels(rows, columns, height=0.5 + 2.0 * rows, width=7.2, sharex=True, sharey=True)
 
     def curve(trial: Trial) -> tuple[np.ndarray, np.ndarray]:
         loss = np.asarray(trial.loss)
@@ -64,6 +64,7 @@ def remedies(trials: Mapping[str, Trial], chance: float, *, smooth: int = 20) ->
         panel.axis("off")
     lowest = min(curve(trial)[1].min() for trial in trials.values())
     axes[0, 0].set_ylim(0.7 * lowest, 6 * chance)
+    log_ticks(axes[0, 0].yaxis)
     axes[0, 0].margins(x=0)
     legend(axes[0, 0], loc="upper right", ncols=2)
     figure.supxlabel("updates", fontsize="medium")

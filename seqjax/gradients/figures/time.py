@@ -147,6 +147,7 @@ def training(
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
+    from matplotlib.ticker import MaxNLocator
 
     figure, axes = panels(2, 2, height=5.2, width=7.2)
     colours, norm = colormaps["viridis_r"], Normalize(min(steps), max(max(steps), min(steps) + 1))
@@ -160,14 +161,25 @@ def training(
         panel.margins(x=0)
     axes[0, 0].set_ylim(0, None)
     axes[0, 1].set_yscale("log")
-    figure.colorbar(ScalarMappable(norm, colours), ax=axes[0, 1], label="update")
+    bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes[0], pad=0.015, label="update")
+    bar.locator = MaxNLocator(5, integer=True)
     marker = "o" if len(steps) < 30 else ""
     axes[1, 0].plot(steps, memory, color=COLOURS[0], marker=marker, markersize=3.5)
     axes[1, 0].set(xlabel="update", ylabel="effective memory (ticks)", ylim=(0, None))
     for (name, fraction), colour, style in zip(saturation.items(), COLOURS, STYLES):
         axes[1, 1].plot(steps, fraction, color=colour, linestyle=style, label=name)
     axes[1, 1].set(xlabel="update", ylabel="saturated units (fraction)", ylim=(0, None))
-    legend(axes[1, 1], loc="center left", bbox_to_anchor=(1, 0.5))
+    for panel in axes[1]:
+        panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    legend(
+        axes[1, 1],
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=3,
+        borderaxespad=0,
+        columnspacing=1,
+        handlelength=1.6,
+    )
     letters(axes)
     return figure
 

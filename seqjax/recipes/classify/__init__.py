@@ -26,7 +26,7 @@ from seqjax.objectives import Objective
 from seqjax.recipes.classify import sequences
 from seqjax.recipes.classify.sequences import Task
 from seqjax.recipes.pictures import curves
-from seqjax.recipes.running import beside, learning
+from seqjax.recipes.running import beside, drawing, learning
 from seqjax.recipes.running.cells import CELLS, CellName, convolutions
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.learning import LearningOptions
@@ -167,24 +167,26 @@ def main(options: Options) -> Course:
             {name: f"accuracy_{name}" for name in classifiers},
             levels={"chance": task.chance},
             y_label="right answers (share, held back)",
-            name="accuracy.png",
+            name="accuracy",
         )
     ]
     if longer:
-        pictures.append(folder.folder / "lengths.png")
-        curves.curves(
-            pictures[-1],
-            {name: (list(longer), row[1 : 1 + len(longer)]) for name, row in rows.items()},
+        picture = drawing.save(
+            folder,
+            "lengths",
+            "curves",
+            lines={name: (list(longer), row[1 : 1 + len(longer)]) for name, row in rows.items()},
             levels={"chance": task.chance},
             marks={"longest in training": len(held_back.xs)},
             x_label="length (ticks)",
             y_label="right answers (share)",
             x_scale="log",
         )
+        pictures.append(picture)
     if len(task.classes) > 2:
-        pictures.append(folder.folder / "confusion.png")
         tables = {name: confusion(c, outcome.params[name], held_back, task) for name, c in classifiers.items()}
-        curves.confusion(pictures[-1], tables, task.classes, x_label="class found", y_label="true class")
+        labels = {"x_label": "class found", "y_label": "true class"}
+        pictures.append(drawing.save(folder, "confusion", "confusion", tables=tables, names=task.classes, **labels))
     figures = {name: row[0] for name, row in rows.items()}
     figures |= {f"{name}, {label}": share for name, row in rows.items() for label, share in zip(columns, row[1:])}
     learning.conclude(folder, "accuracy", figures, {"chance": task.chance})

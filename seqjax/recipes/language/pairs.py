@@ -184,7 +184,7 @@ class Learned(NamedTuple):
             x_scale=x_scale,
             x_label=x_label,
             y_label="share right of those held back",
-            name="accuracy.png",
+            name="accuracy",
         )
         print(
             f"\nheld back: {numbers['exact']:.2%} of {whole} right (chance {chance:.2%}), "

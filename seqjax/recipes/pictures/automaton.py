@@ -1,12 +1,13 @@
 """The picture of an automaton beside the states of a network that learned it."""
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from seqjax.automata import DFA
 from seqjax.colours import COLOURS
+from seqjax.recipes.pictures.style import open_frame
 
 SHAPES = "osD^vP*X<>"
 RADIUS = 0.17
@@ -16,33 +17,55 @@ MOST = 50  # states that can be told apart
 SIDES = {-1: "right", 0: "center", 1: "left"}
 
 
-def draw(path: Path, dfa: DFA, points: np.ndarray, labels: np.ndarray) -> None:
-    """Draws the automaton's graph, and the network's states on their two principal axes.
+def numbers(dfa: DFA, points: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """What `automaton` shows.
 
     Args:
-      path: of the picture.
       dfa: the automaton.
       points: states of the network, ``[P, h]``.
       labels: the automaton's states after the same strings, ``[P]``.
-    """
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    graph(left, dfa)
-    left.set_title("automaton (double circle: accepts)", fontsize="medium")
-    right.set_title("states of the network, one point a string", fontsize="medium")
+    Returns:
+      Its arguments.
+    """
     centred = points - points.mean(0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
     flat = centred @ axes[:2].T if len(axes) > 1 else np.pad(centred, [(0, 0), (0, 1)])
+    return {**dfa._asdict(), "points": flat, "labels": labels}
+
+
+def automaton(
+    *, points: Sequence[Sequence[float]], labels: Sequence[int], transition: Sequence, accepting: Sequence, **more: Any
+) -> Any:
+    """Draws the automaton's graph, and the network's states on their two principal axes.
+
+    Args:
+      points: ``[P, 2]``.
+      labels: the automaton's states after the same strings, ``[P]``.
+      transition: of the automaton.
+      accepting: of the automaton.
+      **more: of the automaton.
+
+    Returns:
+      A figure.
+    """
+    from matplotlib.figure import Figure
+
+    dfa = DFA(transition=np.array(transition), accepting=np.array(accepting), **more)
+    large = FEW < len(dfa.accepting) <= MOST  # a graph with a page's width of its own
+    figure = Figure(figsize=(7.2, 10.0) if large else (7.2, 3.4), layout="constrained")
+    left, right = figure.subplots(2, 1, height_ratios=(2, 1)) if large else figure.subplots(1, 2)
+    graph(left, dfa)
+    left.set_title("automaton (double circle: accepts)", fontsize="medium")
+    right.set_title("states of the network, one point a string", fontsize="medium")
     for q in range(len(dfa.accepting)):
-        chosen = flat[labels == q]
+        chosen = np.array(points)[np.array(labels) == q]
         colour, shape = colours(q)
         right.scatter(*chosen.T, s=16, c=colour, marker=shape, linewidths=0, alpha=0.7, label=f"{q}")
     right.axis("equal")
     right.set_xlabel("first principal component")
     right.set_ylabel("second principal component")
-    right.spines[["top", "right"]].set_visible(False)
+    open_frame(right)
     if len(dfa.accepting) <= MOST:
         right.legend(
             title="automaton's\nstate",
@@ -53,7 +76,7 @@ def draw(path: Path, dfa: DFA, points: np.ndarray, labels: np.ndarray) -> None:
             bbox_to_anchor=(1, 0.5),
             ncols=1 + (len(dfa.accepting) - 1) // 12,
         )
-    figure.savefig(path, dpi=200)
+    return figure
 
 
 def colours(q: int) -> tuple[str, str]:

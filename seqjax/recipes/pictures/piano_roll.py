@@ -1,11 +1,14 @@
 """Piano rolls ``[T, 88]``, ones where a key sounds, as MIDI files and as pictures."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import mido
 import numpy as np
 
 from seqjax.colours import COLOURS
+from seqjax.recipes.pictures.style import few_ticks, open_frame
 from seqjax.tasks.frames import KEYS, LOWEST
 
 TEMPO = 100  # frames a minute in a MIDI file
@@ -29,15 +32,25 @@ def write_midi(path: Path, roll: np.ndarray) -> None:
     file.save(path)
 
 
-def draw(path: Path, real: np.ndarray, played: np.ndarray, prompt: int) -> None:
-    """Two piano rolls: the piece as it is, and as the network goes on from its beginning."""
+def piano_roll(real: Sequence[Sequence[int]], played: Sequence[Sequence[int]], prompt: int) -> Any:
+    """Draws two piano rolls: the piece as it is, and as the network goes on from its beginning.
+
+    Args:
+      real: frames of keys ``[T, 88]``.
+      played: the same of the network.
+      prompt: how many frames it was given.
+
+    Returns:
+      A figure.
+    """
     from matplotlib.figure import Figure
 
-    keys = np.flatnonzero(np.concatenate([real, played]).any(0))
+    rolls = np.array(real, int), np.array(played, int)
+    keys = np.flatnonzero(np.concatenate(rolls).any(0))
     low, high = (int(keys.min()), int(keys.max())) if len(keys) else (0, KEYS - 1)
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     for axes, roll, title in zip(
-        figure.subplots(2, sharex=True, sharey=True), (real, played), ("the piece itself", "the network plays on")
+        figure.subplots(2, sharex=True, sharey=True), rolls, ("the piece itself", "the network plays on")
     ):
         axes.axvspan(-0.5, prompt - 0.5, color="0.92", linewidth=0)
         for key in range(low, high + 1):
@@ -50,6 +63,7 @@ def draw(path: Path, real: np.ndarray, played: np.ndarray, prompt: int) -> None:
         axes.set_xlim(-0.5, len(played) - 0.5)
         axes.set_title(title, fontsize="medium")
         axes.set_ylabel("key")
-        axes.spines[["top", "right"]].set_visible(False)
+        open_frame(axes)
     axes.set_xlabel("frame (shaded: given)")
-    figure.savefig(path, dpi=200)
+    few_ticks(axes.xaxis, range(len(played)), most=10)
+    return figure

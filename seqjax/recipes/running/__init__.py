@@ -5,7 +5,7 @@ In order of reading:
 - `options`: the options of every recipe, their checks, and `BadInput`, the one sentence a person gets;
 - `run`: the folder of a run, by which it knows its options and its data again; `config`: how later versions read it;
   `checkpoints`: the states in it; `folders` and `lock`: one process in each; `files`: written whole or not at all;
-- `trackers`: where a run's numbers go, JSON lines and a dashboard;
+- `trackers`: where a run's numbers go, JSON lines and a dashboard; `drawing`: figures, and the numbers behind each;
 - `loop`: updates with a bar, records, checkpoints and Ctrl-C; `learning`: a model, a loss and
   an optimizer for that loop, by the names of `optimizers`; `courses`: who makes the updates, of one run or of several;
 - `seeds`: runs that differ in the seed, side by side, and their spread;

@@ -17,11 +17,12 @@ FolderOrNone = Annotated[str | None, tyro.conf.arg(metavar="FOLDER")]
 FileOrNone = Annotated[str | None, tyro.conf.arg(metavar="FILE")]
 TextOrNone = Annotated[str | None, tyro.conf.arg(metavar="TEXT")]
 Track = Literal["tensorboard", "wandb"]
+Figures = Literal["png", "pdf", "svg"]
 FolderOrFile = Annotated[str | None, tyro.conf.arg(metavar="FOLDER|FILE")]
 
 
 # Options that any start of a run may change: they do not say what is computed.
-FREE = frozenset({"steps", "devices", "track", "keep", "checkpoint_every", "largest"})
+FREE = frozenset({"steps", "devices", "track", "keep", "checkpoint_every", "largest", "figures"})
 
 
 class BadInput(ValueError):
@@ -45,7 +46,15 @@ class ReadingOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunOptions(ReadingOptions):
+class DrawingOptions(ReadingOptions):
+    """The option of every command that draws."""
+
+    figures: Figures = "png"
+    """What the figures are drawn as; the numbers behind NAME.png are NAME.json."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions(DrawingOptions):
     """The options that every recipe has; a recipe adds its own and its own default for the steps."""
 
     seed: int = 0
@@ -67,7 +76,7 @@ class RunOptions(ReadingOptions):
     2h."""
     resume: FolderOrNone = None
     """Go on with the run in this folder, with its own options; more steps, other devices, another dashboard, other
-    checkpoints may be given."""
+    checkpoints, other figures may be given."""
 
     def check(self, who: str) -> None:
         """Refuses what no run can use."""

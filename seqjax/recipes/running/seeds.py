@@ -28,7 +28,7 @@ def main(
     recipe: str,
     course: Callable[[Any], Course],
     options: LearningOptions,
-    draw: Callable[[Path, Sequence[Run]], Path],
+    draw: Callable[[Run, Sequence[Run]], Path],
 ) -> None:
     """Runs a command with each of its seeds, or goes on with runs that were stopped.
 
@@ -120,7 +120,7 @@ class Lines(io.TextIOBase):
         return len(text)
 
 
-def conclude(whole: Run, runs: Mapping[str, Run], draw: Callable[[Path, Sequence[Run]], Path]) -> None:
+def conclude(whole: Run, runs: Mapping[str, Run], draw: Callable[[Run, Sequence[Run]], Path]) -> None:
     """Writes ``seeds.json`` and ``seeds.png``, and prints their table."""
     results = {name: json.loads((run.folder / "result.json").read_text("utf-8")) for name, run in runs.items()}
     if not results:
@@ -132,7 +132,7 @@ def conclude(whole: Run, runs: Mapping[str, Run], draw: Callable[[Path, Sequence
     path = whole.folder / "seeds.json"
     files.replace(path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     print("\n" + table(first["measure"], list(results), found["figures"], found["floors"]))
-    picture = draw(whole.folder / "seeds.png", list(runs.values()))
+    picture = draw(whole, list(runs.values()))
     print(f"\nrun folder {whole.folder}, a run a seed in it; median and spread {path}, learning curves {picture}")
 
 

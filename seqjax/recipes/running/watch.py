@@ -1,4 +1,4 @@
-"""Where the gradient goes while a model learns: ``gradients.jsonl`` and ``gradients.png`` in the folder of its run."""
+"""Where the gradient goes while a model learns: ``gradients.jsonl`` and its figure in the folder of its run."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -9,8 +9,8 @@ import numpy as np
 
 import seqjax as sj
 from seqjax.base import Array, PyTree
-from seqjax.gradients import figures, flow
-from seqjax.recipes.running import files
+from seqjax.gradients import flow
+from seqjax.recipes.running import drawing, files
 from seqjax.recipes.running.learning import Training, on_one
 from seqjax.recipes.running.run import Run
 
@@ -94,13 +94,17 @@ def records(run: Run) -> list[dict]:
 
 
 def draw(run: Run) -> Path:
-    """``gradients.png``: the records of the run."""
+    """The figure of the records of the run."""
     lines = records(run)
     column = lambda name: np.array([line[name] for line in lines])
     saturation = {name: [line["saturation"][name] for line in lines] for name in lines[0]["saturation"]}
-    figure = figures.training(
-        column("step").tolist(), column("loss_gradient"), column("log_stretch"), column("memory_length"), saturation
+    return drawing.save(
+        run,
+        "gradients",
+        "gradients",
+        steps=column("step"),
+        gradient=column("loss_gradient"),
+        stretch=column("log_stretch"),
+        memory=column("memory_length"),
+        saturation=saturation,
     )
-    path = run.folder / "gradients.png"
-    figure.savefig(path, dpi=200)
-    return path
