@@ -14,7 +14,7 @@ import pytest
 from seqjax.__main__ import main
 from seqjax.recipes import automaton, forecast
 from seqjax.recipes.language import words
-from seqjax.recipes.pictures import curves, piano_roll
+from seqjax.recipes.pictures import piano_roll, tables
 from seqjax.recipes.running import learning
 from seqjax.recipes.running.options import BadInput
 from seqjax.recipes.running.run import Run, alike
@@ -304,8 +304,9 @@ def test_complaints_name_the_command_that_was_called(who, tmp_path, capsys):
 @pytest.mark.slow
 def test_dollars_in_a_picture_are_no_formula(tmp_path):
     assert run(tmp_path, "hmm-tag", "--sentence", "John $x_{ hit$") == 0
-    curves.attention(tmp_path / "a.png", np.ones((1, 2)), ["$x_{$", "$"], ["$\\frac$"])
-    curves.confusion(tmp_path / "b.png", {"a": np.eye(2)}, ["$x_{$", "$"], x_label="x", y_label="y")
+    tables.attention(np.ones((1, 2)), ["$x_{$", "$"], ["$\\frac$"]).savefig(tmp_path / "a.png")
+    figure = tables.confusion({"a": np.eye(2)}, ["$x_{$", "$"], x_label="x", y_label="y")
+    figure.savefig(tmp_path / "b.png")
     assert all((tmp_path / name).stat().st_size > 500 for name in ("a.png", "b.png", "run/lattice.png"))
 
 

@@ -99,7 +99,7 @@ def test_every_seed_is_the_run_of_its_own(name, capsys):
         if None not in each:
             assert [found["lowest"], found["highest"]] == [min(each), max(each)]
             assert found["median"] == pytest.approx(np.median(each))
-    assert Path("both/seeds.png").read_bytes()[:4] == b"\x89PNG"
+    assert Path("both/spread.png").read_bytes()[:4] == b"\x89PNG"
 
 
 @pytest.mark.slow

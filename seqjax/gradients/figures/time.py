@@ -7,7 +7,7 @@ import numpy as np
 
 from seqjax.base import Array
 from seqjax.colours import COLOURS
-from seqjax.gradients.figures.canvas import STYLES, legend, letters, panels
+from seqjax.gradients.figures.canvas import STYLES, legend, letters, log_ticks, panels
 from seqjax.gradients.flow import Flow
 from seqjax.gradients.lessons.chains import RandomProducts
 
@@ -161,7 +161,10 @@ def training(
         panel.margins(x=0)
     axes[0, 0].set_ylim(0, None)
     axes[0, 1].set_yscale("log")
-    bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes[0], pad=0.015, label="update")
+    log_ticks(axes[0, 1].yaxis)
+    bar = figure.colorbar(
+        ScalarMappable(norm, colours), ax=axes[0], location="top", shrink=0.6, aspect=40, label="update"
+    )
     bar.locator = MaxNLocator(5, integer=True)
     marker = "o" if len(steps) < 30 else ""
     axes[1, 0].plot(steps, memory, color=COLOURS[0], marker=marker, markersize=3.5)
@@ -171,15 +174,8 @@ def training(
     axes[1, 1].set(xlabel="update", ylabel="saturated units (fraction)", ylim=(0, None))
     for panel in axes[1]:
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    legend(
-        axes[1, 1],
-        loc="lower right",
-        bbox_to_anchor=(1, 1),
-        ncols=3,
-        borderaxespad=0,
-        columnspacing=1,
-        handlelength=1.6,
-    )
+    axes[1, 1].set_ylim(0, 1.25 * max(axes[1, 1].get_ylim()[1], 0.04))  # room for the legend
+    legend(axes[1, 1], loc="upper center", ncols=3, columnspacing=1, handlelength=1.6)
     letters(axes)
     return figure
 

@@ -11,7 +11,8 @@ from seqjax.recipes.pictures.style import open_frame
 
 SHAPES = "osD^vP*X<>"
 RADIUS = 0.17
-FEW = 8  # states with room for large letters
+BEND = 0.2  # of arrows
+FEW = 8  # states with room in half a page's width
 NAMED = 8  # symbols that are all named on one arrow
 MOST = 50  # states that can be told apart
 SIDES = {-1: "right", 0: "center", 1: "left"}
@@ -53,7 +54,7 @@ def automaton(
 
     dfa = DFA(transition=np.array(transition), accepting=np.array(accepting), **more)
     large = FEW < len(dfa.accepting) <= MOST  # a graph with a page's width of its own
-    figure = Figure(figsize=(7.2, 10.0) if large else (7.2, 3.4), layout="constrained")
+    figure = Figure(figsize=(7.2, 9.4) if large else (7.2, 3.4), layout="constrained")
     left, right = figure.subplots(2, 1, height_ratios=(2, 1)) if large else figure.subplots(1, 2)
     graph(left, dfa)
     left.set_title("automaton (double circle: accepts)", fontsize="medium")
@@ -85,6 +86,22 @@ def colours(q: int) -> tuple[str, str]:
     return COLOURS[colour], SHAPES[(colour + again) % len(SHAPES)]
 
 
+def arc(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Points along an arrow, ``[101, 2]``: a parabola, as matplotlib's arc3 is."""
+    t = np.linspace(0, 1, 101)[:, None]
+    along = end - start
+    return start + t * along + 2 * t * (1 - t) * BEND * np.array([along[1], -along[0]])
+
+
+def clearest(line: np.ndarray, others: Sequence[np.ndarray], taken: Sequence, places: np.ndarray) -> np.ndarray:
+    """The spot for a label on an arrow: in its middle, or where states, other arrows and their labels are farther."""
+    middle = line[15:86]
+    rest = np.concatenate([places, *others, *map(np.atleast_2d, taken)])
+    apart, outside = (np.linalg.norm(middle[:, None] - points, axis=-1).min(1) for points in (rest, places))
+    apart = np.minimum.reduce([apart, outside - RADIUS, np.full_like(apart, RADIUS)])
+    return middle[np.argmax(apart - 1e-3 * np.abs(np.arange(len(middle)) - len(middle) // 2))]
+
+
 def graph(axes: Any, dfa: DFA) -> None:
     """The states on a circle, one arrow from state to state, its symbols on it."""
     from matplotlib.patches import Circle, FancyArrowPatch
@@ -98,7 +115,7 @@ def graph(axes: Any, dfa: DFA) -> None:
     size = max(1.0, count * RADIUS * 0.7) * (count > 1)
     angles = np.pi - 2 * np.pi * np.arange(count) / count
     places = size * np.stack([np.cos(angles), np.sin(angles)], -1)
-    letters, along_arrow = ("small", 0.5) if count <= FEW else ("x-small", 0.3)  # apart where many arrows cross
+    letters = "small"
     circles = [Circle(place, RADIUS, facecolor="white", edgecolor=colours(q)[0]) for q, place in enumerate(places)]
     for q, (place, circle) in enumerate(zip(places, circles)):
         circle.set_linewidth(1.6)
@@ -110,6 +127,8 @@ def graph(axes: Any, dfa: DFA) -> None:
     names: dict[tuple[int, int], list[str]] = {}
     for q, a in np.ndindex(dfa.transition.shape):
         names.setdefault((q, int(dfa.transition[q, a])), []).append(str(dfa.alphabet[a]))
+    arcs = {(q, p): arc(places[q], places[p]) for q, p in names if q != p}
+    labels: list[np.ndarray] = []
     for (q, p), symbols in names.items():
         if q == p:
             outwards = angles[q] if size else np.pi / 2
@@ -119,13 +138,12 @@ def graph(axes: Any, dfa: DFA) -> None:
             axes.add_patch(FancyArrowPatch(path=curve, **arrow))
             label, side = loop[2], round(float(np.cos(outwards)))
         else:
-            bend = 0.2
             ends: dict[str, Any] = {"patchA": circles[q], "patchB": circles[p], "shrinkA": 1, "shrinkB": 1}
-            style = f"arc3,rad={bend}"
+            style = f"arc3,rad={BEND}"
             axes.add_patch(FancyArrowPatch(places[q], places[p], connectionstyle=style, **ends, **arrow))
-            along = places[p] - places[q]
-            aside = bend * np.array([along[1], -along[0]])
-            label, side = places[q] + along_arrow * (along + 2 * (1 - along_arrow) * aside), 0
+            others = [arcs[pair] for pair in arcs if pair != (q, p)]
+            label, side = clearest(arcs[q, p], others, labels, places), 0
+            labels.append(label)
         gap = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
         named = ",".join(symbols if len(symbols) <= NAMED else [*symbols[:3], "…", symbols[-1]])
         axes.annotate(named, label, ha=SIDES[side], va="center", fontsize=letters, bbox=gap, parse_math=False)

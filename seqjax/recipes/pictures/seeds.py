@@ -91,7 +91,7 @@ def draw(whole: Run, runs: Sequence[Run]) -> Path:
         lines[label] = x, [[values[place] for place in x] for values in found]
     levels = {name: float(np.median([one["levels"][name] for one in told])) for name in told[0]["levels"]}
     axes = {name: told[0][name] for name in ("x_label", "y_label", "y_scale")}
-    return drawing.save(whole, "seeds", "seeds", lines=lines, levels=levels, **axes)
+    return drawing.save(whole, "spread", "seeds", lines=lines, levels=levels, **axes)
 
 
 def learning_curve(run: Run) -> dict[str, Any]:

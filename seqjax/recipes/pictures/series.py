@@ -83,8 +83,9 @@ def free_run(truth: Sequence[float], run: Sequence[float | None]) -> Any:
     above.set_ylim(series.min() - margin, series.max() + margin)  # a run that explodes leaves the picture
     above.set_ylabel("value")
     above.legend(frameon=False, fontsize="small", ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
-    below.semilogy(np.abs(said - series), color=COLOURS[0], linewidth=0.9)
+    below.plot(np.abs(said - series), color=COLOURS[0], linewidth=0.9)
     below.axhline(series.std(), color="black", linewidth=1.0, linestyle=":", label="standard deviation of the series")
+    below.set_yscale("log")
     below.yaxis.set_major_locator(LogLocator(numticks=6))
     below.legend(frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
     below.set_ylabel("absolute error")

@@ -32,9 +32,11 @@ def wrapped(label: str, most: int = 34) -> str:
     r"""A label in lines that are no longer than an axis of two and a half inches.
 
     >>> wrapped("wrong symbols, held back (share of those said)")
-    'wrong symbols, held back (share of\nthose said)'
+    'wrong symbols, held back\n(share of those said)'
     """
-    return textwrap.fill(label, most)
+    quantity, bracket, unit = label.partition(" (")
+    lines = [*textwrap.wrap(quantity, most), *([f"({unit}"] if bracket else [])]
+    return label if len(label) <= most else "\n".join(lines)
 
 
 def legend_above(figure: Any, axes: Any, *, most: int, more: Mapping[str, Any] | None = None) -> None:

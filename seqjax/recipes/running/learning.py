@@ -50,7 +50,7 @@ class LearningOptions(RunOptions):
     """Highest global norm of the gradient of the mean loss; larger ones are scaled down to it."""
     seeds: tuple[int, ...] = ()
     """Train with each of these seeds, updates together where memory allows: a run each in the folder's seed-0, seed-1
-    and so on, seeds.json and seeds.png with their median and spread."""
+    and so on, seeds.json and spread.png with their median and spread."""
 
     def check(self, who: str) -> None:
         """Refuses sizes, rates and thresholds out of range, and a seed twice."""
