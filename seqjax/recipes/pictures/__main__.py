@@ -1,4 +1,4 @@
-"""Draws stored figures again from their numbers: ``python -m seqjax.recipes.pictures RUN/loss.json --figures pdf``."""
+"""Draws a stored figure again from its numbers: ``python -m seqjax.recipes.pictures RUN/loss.json --figures pdf``."""
 
 import dataclasses
 import sys
@@ -14,23 +14,22 @@ from seqjax.recipes.running.options import BadInput, Figures
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Draws figures again from the numbers that a run has kept beside them."""
+    """Draws a figure again from the numbers that a run has kept beside it."""
 
-    files: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE …")]
-    """JSON files of a run's folder, loss.json for example."""
+    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """In a run's folder, loss.json for example."""
     figures: Figures = "png"
-    """What they are drawn as."""
+    """What it is drawn as."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draws what the command line names; status 0, or one sentence on stderr and 2."""
+    """Draws the figure that the command line names; status 0, or one sentence on stderr and 2."""
     options = tyro.cli(Options, prog="python -m seqjax.recipes.pictures", args=argv)
-    for name in options.files:
-        try:
-            print(drawing.draw(Path(name), options.figures))
-        except BadInput as error:
-            print(error, file=sys.stderr)
-            return 2
+    try:
+        print(drawing.draw(Path(options.file), options.figures))
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 

@@ -101,6 +101,7 @@ def read(path: Path) -> tuple[str, dict[str, Any]]:
 def plain(value: Any) -> Any:
     """Arrays as lists, and None for what is not finite, which JSON cannot hold.
 
+    >>> import numpy as np
     >>> plain({"a": np.array([1.5, np.nan]), "b": (np.int32(2), "c")})
     {'a': [1.5, None], 'b': [2, 'c']}
     """

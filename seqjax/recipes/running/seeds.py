@@ -1,9 +1,9 @@
 """``--seeds 0 1 2`` of every command that trains: a run for each seed, their updates made together, and their spread.
 
 ``FOLDER/seed-0`` and so on are runs like any other: each is what ``--seed 0`` alone makes, up to rounding, and can be
-sampled from, scored and gone on with by itself. ``seeds.json`` and ``spread.png`` beside them hold the median over seeds
-and their spread: figures at the end, and the learning curve that each run draws. A run's seconds and speeds are by the
-clock, with the others beside it.
+sampled from, scored and gone on with by itself. ``seeds.json`` and ``spread.png`` beside them hold the median over
+seeds and their spread: figures at the end, and the learning curve that each run draws. A run's seconds and speeds are
+by the clock, with the others beside it.
 """
 
 import contextlib
