@@ -90,7 +90,7 @@ def main(options: Options) -> Course:
     learned.conclude(("chance", problem.chance), x_scale=epoch, x_label="epochs", updates=updates)
 
 
-def answerer(run: Run) -> Asked:
+def to_ask(run: Run) -> Asked:
     """Sums of two numbers."""
     options = run.options(Options)
     problem = tasks.addition(options.digits)
@@ -100,7 +100,7 @@ def answerer(run: Run) -> Asked:
     def reply(question: str) -> Reply:
         asked = re.fullmatch(r"\s*([0-9]+)\s*\+\s*([0-9]+)\s*=?\s*", question)
         if asked is None:
-            raise NoQuestion("something else")
+            raise NoQuestion()
         longer = max(map(len, asked.groups())) > options.digits
         note = f"of more digits than the {options.digits} it has learned from" if longer else ""
         return Reply(write("+".join(asked.groups())), note=note)

@@ -10,20 +10,34 @@ import json
 import sys
 from collections.abc import Iterator
 
+import numpy as np
 import tyro
 
+from seqjax.recipes import sample, score
+from seqjax.recipes.language import characters
+from seqjax.recipes.language.speaker import language_model, ranked
 from seqjax.recipes.running import config
-from seqjax.recipes.running.asking import Asked, NoQuestion, Reply
+from seqjax.recipes.running.asking import Asked, NoQuestion, Reply, encode, unknown
 from seqjax.recipes.running.options import BadInput, FileOrNone, Folder, ReadingOptions, bad_input, told_by
 from seqjax.recipes.running.run import Run
 from seqjax.tasks.texts import read_text
 
-# Where a recipe's ``answerer(run) -> Asked`` is; imported when a run of it is asked.
-ANSWERERS = {
+# Where a recipe's ``to_ask(run) -> Asked`` is; imported when a run of it is asked.
+PLACES = {
     "translate": "seqjax.recipes.translate",
     "tag": "seqjax.recipes.tag",
     "execute": "seqjax.recipes.execute",
     "addition": "seqjax.recipes.addition",
+    "classify": "seqjax.recipes.classify.asking",
+    "charlm": "seqjax.recipes.ask",
+    "wordlm": "seqjax.recipes.wordlm",
+    "ngramlm": "seqjax.recipes.ngramlm",
+    "agreement": "seqjax.recipes.agreement",
+    "caption": "seqjax.recipes.caption",
+    "speech": "seqjax.recipes.speech",
+    "memory": "seqjax.recipes.memory.asking",
+    "music": "seqjax.recipes.music",
+    "forecast": "seqjax.recipes.forecast",
 }
 
 
@@ -56,7 +70,8 @@ def main(options: Options) -> int:
             reply = asked.reply(question)
         except NoQuestion as error:
             refused += 1
-            print(f"ask: expected {asked.kind}, got {question!r}, {error}. Ask as in {asked.example!r}.", file=sys.stderr)
+            got = ", ".join(filter(None, (repr(question), str(error))))
+            print(f"ask: expected {asked.kind}, got {got}. Ask as in {asked.example!r}.", file=sys.stderr)
         else:
             answered += 1
             print(as_json(question, reply) if options.json else told(reply), flush=True)
@@ -68,12 +83,28 @@ def main(options: Options) -> int:
 def asked_of(folder: str) -> Asked:
     """What the run in a folder can be asked."""
     recipe = config.recipe_of("ask", folder)
-    if recipe not in ANSWERERS:
+    if recipe not in PLACES:
         raise BadInput(
-            f"ask: expected a run that can be asked, got {folder}, of {recipe}. Ask one of {', '.join(ANSWERERS)}."
+            f"ask: expected a run that can be asked, got {folder}, of {recipe}. Ask one of {', '.join(PLACES)}."
         )
     with told_by("ask", recipe), bad_input(recipe):
-        return importlib.import_module(ANSWERERS[recipe]).answerer(Run.open(recipe, folder))
+        return importlib.import_module(PLACES[recipe]).to_ask(Run.open(recipe, folder))
+
+
+def to_ask(run: Run) -> Asked:
+    """Of a charlm run: a beginning that `sample` goes on with, or sentences that `score` ranks."""
+    model, params, vocabulary = characters.trained("ask", str(run.folder))
+    start = characters.encode_prompt("ask", vocabulary, None)
+
+    def reply(sentences: list[str]) -> Reply:
+        numbers = [encode(list(sentence), vocabulary, "characters") for sentence in sentences]
+        if len(numbers) == 1:
+            how = sample.Options(run=str(run.folder))
+            return Reply(sample.written(model, params, vocabulary, numbers[0], how))
+        scores = [score.log_probability(model, params, np.concatenate([start, one])) for one in numbers]
+        return ranked(sentences, scores)
+
+    return language_model(reply, "The " if not unknown("The ", vocabulary) else vocabulary.symbols[-1])
 
 
 def questions(options: Options, asked: Asked) -> Iterator[str]:

@@ -117,7 +117,7 @@ def main(options: Options) -> Course:
     )
 
 
-def answerer(run: Run) -> Asked:
+def to_ask(run: Run) -> Asked:
     """Programs to execute, each of which ends with the line that prints."""
     options = run.options(Options)
     symbols = sorted({*PROGRAM_SYMBOLS, *RESULT_SYMBOLS})

@@ -206,11 +206,14 @@ def begin(options: Options, code: Code) -> tuple[dict[str, "Tagger"], learning.T
     return taggers, beside.begin(options, readers, noise=options.dropout > 0)
 
 
-def answerer(run: Run) -> Asked:
+def to_ask(run: Run) -> Asked:
     """Sentences to tag."""
     options = run.options(Options)
-    symbols = kept(run, "words", "characters", "tags")
-    code = Code(*symbols, options.characters) if symbols else Code.of(sentences(options)[0], options.characters)
+    if symbols := kept(run, "words", "characters", "tags"):
+        words, characters, tags = symbols
+        code = Code(words, characters, tags, options.characters)
+    else:
+        code = Code.of(sentences(options)[0], options.characters)
     taggers, start = begin(options, code)
     params = learning.trained(run, start)[BOTH]
 
@@ -220,7 +223,9 @@ def answerer(run: Run) -> Asked:
             raise NoQuestion("without words")
         (found,) = tag(taggers[BOTH].answers, params, code, [tasks.Sentence(said, ("",) * len(said))])
         strange = tuple(dict.fromkeys(word for word in said if word.lower() not in code.words))
-        return Reply(" ".join(map("/".join, zip(said, found))), strange, "read by their spelling alone" if strange else "")
+        return Reply(
+            " ".join(map("/".join, zip(said, found))), strange, "read by their spelling alone" if strange else ""
+        )
 
     return Asked("a sentence to tag", "Alan Turing , the famous scientist , is dear to us .", reply)
 

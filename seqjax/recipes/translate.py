@@ -209,7 +209,7 @@ def languages(options: Options, train: Sequence["Line"]) -> Languages:
     return Languages(source, target)
 
 
-def answerer(run: Run) -> Asked:
+def to_ask(run: Run) -> Asked:
     """Sentences to translate."""
     options = run.options(Options)
     kept_words = kept(run, "source", "target")

@@ -54,7 +54,9 @@ def parameters(inits: Mapping[str, Callable[[Array], PyTree]], key: Array) -> di
     return {name: init(key) for name, init in inits.items()}
 
 
-def begin(options: learning.LearningOptions, models: Mapping[str, sj.Layer], *, noise: bool = False) -> learning.Training:
+def begin(
+    options: learning.LearningOptions, models: Mapping[str, sj.Layer], *, noise: bool = False
+) -> learning.Training:
     """What training of all of them starts from, as `learning.begin`."""
     params = parameters({name: model.init for name, model in models.items()}, jax.random.key(options.seed))
     memory = {name: model.initial_state(params[name], (options.batch_size,)) for name, model in models.items()}
