@@ -29,6 +29,12 @@ LECTURE = (
 )
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A copy of the runs and their data."""
+    return shutil.copytree(RUNS, tmp_path_factory.mktemp("asked"), dirs_exist_ok=True)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _settings():
     """The runs are of float32."""
@@ -38,10 +44,9 @@ def _settings():
 
 
 @pytest.fixture(autouse=True)
-def _runs(tmp_path, monkeypatch):
-    """A copy of the runs and their data, which is the working directory."""
-    shutil.copytree(RUNS, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
+def _there(runs, monkeypatch):
+    """They are the working directory."""
+    monkeypatch.chdir(runs)
 
 
 def opened(name):
@@ -135,7 +140,7 @@ def test_what_is_no_question_is_told_and_the_rest_goes_on(capsys):
     ],
 )
 def test_what_cannot_be_asked_says_so(command, said, capsys):
-    Path("automaton").mkdir()
+    Path("automaton").mkdir(exist_ok=True)
     Path("automaton/config.json").write_text(json.dumps({"recipe": "automaton"}))
     Path("empty.txt").write_text("\n")
     assert main(["ask", *command]) == 2

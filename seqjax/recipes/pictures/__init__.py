@@ -2,8 +2,9 @@
 
 In order of reading: `curves` holds what several recipes draw (learning curves, tables of confusion, where a decoder
 looks), and the others one picture each: `automaton` for ``automaton``, `forecasts` for ``forecast``, `lattice` for
-``hmm-tag``, `piano_roll` for ``music``, which writes the music as well. All take arrays and the path of the picture, whose ending decides the format;
-`curves.draw` alone takes a run, and draws its records. matplotlib is imported when something is drawn.
+``hmm-tag``, `piano_roll` for ``music``, which writes the music as well. All take arrays and the path of the picture,
+whose ending decides the format; `curves.draw` alone takes a run, and draws its records. matplotlib is imported when
+something is drawn.
 
 Two losses and a level to beat:
 
