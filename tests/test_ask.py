@@ -163,14 +163,24 @@ def answered(name, recipe, sources, reverse):
     return ["".join(code.target.decode(column)) for column in found.T]
 
 
+@pytest.fixture
+def decided(monkeypatch):
+    """Runs whose parameters are five times as large: three updates taught them one answer to everything."""
+    read = learning.trained
+    monkeypatch.setattr(learning, "trained", lambda run, like: jax.tree.map(lambda x: 5 * x, read(run, like)))
+
+
+@pytest.mark.usefixtures("decided")
 def test_a_sum_is_answered_as_in_the_measure_of_the_recipe():
     asked = ask.asked_of("addition")
     replies = [asked.reply(question) for question in ("27+81", "9+ 30", "1234+5")]
+    assert len({reply.text for reply in replies}) == 3
     assert [reply.text for reply in replies] == answered("addition", addition, ["27+81", "9+30", "1234+5"], True)
     assert [bool(reply.note) for reply in replies] == [False, False, True]
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("decided")
 def test_the_two_programs_of_the_lecture_as_they_stand(capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(LECTURE) + "\n\nprint("))
     assert main(["ask", "execute", "--json"]) == 0
@@ -178,6 +188,7 @@ def test_the_two_programs_of_the_lecture_as_they_stand(capsys, monkeypatch):
     assert tuple(line["question"] for line in lines[:2]) == LECTURE
     expected = answered("execute", execute, [program + "\n" for program in LECTURE], False)
     assert [line["answer"] for line in lines[:2]] == expected
+    assert expected[0] != expected[1]
     assert all("longer than the 38 characters" in line["note"] for line in lines[:2])
 
 
@@ -189,6 +200,7 @@ def test_a_scrambled_program_is_read_and_answered_in_our_letters():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("decided")
 def test_a_number_is_translated_as_beside_others():
     run = opened("translate")
     asked = translate.to_ask(run)
