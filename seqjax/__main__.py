@@ -20,6 +20,7 @@ COMMANDS = {
     "charlm": "seqjax.recipes.charlm",
     "wordlm": "seqjax.recipes.wordlm",
     "ngramlm": "seqjax.recipes.ngramlm",
+    "ask": "seqjax.recipes.ask",
     "sample": "seqjax.recipes.sample",
     "score": "seqjax.recipes.score",
     "hmm-tag": "seqjax.recipes.hmm_tag",
@@ -116,7 +117,7 @@ def _command(name: str, argv: list[str], *, alone: bool) -> int:
             if getattr(options, "seeds", ()):
                 seeds.main(name, recipe.main.course, options, draw)
             else:
-                recipe.main(options)
+                return recipe.main(options) or 0
     except BadInput as error:
         return _say(str(error), 2)
     except NoRoom as error:

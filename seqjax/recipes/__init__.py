@@ -1,7 +1,7 @@
 """Runnable experiments, one a file: ``python -m seqjax --help`` lists them.
 
 A recipe is a file in front with `Options` and ``main(options)``, read from top to bottom: data, model, training, what
-came out. Behind it are three rooms, whose pages show each at work:
+came out; ``to_ask(run)`` says what its runs can be asked. Behind it are three rooms, whose pages show each at work:
 
 - `running`: options and how they are refused, the folder of a run, the loop that trains, going on after Ctrl-C;
 - `pictures`: learning curves and the other figures;

@@ -12,15 +12,18 @@ References:
 """
 
 import dataclasses
+import re
 
 import numpy as np
 
 import seqjax as sj
 from seqjax import tasks
-from seqjax.recipes.language.pairs import PairOptions, Pairs, network, read, some, train_pairs, written_from
+from seqjax.recipes.language.pairs import PairOptions, Pairs, network, read, some, train_pairs, writer, written_from
 from seqjax.recipes.running import learning
+from seqjax.recipes.running.asking import Asked, NoQuestion, Reply
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.options import BadInput, check_sizes
+from seqjax.recipes.running.run import Run
 
 HELD_BACK, SHOWN = 2000, 8
 
@@ -85,6 +88,24 @@ def main(options: Options) -> Course:
     epoch = options.batch_size / len(train)
     updates = f"{learned.outcome.steps * epoch:.0f} epochs"
     learned.conclude(("chance", problem.chance), x_scale=epoch, x_label="epochs", updates=updates)
+
+
+def to_ask(run: Run) -> Asked:
+    """Sums of two numbers."""
+    options = run.options(Options)
+    problem = tasks.addition(options.digits)
+    pairs = Pairs.of(problem.source_symbols, problem.target_symbols, [tasks.Pair("", "")])
+    write = writer(run, options, pairs, reverse=options.reverse)
+
+    def reply(question: str) -> Reply:
+        asked = re.fullmatch(r"\s*([0-9]+)\s*\+\s*([0-9]+)\s*=?\s*", question)
+        if asked is None:
+            raise NoQuestion()
+        longer = max(map(len, asked.groups())) > options.digits
+        note = f"of more digits than the {options.digits} it has learned from" if longer else ""
+        return Reply(write("+".join(asked.groups())), note=note)
+
+    return Asked("a sum of two whole numbers", "27+815"[: 2 * options.digits + 1], reply)
 
 
 def different_sums(options: Options, count: int) -> list[tasks.Pair]:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import seqjax as sj
@@ -25,7 +26,7 @@ from seqjax import models, tasks
 from seqjax.base import PyTree
 from seqjax.models.body import MakeCell
 from seqjax.recipes.pictures import curves
-from seqjax.recipes.running import beside, drawing, learning
+from seqjax.recipes.running import asking, beside, drawing, learning
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.options import bad_input, check_not_negative, check_sizes
 from seqjax.recipes.running.run import Run, vocabularies
@@ -65,23 +66,14 @@ class Options(learning.LearningOptions):
 def main(options: Options) -> Course:
     """``python -m seqjax agreement``."""
     # Data: sentences drawn anew for every update, each with a gap of its own.
-    vocabulary = tasks.Vocabulary([tasks.PAD, *tasks.agreement(0).source_symbols])
+    vocabulary = known_words()
     gaps = np.unique(np.linspace(0, options.reach, MEASURED + 1).astype(int))
     asked = sentences(vocabulary, learning.generator(options), np.repeat(gaps, EACH))
 
     # Models
-    size, hidden = len(vocabulary), options.hidden_size
-    readers = {
-        name: models.language_model(size, hidden, embedding_size=options.embedding_size, cell=cell)
-        for name, cell in CELLS.items()
-    }
     with bad_input("agreement"):
-        readers[f"last {options.window} word{'s' * (options.window > 1)}"] = models.fixed_window_model(
-            size, hidden, window=options.window, embedding_size=options.embedding_size
-        )
-    readers = {name: sj.mixed_precision(model, options.products) for name, model in readers.items()}
-    params = beside.parameters({name: model.init for name, model in readers.items()}, jax.random.key(options.seed))
-    memory = {name: model.initial_state(params[name], (options.batch_size,)) for name, model in readers.items()}
+        readers = readers_of(options, len(vocabulary))
+    start = beside.begin(options, readers)
 
     # Training
     def batch_of(step: int) -> sj.Batch:
@@ -90,7 +82,7 @@ def main(options: Options) -> Course:
 
     logits = {name: jax.jit(model.apply) for name, model in readers.items()}
 
-    def odds(params: dict[str, PyTree], asked: Asked) -> dict[str, np.ndarray]:
+    def odds(params: dict[str, PyTree], asked: Sentences) -> dict[str, np.ndarray]:
         """ln p(right verb) - ln p(wrong verb), for each model and sentence."""
         found = {}
         for name, model in readers.items():
@@ -114,7 +106,7 @@ def main(options: Options) -> Course:
     outcome = yield from learning.learn(
         folder,
         options,
-        learning.begin(options, params, memory),
+        start,
         beside.together({name: sj.objective(model, sj.cross_entropy) for name, model in readers.items()}),
         batch_of,
         clip=beside.clip_each(options.clip),
@@ -156,7 +148,43 @@ def main(options: Options) -> Course:
     print(f"run folder {folder.folder}, accuracy against gap {path}, learning curve {curve}")
 
 
-class Asked(NamedTuple):
+def known_words() -> tasks.Vocabulary:
+    """All words there are."""
+    return tasks.Vocabulary([tasks.PAD, *tasks.agreement(0).source_symbols])
+
+
+def readers_of(options: Options, size: int) -> dict[str, sj.Layer]:
+    """The language models by name, the memoryless one last."""
+    hidden, embedded = options.hidden_size, options.embedding_size
+    readers = {
+        name: models.language_model(size, hidden, embedding_size=embedded, cell=cell) for name, cell in CELLS.items()
+    }
+    readers[f"last {options.window} word{'s' * (options.window > 1)}"] = models.fixed_window_model(
+        size, hidden, window=options.window, embedding_size=embedded
+    )
+    return {name: sj.mixed_precision(model, options.products) for name, model in readers.items()}
+
+
+def to_ask(run: Run) -> asking.Asked:
+    """Beginnings of sentences whose verb is asked for, was or were."""
+    options, words = run.options(Options), known_words()
+    readers = readers_of(options, len(words))
+    params = learning.trained(run, beside.begin(options, readers))
+    verbs = words.encode(VERBS)
+
+    def reply(question: str) -> asking.Reply:
+        said = asking.encode(tasks.words(question), words, "words")
+        answers = []
+        for name, model in readers.items():
+            _, ys = model.apply(params[name], model.initial_state(params[name]), jnp.asarray(said))
+            was, were = np.asarray(jax.nn.softmax(ys[-1]))[verbs]
+            answers.append(f"{name}: {VERBS[int(were > was)]} (was {was:.3f}, were {were:.3f})")
+        return asking.Reply(", ".join(answers))
+
+    return asking.Asked("the beginning of a sentence, up to was or were", "The cats, which already ate,", reply)
+
+
+class Sentences(NamedTuple):
     """Sentences as a batch and as words; of each its gap, whether the noun is plural, and the tick before the verb."""
 
     batch: sj.Batch
@@ -166,14 +194,16 @@ class Asked(NamedTuple):
     at: np.ndarray
 
 
-def sentences(vocabulary: tasks.Vocabulary, rng: np.random.Generator, gaps: np.ndarray) -> Asked:
+def sentences(vocabulary: tasks.Vocabulary, rng: np.random.Generator, gaps: np.ndarray) -> Sentences:
     """A sentence for every gap, every second one plural, to be read word by word."""
     plural = np.arange(len(gaps)) % 2 == 1
     pairs = [agreement_sentence(rng, int(gap), bool(many)) for gap, many in zip(gaps, plural)]
     words = [(*pair.source, *pair.target) for pair in pairs]
     ids, lengths = tasks.pad([vocabulary.encode(sentence) for sentence in words])
     mask = np.arange(len(ids) - 1)[:, None] < lengths - 1
-    return Asked(sj.Batch(ids[:-1], ids[1:], mask), words, gaps, plural, np.array([len(p.source) - 1 for p in pairs]))
+    return Sentences(
+        sj.Batch(ids[:-1], ids[1:], mask), words, gaps, plural, np.array([len(p.source) - 1 for p in pairs])
+    )
 
 
 def shortened(words: Sequence[str], most: int = 8) -> str:

@@ -26,6 +26,7 @@ from seqjax.models import Conditional, captioner, conditional_objective
 from seqjax.recipes.language.pairs import answerer, some, written_from
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import drawing, learning
+from seqjax.recipes.running.asking import Asked, Reply, of_size
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.options import BadInput, FolderOrNone, bad_input, check_not_negative, check_sizes
@@ -33,6 +34,7 @@ from seqjax.recipes.running.run import Run, digest, vocabularies
 from seqjax.tasks.digits import NAMES
 
 HELD_BACK, SHOWN = 1000, 8
+WORDS = tasks.Vocabulary([tasks.PAD, tasks.BOS, tasks.EOS, *NAMES])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,17 +84,8 @@ def main(options: Options) -> Course:
         asked = strips(learning.generator(options), HELD_BACK, others, options)
         strips(learning.generator(options), 1, train, options)  # complains now of digits that are missing
         height, width = asked.images.shape[1:]
-        words = tasks.Vocabulary([tasks.PAD, tasks.BOS, tasks.EOS, *NAMES])
-        looking = captioner(
-            height,
-            width,
-            len(words),
-            options.hidden_size,
-            channels=options.channels,
-            context="every_tick" if options.context == "every-tick" else options.context,
-            cell=CELLS[options.cell],
-        )
-        model = columns_first(sj.mixed_precision(looking, options.products))
+        model = model_of(options, height, width)
+    words = WORDS
 
     def batch(drawn: tasks.Strips) -> sj.Batch:
         captions = [words.encode(caption, bos=True, eos=True) for caption in drawn.captions]
@@ -151,6 +144,37 @@ def main(options: Options) -> Course:
         folder, "share right", {name: outcome.numbers[name] for name in ("exact", "symbols")}, {"chance": chance}
     )
     print(f"run folder {folder.folder}, captions {path}, learning curve {picture}")
+
+
+def model_of(options: Options, height: int, width: int) -> Conditional:
+    """A network that looks at strips of that size, and writes."""
+    looking = captioner(
+        height,
+        width,
+        len(WORDS),
+        options.hidden_size,
+        channels=options.channels,
+        context="every_tick" if options.context == "every-tick" else options.context,
+        cell=CELLS[options.cell],
+    )
+    return columns_first(sj.mixed_precision(looking, options.products))
+
+
+def to_ask(run: Run) -> Asked:
+    """Pictures to caption."""
+    options = run.options(Options)
+    digits = PRINTED if options.data is None else handwritten(options.data)[0]
+    height, width = strips(learning.generator(options), 1, digits, options).images.shape[1:]
+    model = model_of(options, height, width)
+    params = learning.trained(run, learning.begin(options, model.init(jax.random.key(options.seed))))
+    bos = jnp.asarray(WORDS.bos)
+
+    def reply(question: str) -> Reply:
+        decoder, state = model.encode(params, jnp.asarray(of_size(question.strip(), height, width).T[:, None]))
+        found = sj.sample(model.decoder, decoder, state, bos, length=options.longest + 1, eos=WORDS.eos)
+        return Reply(" ".join(WORDS.decode(np.asarray(found.symbols)[:, 0])))
+
+    return Asked(f"a file with a picture of {height} × {width} pixels, bright on dark", "strip.png", reply)
 
 
 class Digits(NamedTuple):

@@ -13,16 +13,20 @@ References:
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 
 import seqjax as sj
 from seqjax import tasks
-from seqjax.recipes.language.pairs import PairOptions, Pairs, network, train_pairs
+from seqjax.recipes.language.pairs import PairOptions, Pairs, network, train_pairs, writer
 from seqjax.recipes.running import learning
+from seqjax.recipes.running.asking import Asked, NoQuestion, Reply
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.options import bad_input, check_sizes
+from seqjax.recipes.running.run import Run
+from seqjax.tasks.execution import PROGRAM_SYMBOLS, RESULT_SYMBOLS
 
 HELD_BACK, SHOWN, EACH = 1000, 5, 200
 
@@ -111,3 +115,34 @@ def main(options: Options) -> Course:
         x_label="programs read (thousands)",
         updates=f"{learned.outcome.steps} steps",
     )
+
+
+def to_ask(run: Run) -> Asked:
+    """Programs to execute, each of which ends with the line that prints."""
+    options = run.options(Options)
+    symbols = sorted({*PROGRAM_SYMBOLS, *RESULT_SYMBOLS})
+    write = writer(run, options, Pairs.of(symbols, symbols, [tasks.Pair("", "")]))
+    longest = run.config["facts"]["source_length"]
+    rewrite, read_back = alphabets(scrambled=options.scramble)
+
+    def reply(question: str) -> Reply:
+        program = question.strip("\n") + "\n"
+        if not ends(program):
+            raise NoQuestion("without the line that prints its result")
+        note = f"longer than the {longest} characters it has learned from" if len(program) > longest else ""
+        return Reply(read_back(write(rewrite(program))), note=note)
+
+    return Asked("a program that ends with print(…)", "j=84\nprint((j+75))", reply, ends)
+
+
+def alphabets(*, scrambled: bool) -> tuple[Callable[[str], str], Callable[[str], str]]:
+    """From our alphabet to that of the programs it has learned from, and back."""
+    if not scrambled:
+        return str, str
+    rewrite, symbols = tasks.scramble(0), "".join(sorted({*PROGRAM_SYMBOLS, *RESULT_SYMBOLS}))
+    return rewrite, lambda text: text.translate(str.maketrans(rewrite(symbols), symbols))
+
+
+def ends(program: str) -> bool:
+    """Whether the last line prints."""
+    return program.rstrip("\n").split("\n")[-1].startswith("print(")

@@ -25,6 +25,7 @@ from seqjax import models, tasks
 from seqjax.base import PyTree
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import drawing, learning
+from seqjax.recipes.running.asking import Asked, Reply, numbers
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.options import (
@@ -83,7 +84,7 @@ def main(options: Options) -> Course:
     """``python -m seqjax forecast``."""
     # Data: the first four fifths to learn from, the last fifth to forecast; scaled by what is learned from.
     with bad_input("forecast"):
-        values = generated(options) if options.data is None else tasks.read_series(options.data)
+        values = values_of(options)
     cut = len(values) * 4 // 5
     needed = max(5 * (options.warm_up + options.horizon + 1), -(-(options.window + 1) * 5 // 4) + 1)
     if len(values) < needed:
@@ -123,17 +124,17 @@ def main(options: Options) -> Course:
         errors = rms(np.asarray(forecast(params)) - future)
         return {"one": float(errors[0]), "furthest": float(errors[-1]), "mean": float(errors.mean())}
 
-    params = model.init(jax.random.key(options.seed))
+    start = begin(options, model)
     folder = Run.start("forecast", options, {"sha256": digest(values)})
     print(
         f"{options.data or SERIES[options.series]}: {len(train):,} ticks to learn from, {len(held_back):,} held "
         f"back; {len(starts)} forecasts of {options.horizon} ticks after {options.warm_up}\n"
-        f"model: {options.cell}, {learning.parameter_count(params):,} parameters"
+        f"model: {options.cell}, {learning.parameter_count(start.train.params):,} parameters"
     )
     outcome = yield from learning.learn(
         folder,
         options,
-        learning.begin(options, params, model.initial_state(params, (options.batch_size,))),
+        start,
         sj.objective(model, sj.mean_squared_error),
         batch_of,
         show="loss {loss:.2e}",
@@ -181,8 +182,40 @@ def main(options: Options) -> Course:
     print(f"run folder {folder.folder}, forecasts {path}, learning curve {curve}")
 
 
-def generated(options: Options) -> np.ndarray:
-    """The series by name, ``[T, size]``."""
+def begin(options: Options, model: sj.Layer) -> learning.Training:
+    """What training starts from."""
+    params = model.init(jax.random.key(options.seed))
+    return learning.begin(options, params, model.initial_state(params, (options.batch_size,)))
+
+
+def to_ask(run: Run) -> Asked:
+    """Beginnings of the series, in its own units, to go on with."""
+    options = run.options(Options)
+    values = values_of(options)
+    if digest(values) != run.config["facts"]["sha256"]:
+        raise BadInput("forecast: expected the series of the run, got another one. Put it back: it is the scale.")
+    learned = values[: len(values) * 4 // 5]
+    mean, deviation, size = learned.mean(0), learned.std(0), values.shape[1]
+    model = sj.mixed_precision(network(options, size), options.products)
+    params = learning.trained(run, begin(options, model))
+
+    def reply(question: str) -> Reply:
+        past = (numbers(question, size) - mean) / deviation
+        state, ys = model.apply(params, model.initial_state(params), jnp.asarray(past, jnp.float32))
+        _, more = sj.free_run(model, params, state, ys[-1], length=max(1, options.horizon - 1))
+        ahead = np.concatenate([np.asarray(ys[-1:]), np.asarray(more)])[: options.horizon] * deviation + mean
+        short = len(past) < options.warm_up
+        note = f"from {len(past)} ticks, fewer than the {options.warm_up} it is measured from" if short else ""
+        return Reply("; ".join(" ".join(f"{value:.4g}" for value in tick) for tick in ahead), note=note)
+
+    kind = "ticks of a series" if size == 1 else f"ticks of {size} numbers, apart by semicolons"
+    return Asked(kind, "; ".join(" ".join(f"{value:.3g}" for value in tick) for tick in values[:2]), reply)
+
+
+def values_of(options: Options) -> np.ndarray:
+    """The series ``[T, size]``, by its name or from a file."""
+    if options.data is not None:
+        return tasks.read_series(options.data)
     return tasks.walk(VALUES, seed=options.seed) if options.series == "walk" else tasks.mackey_glass(VALUES)[:, None]
 
 

@@ -26,6 +26,7 @@ from seqjax import models, tasks
 from seqjax.base import Array, PyTree
 from seqjax.recipes.pictures import curves, piano_roll
 from seqjax.recipes.running import drawing, learning
+from seqjax.recipes.running.asking import Asked, NoQuestion, Reply
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.options import (
@@ -39,7 +40,7 @@ from seqjax.recipes.running.options import (
     check_sizes,
 )
 from seqjax.recipes.running.run import Run, digest
-from seqjax.tasks.frames import KEYS
+from seqjax.tasks.frames import KEYS, LOWEST
 
 PIECES, FRAMES, EVALUATIONS = {"train": 600, "valid": 100, "test": 100}, 64, 20
 
@@ -108,9 +109,7 @@ def main(options: Options) -> Course:
     *inner, readout = model.init(jax.random.key(options.seed))
     share = np.concatenate(pieces["train"]).mean(0).clip(1e-3, 1 - 1e-3)
     params = (*inner, readout._replace(b=jnp.asarray(np.log(share / (1 - share)), readout.b.dtype)))
-    start = learning.begin(
-        options, params, model.initial_state(params, (options.batch_size,)), noise=options.dropout > 0
-    )
+    start = begin(options, model, params)
     objective = sj.objective(model, loss)
     measure = jax.jit(objective)
 
@@ -172,6 +171,38 @@ def main(options: Options) -> Course:
         f"{np.concatenate(pieces['test']).sum(1).mean():.2f})"
     )
     print(f"run folder {folder.folder}, music {midi}, piano roll {picture}, loss curve {curve}")
+
+
+def begin(options: Options, model: sj.Layer, params: PyTree) -> learning.Training:
+    """What training starts from."""
+    memory = model.initial_state(params, (options.batch_size,))
+    return learning.begin(options, params, memory, noise=options.dropout > 0)
+
+
+def to_ask(run: Run) -> Asked:
+    """Beginnings of pieces to play on from."""
+    options = run.options(Options)
+    model = sj.mixed_precision(network(options), options.products)
+    params = learning.trained(run, begin(options, model, model.init(jax.random.key(options.seed))))
+    last = LOWEST + KEYS - 1
+
+    def reply(question: str) -> Reply:
+        frames = question.strip(" ;").split(";")
+        try:
+            keys = [[int(key) - LOWEST for key in frame.split()] for frame in frames]
+        except ValueError:
+            raise NoQuestion("with something that is no number of a key") from None
+        if not any(keys) or not all(0 <= key < KEYS for frame in keys for key in frame):
+            raise NoQuestion("without a key" if not any(keys) else f"with a key outside {LOWEST} to {last}")
+        prompt = np.zeros((len(keys), KEYS), np.float32)
+        for frame, sounding in zip(prompt, keys):
+            frame[sounding] = 1
+        played = play(model, params, prompt, options)[len(prompt) :]
+        return Reply("; ".join(" ".join(str(LOWEST + key) for key in np.flatnonzero(frame)) for frame in played))
+
+    return Asked(
+        f"frames of keys from {LOWEST} to {last}, 60 the middle C, apart by semicolons", "60 64 67; 60 65 69", reply
+    )
 
 
 def four_voices(options: Options) -> dict[str, list[np.ndarray]]:

@@ -11,25 +11,27 @@ References:
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-import jax
 import numpy as np
 
 import seqjax as sj
 from seqjax import models
 from seqjax.base import PyTree
 from seqjax.recipes.language import words
+from seqjax.recipes.language.speaker import language_model, ranked
 from seqjax.recipes.language.text import log_loss, ngram_nats, scorer, standard_library, windows_of, write
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import beside, learning
+from seqjax.recipes.running.asking import Asked, Reply, encode, unknown
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.learning import LearningOptions
 from seqjax.recipes.running.options import FileOrNone, bad_input, check_left_out, check_positive, check_sizes
-from seqjax.recipes.running.run import Run, digest, vocabularies
+from seqjax.recipes.running.run import Run, digest, kept, vocabularies
 from seqjax.tasks.texts import read_text
-from seqjax.tasks.vocabulary import Vocabulary
+from seqjax.tasks.vocabulary import EOS, Vocabulary
 
 WINDOWED, RECURRENT = "fixed_window", "recurrent"
 
@@ -87,17 +89,8 @@ def main(options: Options) -> Course:
 
     # Models
     with bad_input("ngramlm"):
-        windowed = models.fixed_window_model(
-            size, options.hidden_size, window=options.context, embedding_size=options.embedding_size
-        )
-    learned: dict[str, sj.Layer] = {WINDOWED: windowed}
-    if options.control:
-        learned[RECURRENT] = models.language_model(
-            size, options.hidden_size, embedding_size=options.embedding_size, cell=CELLS[options.cell]
-        )
-    learned = {name: sj.mixed_precision(model, options.products) for name, model in learned.items()}
-    params = beside.parameters({name: model.init for name, model in learned.items()}, jax.random.key(options.seed))
-    memory = {name: model.initial_state(params[name], (options.batch_size,)) for name, model in learned.items()}
+        learned = models_of(options, size)
+    start = beside.begin(options, learned)
 
     # Training: both on the same windows.
     measures = {name: scorer(model) for name, model in learned.items()}
@@ -122,7 +115,7 @@ def main(options: Options) -> Course:
     outcome = yield from learning.learn(
         folder,
         options,
-        learning.begin(options, params, memory),
+        start,
         beside.together(
             {name: sj.truncated(model, sj.cross_entropy, options.window) for name, model in learned.items()}
         ),
@@ -172,6 +165,44 @@ def main(options: Options) -> Course:
     print(f"run folder {folder.folder}, learning curve {picture}")
 
 
+def models_of(options: Options, size: int) -> dict[str, sj.Layer]:
+    """The model of the last few symbols, and the recurrent one beside it."""
+    learned: dict[str, sj.Layer] = {
+        WINDOWED: models.fixed_window_model(
+            size, options.hidden_size, window=options.context, embedding_size=options.embedding_size
+        )
+    }
+    if options.control:
+        learned[RECURRENT] = models.language_model(
+            size, options.hidden_size, embedding_size=options.embedding_size, cell=CELLS[options.cell]
+        )
+    return {name: sj.mixed_precision(model, options.products) for name, model in learned.items()}
+
+
+def to_ask(run: Run) -> Asked:
+    """Beginnings of texts, and sentences to rank, for the model of the last few symbols."""
+    options, known = run.options(Options), kept(run, "symbols")
+    of_characters = options.symbols == "characters"
+    vocabulary = known[0] if known else (characters if of_characters else of_words)(options).vocabulary
+    learned = models_of(options, len(vocabulary))
+    model, params = learned[WINDOWED], learning.trained(run, beside.begin(options, learned))[WINDOWED]
+    measure, first = scorer(model), [vocabulary.symbols[0]] if of_characters else [EOS]
+    start = vocabulary.encode(["\n"] if "\n" in vocabulary else first)
+
+    def reply(asked: list[str]) -> Reply:
+        symbols = [list(text) if of_characters else words.split(text, at="marks", lower=False) for text in asked]
+        numbers = [np.concatenate([start, encode(text, vocabulary, options.symbols)]) for text in symbols]
+        odd = unknown([symbol for text in symbols for symbol in text], vocabulary)
+        if len(numbers) > 1:
+            scores = [-log_loss(measure, model, params, one, columns=1, lead=0)[0] for one in numbers]
+            return ranked(asked, scores, odd)
+        (read,) = numbers
+        more = write(model, params, read, length=options.length, temperature=options.temperature, seed=options.seed)
+        return Reply(told(vocabulary, [*read[1:], *more]), odd)
+
+    return language_model(reply, "The ")
+
+
 class Stream(NamedTuple):
     """A text as numbers.
 
@@ -199,10 +230,15 @@ class Stream(NamedTuple):
 
     def told(self, numbers: list[int]) -> str:
         """Symbols as a text."""
-        symbols = [self.vocabulary.symbols[int(i)] for i in numbers]
-        if self.vocabulary.eos is None:
-            return "".join(symbols)
-        return words.told(symbols).replace(" <eos>", "\n").replace("\n ", "\n")
+        return told(self.vocabulary, numbers)
+
+
+def told(vocabulary: Vocabulary, numbers: Sequence[int]) -> str:
+    """Symbols as a text."""
+    symbols = [vocabulary.symbols[int(i)] for i in numbers]
+    if vocabulary.eos is None:
+        return "".join(symbols)
+    return words.told(symbols).replace(" <eos>", "\n").replace("\n ", "\n")
 
 
 def characters(options: Options) -> Stream:

@@ -2,11 +2,15 @@
 
 import dataclasses
 
+import numpy as np
 import tyro
 
+import seqjax as sj
+from seqjax.base import PyTree
 from seqjax.recipes.language import characters
 from seqjax.recipes.language.text import write
 from seqjax.recipes.running.options import Folder, TextOrNone, check_not_negative, check_seed, check_sizes
+from seqjax.tasks.vocabulary import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,5 +39,10 @@ def main(options: Options) -> None:
     """``python -m seqjax sample RUN``."""
     model, params, vocabulary = characters.trained("sample", options.run)
     prompt = characters.encode_prompt("sample", vocabulary, options.prompt)
-    written = write(model, params, prompt, length=options.length, temperature=options.temperature, seed=options.seed)
-    print("".join(vocabulary.decode([*prompt, *written])))
+    print(written(model, params, vocabulary, prompt, options))
+
+
+def written(model: sj.Layer, params: PyTree, vocabulary: Vocabulary, prompt: np.ndarray, options: Options) -> str:
+    """The prompt, and how the model goes on with it."""
+    more = write(model, params, prompt, length=options.length, temperature=options.temperature, seed=options.seed)
+    return "".join(vocabulary.decode([*prompt, *more]))

@@ -2,9 +2,11 @@
 
 import dataclasses
 
+import numpy as np
 import tyro
 
 import seqjax as sj
+from seqjax.base import PyTree
 from seqjax.recipes.language import characters
 from seqjax.recipes.language.text import log_loss, scorer
 from seqjax.recipes.running.options import BadInput, File, Folder, ReadingOptions, bad_input
@@ -33,7 +35,13 @@ def main(options: Options) -> None:
     numbers = characters.encode(f"score: expected {options.text}", vocabulary, text)
     if len(numbers) < 2:
         raise BadInput(f"score: expected a text of at least 2 characters, got {len(numbers)}. Give a longer one.")
-    nats, count = log_loss(scorer(model), model, params, numbers, columns=1, lead=0)
+    nats, count = -log_probability(model, params, numbers), len(numbers) - 1
     print(f"{count:,} characters after the first")
     print(f"{sj.bits_per_character(nats / count):.4f} bits a character, {nats / count:.4f} nats a character")
     print(f"log-probability {-nats:.4f} nats")
+
+
+def log_probability(model: sj.Layer, params: PyTree, numbers: np.ndarray) -> float:
+    """Of every character but the first, given those before it, in nats."""
+    nats, _ = log_loss(scorer(model), model, params, numbers, columns=1, lead=0)
+    return -nats

@@ -21,6 +21,7 @@ import seqjax as sj
 from seqjax.base import PyTree
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import beside, drawing, learning
+from seqjax.recipes.running.asking import Asked, Reply, numbers
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.options import bad_input, check_not_negative, check_sizes
@@ -74,16 +75,8 @@ def main(options: Options) -> Course:
         held_back = draw(None, HELD_BACK)
 
     # Models: one output a symbol, and one for the blank.
-    size, outputs, cell = options.hidden_size, options.symbols + 1, CELLS[options.cell]
-    readers: dict[str, sj.Layer] = {
-        BOTH: sj.serial(
-            sj.bidirectional(cell(options.features, size), cell(options.features, size)), sj.dense(2 * size, outputs)
-        ),
-        ALONE: sj.serial(sj.dense(options.features, size, activation=jnp.tanh), sj.dense(size, outputs)),
-    }
-    readers = {name: sj.mixed_precision(model, options.products) for name, model in readers.items()}
-    params = beside.parameters({name: model.init for name, model in readers.items()}, jax.random.key(options.seed))
-    memory = {name: model.initial_state(params[name], (options.batch_size,)) for name, model in readers.items()}
+    readers = readers_of(options)
+    start = beside.begin(options, readers)
     apply = {name: jax.jit(model.apply) for name, model in readers.items()}
 
     # Training
@@ -107,7 +100,7 @@ def main(options: Options) -> Course:
     outcome = yield from learning.learn(
         folder,
         options,
-        learning.begin(options, params, memory),
+        start,
         beside.together({name: sj.objective(model, sj.ctc) for name, model in readers.items()}),
         batch_of,
         clip=beside.clip_each(options.clip),
@@ -142,6 +135,34 @@ def main(options: Options) -> Course:
     )
     learning.conclude(folder, "share of wrong symbols", outcome.numbers, {"saying nothing": 1.0})
     print(f"run folder {folder.folder}, curves {curve}, outputs tick by tick {path}")
+
+
+def readers_of(options: Options) -> dict[str, sj.Layer]:
+    """The network that reads in both directions, and the one that sees single frames."""
+    size, outputs, cell = options.hidden_size, options.symbols + 1, CELLS[options.cell]
+    readers: dict[str, sj.Layer] = {
+        BOTH: sj.serial(
+            sj.bidirectional(cell(options.features, size), cell(options.features, size)), sj.dense(2 * size, outputs)
+        ),
+        ALONE: sj.serial(sj.dense(options.features, size, activation=jnp.tanh), sj.dense(size, outputs)),
+    }
+    return {name: sj.mixed_precision(model, options.products) for name, model in readers.items()}
+
+
+def to_ask(run: Run) -> Asked:
+    """Frames to be heard in both directions."""
+    options = run.options(Options)
+    readers = readers_of(options)
+    model, params = readers[BOTH], learning.trained(run, beside.begin(options, readers))[BOTH]
+
+    def reply(question: str) -> Reply:
+        frames = numbers(question, options.features)[:, None]
+        _, ys = model.apply(params, model.initial_state(params, (1,)), jnp.asarray(frames))
+        (heard,) = best_paths(np.asarray(ys), np.ones(frames.shape[:2], bool))
+        return Reply(letters(heard))
+
+    kind = f"frames of {options.features} numbers, apart by semicolons"
+    return Asked(kind, "; ".join([" ".join(["1"] * options.features)] * 2), reply)
 
 
 def texts(said: Speech) -> list[list[int]]:

@@ -38,6 +38,7 @@ from seqjax.recipes.language.tagging import (
 )
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import beside, drawing, learning
+from seqjax.recipes.running.asking import Asked, NoQuestion, Reply
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.learning import LearningOptions
@@ -50,7 +51,7 @@ from seqjax.recipes.running.options import (
     check_rates,
     check_sizes,
 )
-from seqjax.recipes.running.run import Run, digest, vocabularies
+from seqjax.recipes.running.run import Run, digest, kept, vocabularies
 from seqjax.tasks.vocabulary import UNK
 
 SENTENCES = 2000, 500  # generated: to learn from, held back
@@ -134,11 +135,7 @@ def main(options: Options) -> Course:
         return columns(padded)
 
     # Model: the same twice, but for the direction.
-    taggers = {name: tagger(options, code, both_ways=name == BOTH) for name in (BOTH, ONE)[: 1 + options.control]}
-    params = beside.parameters(
-        {name: tagger.model.init for name, tagger in taggers.items()}, jax.random.key(options.seed)
-    )
-    memory = {name: tagger.model.initial_state(params[name], (options.batch_size,)) for name, tagger in taggers.items()}
+    taggers, start = begin(options, code)
 
     # Training
     def evaluate(params: dict[str, PyTree]) -> dict[str, float]:
@@ -162,7 +159,7 @@ def main(options: Options) -> Course:
     outcome = yield from learning.learn(
         folder,
         options,
-        learning.begin(options, params, memory, noise=options.dropout > 0),
+        start,
         beside.together({name: tagger.objective for name, tagger in taggers.items()}),
         batch_of,
         clip=beside.clip_each(options.clip),
@@ -200,6 +197,37 @@ def main(options: Options) -> Course:
         folder, "share right", outcome.numbers, {f"{kind}, commonest tag": x for kind, x in floor.items()}
     )
     print(f"run folder {folder.folder}, curves {picture}, confusion {table}")
+
+
+def begin(options: Options, code: Code) -> tuple[dict[str, "Tagger"], learning.Training]:
+    """The taggers by name, and what their training starts from."""
+    taggers = {name: tagger(options, code, both_ways=name == BOTH) for name in (BOTH, ONE)[: 1 + options.control]}
+    readers = {name: tagger.model for name, tagger in taggers.items()}
+    return taggers, beside.begin(options, readers, noise=options.dropout > 0)
+
+
+def to_ask(run: Run) -> Asked:
+    """Sentences to tag."""
+    options = run.options(Options)
+    if symbols := kept(run, "words", "characters", "tags"):
+        words, characters, tags = symbols
+        code = Code(words, characters, tags, options.characters)
+    else:
+        code = Code.of(sentences(options)[0], options.characters)
+    taggers, start = begin(options, code)
+    params = learning.trained(run, start)[BOTH]
+
+    def reply(question: str) -> Reply:
+        said = tuple(tasks.words(question))
+        if not said:
+            raise NoQuestion("without words")
+        (found,) = tag(taggers[BOTH].answers, params, code, [tasks.Sentence(said, ("",) * len(said))])
+        strange = tuple(dict.fromkeys(word for word in said if word.lower() not in code.words))
+        return Reply(
+            " ".join(map("/".join, zip(said, found))), strange, "read by their spelling alone" if strange else ""
+        )
+
+    return Asked("a sentence to tag", "Alan Turing , the famous scientist , is dear to us .", reply)
 
 
 def sentences(options: Options) -> tuple[list[tasks.Sentence], list[tasks.Sentence]]:

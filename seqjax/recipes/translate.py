@@ -27,14 +27,15 @@ import sacrebleu
 import seqjax as sj
 from seqjax import models, tasks
 from seqjax.base import PyTree
-from seqjax.recipes.language.translators import Languages, batch, looked_at, searching, word_by_word
+from seqjax.recipes.language.translators import Languages, Translator, batch, looked_at, searching, word_by_word
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import beside, drawing, learning
+from seqjax.recipes.running.asking import Asked, Reply, encode, rounded, unknown
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.learning import LearningOptions
 from seqjax.recipes.running.options import BadInput, FileOrNone, bad_input, check_not_negative, check_rates, check_sizes
-from seqjax.recipes.running.run import Run, digest, vocabularies
+from seqjax.recipes.running.run import Run, digest, kept, vocabularies
 from seqjax.tasks.vocabulary import PAD, SPECIALS, UNK, Vocabulary
 
 GENERATED = 12_000
@@ -104,8 +105,7 @@ def main(options: Options) -> Course:
     # Data: pairs of sentences as words, no source on both sides of the split.
     with bad_input("translate"):
         train, held_back = lines(options)
-        source = Vocabulary.build([p.source for p in train], specials=(PAD, UNK), limit=options.vocabulary)
-        target = Vocabulary.build([p.target for p in train], specials=SPECIALS, limit=options.vocabulary)
+        words = source, target = languages(options, train)
         if options.beam > len(target):
             raise ValueError(
                 f"expected --beam of at most the {len(target)} words to write with, got {options.beam}. Lower it."
@@ -117,13 +117,8 @@ def main(options: Options) -> Course:
     drawn = learning.numbered([read, written], plan, options.batch_size, seed=options.seed)
 
     # Models
-    words = Languages(source, target)
     model = encoder_decoder(options, words)
-    translators = {MAIN: searching(model, words, options.beam, options.length_penalty)}
-    if options.control:
-        translators[ALIGNED] = word_by_word(aligned(options, words), words)
-    params = beside.parameters({name: t.init for name, t in translators.items()}, jax.random.key(options.seed))
-    memory = {name: t.memory(params[name], options.batch_size) for name, t in translators.items()}
+    translators, start = begin(options, words, model)
 
     # Training
     def batch_of(step: int) -> sj.Batch:
@@ -153,7 +148,7 @@ def main(options: Options) -> Course:
     outcome = yield from learning.learn(
         folder,
         options,
-        learning.begin(options, params, memory, noise=options.dropout > 0),
+        start,
         beside.together({name: t.objective for name, t in translators.items()}),
         batch_of,
         clip=beside.clip_each(options.clip),
@@ -193,6 +188,45 @@ def main(options: Options) -> Course:
         print(f"where it looks {path}")
     learning.conclude(folder, "share exact, BLEU", outcome.numbers, {"commonest answer": blind})
     print(f"run folder {folder.folder}, curves {picture}")
+
+
+def begin(
+    options: Options, words: Languages, model: models.Conditional
+) -> tuple[dict[str, Translator], learning.Training]:
+    """The translators by name, and what their training starts from."""
+    translators = {MAIN: searching(model, words, options.beam, options.length_penalty)}
+    if options.control:
+        translators[ALIGNED] = word_by_word(aligned(options, words), words)
+    params = beside.parameters({name: t.init for name, t in translators.items()}, jax.random.key(options.seed))
+    memory = {name: t.memory(params[name], options.batch_size) for name, t in translators.items()}
+    return translators, learning.begin(options, params, memory, noise=options.dropout > 0)
+
+
+def languages(options: Options, train: Sequence["Line"]) -> Languages:
+    """The words of both sides that the model knows."""
+    source = Vocabulary.build([line.source for line in train], specials=(PAD, UNK), limit=options.vocabulary)
+    target = Vocabulary.build([line.target for line in train], specials=SPECIALS, limit=options.vocabulary)
+    return Languages(source, target)
+
+
+def to_ask(run: Run) -> Asked:
+    """Sentences to translate."""
+    options = run.options(Options)
+    kept_words = kept(run, "source", "target")
+    words = Languages(*kept_words) if kept_words else languages(options, lines(options)[0])
+    translators, start = begin(options, words, encoder_decoder(options, words))
+    params = learning.trained(run, start)[MAIN]
+
+    def reply(question: str) -> Reply:
+        numbers = options.data is None
+        said = tasks.words(question.replace("-", " ") if numbers else question, lower=numbers)
+        source = tasks.pad([encode(said, words.source, "words")], length=rounded(len(said)))
+        (found,) = translators[MAIN].translate(params, source, options.longest + 2)
+        note = "" if len(said) <= options.longest else f"longer than the {options.longest} words it has learned from"
+        return Reply(" ".join(found), unknown(said, words.source), note)
+
+    kind = "a number spelled in English" if options.data is None else "a sentence to translate"
+    return Asked(kind, "seventy-one thousand and two" if options.data is None else words.source.symbols[2], reply)
 
 
 class Line(NamedTuple):

@@ -13,7 +13,6 @@ References:
 
 import dataclasses
 import functools
-from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -26,15 +25,16 @@ import seqjax as sj
 from seqjax import models
 from seqjax.base import PyTree
 from seqjax.recipes.language import characters, words
-from seqjax.recipes.language.speaker import Speaker
-from seqjax.recipes.language.text import log_loss, ngram_nats, scorer, windows_of
+from seqjax.recipes.language.salads import ASKED, salads
+from seqjax.recipes.language.speaker import Speaker, language_model, ranked
+from seqjax.recipes.language.text import documentation, log_loss, ngram_nats, scorer, windows_of
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import learning
+from seqjax.recipes.running.asking import Asked, NoQuestion, Reply, unknown
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.learning import PatientOptions
 from seqjax.recipes.running.options import (
-    BadInput,
     FileOrNone,
     FolderOrNone,
     bad_input,
@@ -42,13 +42,14 @@ from seqjax.recipes.running.options import (
     check_positive,
     check_rates,
     check_sizes,
-    told_by,
 )
 from seqjax.recipes.running.patience import Patience
-from seqjax.recipes.running.run import Run, digest, vocabularies
+from seqjax.recipes.running.run import Run, digest, kept, vocabularies
 from seqjax.tasks.vocabulary import Vocabulary
 
 SENTENCES, SHOWN = 6, 3  # written at the end; shown with words swapped
+TEXTS = {"documentation": "documentation of the standard library", "salads": "salads and pairs by rule"}
+UNCOUNTED = 10**6  # words learned from, where nothing but the rates of a preset depends on it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,10 @@ class Options(PatientOptions):
     """Trains a word language model, ranks sentences and writes some with it."""
 
     text: FileOrNone = None
-    """Any UTF-8 text, a sentence a line; the documentation of Python's standard library if not given."""
+    """Any UTF-8 text, a sentence a line; the one named by --about if not given."""
+    about: Literal["documentation", "salads"] = "documentation"
+    """Without --text: the documentation of Python's standard library, or sentences by rule of pears in salads and pairs
+    of shoes; then "the apple and pear salad" and "the apple and pair salad" are ranked if --rank is not given."""
     split: Literal["marks", "blanks"] = "marks"
     """Set punctuation apart, or take what blanks separate (texts split already, such as Penn Treebank)."""
     lower: bool = False
@@ -96,6 +100,8 @@ class Options(PatientOptions):
         check_sizes(who, self, "vocabulary", "layers", "hidden_size", "embedding_size", "window")
         check_rates(who, self, "dropout")
         check_positive(who, self, "temperature")
+        if self.text is not None:
+            check_left_out(who, self, "--text", "about")
         if self.preset != "none":
             decided = ("cell", "layers", "hidden_size", "embedding_size", "dropout", "batch_size", "window")
             check_left_out(
@@ -108,22 +114,22 @@ def main(options: Options) -> Course:
     """``python -m seqjax wordlm``."""
     # Data: sentences as one stream of words, and the part that is never trained on.
     with bad_input("wordlm"):
-        text = words.read("wordlm", options.text, at=options.split, lower=options.lower)
+        text = data(options)
         vocabulary = words.vocabulary_of(text, options.vocabulary)
     train, held_back = (words.number(vocabulary, part) for part in (text.train, text.held_back))
     floors = {
         name: np.exp(ngram_nats(train, held_back, len(vocabulary), n)) for n, name in ((1, "unigram"), (2, "bigram"))
     }
     spelling = words.unknown_nats(vocabulary, text)
-    beside = {} if options.characters is None else {"characters": character_row(options.characters, text)}
+    beside = {} if options.characters is None else {"characters": characters.character_row(options.characters, text)}
 
     # Model and training: windows of streams, the state carried from each to the next.
     used, method = set_up(options, vocabulary, len(train))
     end = vocabulary.eos if options.preset == "none" else None
     windows = windows_of("wordlm", train, used.batch_size, used.window, end)
     model = method.model
-    params = model.init(jax.random.key(options.seed))
-    memory = model.initial_state(params, (used.batch_size,))
+    print(method.told, end="")
+    start = begin(used, method)
     measure = scorer(model)
 
     def evaluate(params: PyTree) -> dict[str, float]:
@@ -141,16 +147,16 @@ def main(options: Options) -> Course:
     (folder.folder / "text.txt").write_text(text.text, "utf-8")
     missing = float(np.mean(held_back == vocabulary.unk))
     print(
-        f"{options.text or 'documentation of the standard library'}: {len(train):,} words to learn from, "
+        f"{options.text or TEXTS[options.about]}: {len(train):,} words to learn from, "
         f"{len(held_back):,} held back, {len(vocabulary):,} known, {missing:.1%} of those held back are not\n"
         f"perplexity of the unigram model {floors['unigram']:.1f}, of the bigram model {floors['bigram']:.1f}; "
-        f"model: {learning.parameter_count(params):,} parameters"
+        f"model: {learning.parameter_count(start.train.params):,} parameters"
     )
     per_window = 1 if method.divide_by == "count" else used.window
     outcome = yield from learning.learn(
         folder,
         used,
-        learning.begin(used, params, memory, optimizer=method.optimizer, noise=True),
+        start,
         sj.truncated(model, sj.cross_entropy, used.window),
         lambda step: windows[step % len(windows)],
         goes_on=lambda step: step % len(windows) > 0,
@@ -171,14 +177,15 @@ def main(options: Options) -> Course:
     speaker = Speaker(model, outcome.params, vocabulary)
     print("\nlikeliest next words:")
     split = functools.partial(words.split, at=options.split, lower=options.lower)
-    for prompt in map(split, options.prompt or commonest_pairs(text.train)):
+    for prompt in map(split, options.prompt or words.commonest_pairs(text.train)):
         following = "  ".join(f"{word} {p:.3f}" for word, p in speaker.next_words(prompt, 6))
         print(f"  {' '.join(prompt) + ' …':24}{following}{speaker.note(prompt)}")
+    rank = options.rank or (ASKED if options.about == "salads" else ())
     print("\nsentences by their probability (ln p):")
-    for sentence, score in speaker.ranked(list(map(split, options.rank))):
+    for sentence, score in speaker.ranked(list(map(split, rank))):
         print(f"  {score:9.2f}  {words.told(sentence)}{speaker.note(sentence)}")
     duels = speaker.against_swapped(text.held_back, np.random.default_rng(options.seed))
-    for duel in [] if options.rank else duels[:SHOWN]:
+    for duel in [] if rank else duels[:SHOWN]:
         print(
             f"  {duel.score:9.2f}  {words.told(duel.sentence)}\n  {duel.swapped_score:9.2f}  {words.told(duel.swapped)}"
         )
@@ -217,6 +224,33 @@ def main(options: Options) -> Course:
     print(f"run folder {folder.folder}, learning curve {picture}")
 
 
+def to_ask(run: Run) -> Asked:
+    """Beginnings of sentences, and sentences to rank."""
+    options, known = run.options(Options), kept(run, "words")
+    split = functools.partial(words.split, at=options.split, lower=options.lower)
+    vocabulary = known[0] if known else words.vocabulary_of(data(options), options.vocabulary)
+    used, method = set_up(options, vocabulary, UNCOUNTED)
+    speaker = Speaker(method.model, learning.trained(run, begin(used, method)), vocabulary)
+
+    def reply(asked: list[str]) -> Reply:
+        sentences = [split(sentence) for sentence in asked]
+        odd = unknown([word for sentence in sentences for word in sentence], vocabulary)
+        if not all(sentences):
+            raise NoQuestion("without words")
+        if len(sentences) == 1:
+            return Reply(words.told(speaker.going_on(sentences[0])), odd)
+        found = speaker.ranked(sentences)
+        return ranked([words.told(sentence) for sentence, _ in found], [score for _, score in found], odd)
+
+    return language_model(reply, " ".join(vocabulary.symbols[2:4]))
+
+
+def data(options: Options) -> words.Words:
+    """The text, to learn from and held back."""
+    text = salads if options.about == "salads" else documentation
+    return words.read("wordlm", options.text, default=text, at=options.split, lower=options.lower)
+
+
 class Method(NamedTuple):
     """A model and how it is trained; None for what `learning.learn` does by itself."""
 
@@ -224,6 +258,7 @@ class Method(NamedTuple):
     optimizer: optax.GradientTransformation | None
     clip: optax.GradientTransformation | None
     divide_by: Literal["count"] | float
+    told: str = ""
 
 
 def set_up(options: Options, vocabulary: Vocabulary, count: int) -> tuple[Options, Method]:
@@ -241,39 +276,19 @@ def set_up(options: Options, vocabulary: Vocabulary, count: int) -> tuple[Option
     draft = models.zaremba(options.preset, len(vocabulary), updates_per_epoch=1)
     updates = max(1, (count // draft.batch_size - 1) // draft.window)
     preset = models.zaremba(options.preset, len(vocabulary), updates_per_epoch=updates)
-    print(f"{options.preset}: {updates:,} updates an epoch; the paper trains {preset.epochs} epochs")
+    told = f"{options.preset}: {updates:,} updates an epoch; the paper trains {preset.epochs} epochs\n"
     used = dataclasses.replace(options, batch_size=preset.batch_size, window=preset.window)
     model = sj.mixed_precision(preset.model, options.products)
-    return used, Method(model, preset.optimizer, preset.clip, preset.divide_by)
+    return used, Method(model, preset.optimizer, preset.clip, preset.divide_by, told)
+
+
+def begin(options: Options, method: Method) -> learning.Training:
+    """What training starts from."""
+    params = method.model.init(jax.random.key(options.seed))
+    memory = method.model.initial_state(params, (options.batch_size,))
+    return learning.begin(options, params, memory, optimizer=method.optimizer, noise=True)
 
 
 def share(which: Sequence[bool]) -> str:
     """How many of them, in percent."""
     return f"{np.mean(which):.1%}" if which else "none"
-
-
-def commonest_pairs(sentences: Sequence[Sequence[str]]) -> list[str]:
-    """The four pairs of words that most often begin a sentence's first ten words."""
-    pairs = Counter(
-        " ".join(s[i : i + 2])
-        for s in sentences
-        for i in range(min(9, len(s) - 1))
-        if s[i].isalpha() and s[i + 1].isalpha()
-    )
-    return [pair for pair, _ in pairs.most_common(4)]
-
-
-def character_row(folder: str, text: words.Words) -> tuple[float, int, float]:
-    """Bits a character on the text held back, ticks and seconds of training of a charlm run on the same text."""
-    with told_by("wordlm", "charlm"):
-        run = Run.open("charlm", folder)
-    if run.config["facts"].get("sha256") != digest(text.text):
-        raise BadInput(
-            f"wordlm: expected --characters to be a charlm run on the text.txt of this run, got {folder}, of another "
-            "text. Train one by python -m seqjax charlm --text RUN/text.txt."
-        )
-    model, params, vocabulary = characters.trained("wordlm", folder)
-    numbers = vocabulary.encode(text.text[-words.characters(text.held_back) - 1 :])
-    nats, count = log_loss(scorer(model), model, params, numbers, columns=32, lead=256)
-    seconds = max(record.get("seconds", 0.0) for record in run.metrics())
-    return sj.bits_per_character(nats / count), count, seconds

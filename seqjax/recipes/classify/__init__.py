@@ -99,12 +99,8 @@ def main(options: Options) -> Course:
     held_back = task.held_back(learning.generator(options))
 
     # Models
-    names = COMPARED if options.compare else (options.cell,)
-    classifiers = {name: classifier(options, task, name, len(held_back.xs)) for name in names}
-    if options.task == "parity":
-        classifiers[CONTROL] = feed_forward(options, task)
-    params = beside.parameters({name: c.init for name, c in classifiers.items()}, jax.random.key(options.seed))
-    memory = {name: c.initial_state(params[name], (options.batch_size,)) for name, c in classifiers.items()}
+    classifiers = classifiers_of(options, task, len(held_back.xs))
+    start = beside.begin(options, classifiers, noise=options.dropout > 0)
 
     # Training: all models on the same sequences, but for the control, which has its own.
     def batch_of(step: int) -> sj.Batch:
@@ -127,7 +123,7 @@ def main(options: Options) -> Course:
     outcome = yield from learning.learn(
         folder,
         options,
-        learning.begin(options, params, memory, noise=options.dropout > 0),
+        start,
         beside.together({name: objective(c, CONTROL if name == CONTROL else "all") for name, c in classifiers.items()}),
         batch_of,
         clip=beside.clip_each(options.clip),
@@ -205,6 +201,13 @@ def task_of(options: Options) -> Task:
     if options.task == "digits":
         return sequences.digits(options.data, options.labels, permuted=options.permuted, seed=options.seed)
     return getattr(sequences, options.task.replace("-", "_"))()
+
+
+def classifiers_of(options: Options, task: Task, ticks: int) -> dict[str, sj.Layer]:
+    """The networks that are trained side by side, for sequences of so many ticks."""
+    names = COMPARED if options.compare else (options.cell,)
+    classifiers = {name: classifier(options, task, name, ticks) for name in names}
+    return classifiers | ({CONTROL: feed_forward(options, task)} if options.task == "parity" else {})
 
 
 def classifier(options: Options, task: Task, cell: str, ticks: int) -> sj.Layer:

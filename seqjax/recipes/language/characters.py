@@ -9,10 +9,13 @@ import numpy as np
 import seqjax as sj
 from seqjax import models
 from seqjax.base import PyTree
+from seqjax.recipes.language.text import log_loss, scorer
+from seqjax.recipes.language.words import Words
+from seqjax.recipes.language.words import characters as characters_of
 from seqjax.recipes.running import learning
 from seqjax.recipes.running.cells import CELLS, BlockName, CellName, block_of, check_block
 from seqjax.recipes.running.options import BadInput, bad_input, check_rates, check_sizes, told_by
-from seqjax.recipes.running.run import Run
+from seqjax.recipes.running.run import Run, digest
 from seqjax.tasks.vocabulary import Vocabulary
 
 
@@ -111,3 +114,19 @@ def encode(expected: str, vocabulary: Vocabulary, text: str) -> np.ndarray:
             f"{place}. Leave it out, or train on a text that has it."
         )
     return vocabulary.encode(text)
+
+
+def character_row(folder: str, text: Words) -> tuple[float, int, float]:
+    """Bits a character on the text held back, ticks and seconds of training of a charlm run on the same text."""
+    with told_by("wordlm", "charlm"):
+        run = Run.open("charlm", folder)
+    if run.config["facts"].get("sha256") != digest(text.text):
+        raise BadInput(
+            f"wordlm: expected --characters to be a charlm run on the text.txt of this run, got {folder}, of another "
+            "text. Train one by python -m seqjax charlm --text RUN/text.txt."
+        )
+    model, params, vocabulary = trained("wordlm", folder)
+    numbers = vocabulary.encode(text.text[-characters_of(text.held_back) - 1 :])
+    nats, count = log_loss(scorer(model), model, params, numbers, columns=32, lead=256)
+    seconds = max(record.get("seconds", 0.0) for record in run.metrics())
+    return sj.bits_per_character(nats / count), count, seconds

@@ -17,11 +17,14 @@ from seqjax.base import Array, PyTree
 from seqjax.models import Conditional, Source, conditional_objective, encoder_decoder
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import learning
+from seqjax.recipes.running.asking import encode, rounded
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Answer, Update
 from seqjax.recipes.running.options import check_sizes
 from seqjax.recipes.running.run import Run, vocabularies
 from seqjax.tasks import BOS, EOS, PAD, Padded, Pair, Vocabulary, pad
+
+LONGEST = 40  # symbols that a trained run writes to a question, at most
 
 
 class Pairs(NamedTuple):
@@ -148,6 +151,26 @@ def network(options: PairOptions, pairs: Pairs, *, reverse: bool = False) -> Con
         reverse_source=reverse,
     )
     return sj.mixed_precision(model, options.products)
+
+
+def writer(run: Run, options: PairOptions, pairs: Pairs, *, reverse: bool = False) -> Callable[[str], str]:
+    """What a trained run writes when it reads a text; `NoQuestion` where that has symbols it has never seen."""
+    source, target, *_ = pairs
+    model = network(options, pairs, reverse=reverse)
+    params = learning.trained(run, learning.begin(options, model.init(jax.random.key(options.seed))))
+    bos = jnp.asarray(target.encode([BOS])[0])
+
+    @jax.jit
+    def write(params: PyTree, condition: Source) -> Array:
+        decoder, state = model.encode(params, condition)
+        return sj.sample(model.decoder, decoder, state, bos, length=LONGEST, eos=target.eos).symbols
+
+    def answer(text: str) -> str:
+        numbers = encode(list(text), source)
+        symbols = write(params, read(pad([numbers], length=rounded(len(numbers)))))
+        return "".join(target.decode(np.asarray(symbols)[:, 0]))
+
+    return answer
 
 
 class Learned(NamedTuple):

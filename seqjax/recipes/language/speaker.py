@@ -1,6 +1,6 @@
 """What a trained language model of words is asked: next words, the order of sentences, sentences of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -10,6 +10,7 @@ import numpy as np
 import seqjax as sj
 from seqjax import models, tasks
 from seqjax.base import PyTree
+from seqjax.recipes.running.asking import Asked, Reply
 from seqjax.tasks.vocabulary import EOS, UNK, Vocabulary
 
 LONGEST, DUELS = 40, 300
@@ -50,6 +51,24 @@ class Speaker(NamedTuple):
         order, scores = models.rank(self.model, self.params, numbers, first=models.NOTHING)
         return [(sentences[i], float(score)) for i, score in zip(order, scores)]
 
+    def going_on(self, words: Sequence[str], *, temperature: float = 0.8, seed: int = 0) -> list[str]:
+        """The beginning of a sentence and its end, drawn word by word, never ``<unk>``."""
+        read = np.concatenate([[models.NOTHING], self.vocabulary.encode(words)]).astype(np.int32)
+        unk, eos = self.vocabulary.encode([UNK, EOS]).tolist()
+        state, _ = self.model.apply(self.params, self.model.initial_state(self.params), jnp.asarray(read[:-1]))
+        found = sj.sample(
+            self.model,
+            self.params,
+            state,
+            jnp.asarray(read[-1]),
+            length=LONGEST,
+            key=jax.random.key(seed),
+            temperature=temperature,
+            eos=eos,
+            forbidden=[unk],
+        )
+        return [*words, *self.vocabulary.decode(np.asarray(found.symbols))]
+
     def against_swapped(self, sentences: Sequence[list[str]], rng: np.random.Generator) -> list["Duel"]:
         """Some sentences of known words, each against itself with two neighbouring words swapped."""
         pairs = []
@@ -80,3 +99,15 @@ class Speaker(NamedTuple):
             forbidden=[unk],
         )
         return [self.vocabulary.decode(column) for column in np.asarray(decoded.symbols).T]
+
+
+def language_model(reply: Callable[[list[str]], Reply], example: str) -> Asked:
+    """A language model that can be asked: one beginning to go on with, or sentences to rank, a bar between them."""
+    kind = "a beginning to go on with, or sentences to rank, parted by ' | '"
+    return Asked(kind, example, lambda question: reply(question.split(" | ")))
+
+
+def ranked(sentences: Sequence[str], scores: Sequence[float], unknown: tuple[str, ...] = ()) -> Reply:
+    """Sentences from the likeliest to the least likely, a line each, with ln p."""
+    order = np.argsort(-np.asarray(scores), kind="stable")
+    return Reply("\n".join(f"{scores[i]:9.2f}  {sentences[i]}" for i in order), unknown)

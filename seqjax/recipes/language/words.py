@@ -1,7 +1,8 @@
 """A text as sentences of words, for the recipes that model words: reading, numbering, and what unknown words cost."""
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,18 +33,19 @@ def split(line: str, *, at: str, lower: bool) -> list[str]:
     return tasks.words(line) if at == "marks" else line.split()
 
 
-def read(who: str, path: str | None, *, at: str, lower: bool) -> Words:
+def read(who: str, path: str | None, *, at: str, lower: bool, default: Callable[[], str] = documentation) -> Words:
     """Every line that is not empty is a sentence; the last tenth of the text is held back.
 
     Lines end where `tasks.read_text` ends them; other separators of Unicode and form feeds are blanks in a sentence.
 
     Args:
       who: the recipe, for errors.
-      path: a UTF-8 text; the documentation of the standard library if None.
+      path: a UTF-8 text; the default if None.
       at: as in `split`.
       lower: as in `split`.
+      default: another text, of which what holds for files holds.
     """
-    lines = (documentation() if path is None else tasks.read_text(path)).split("\n")
+    lines = (default() if path is None else tasks.read_text(path)).split("\n")
     sentences = [words for line in lines if (words := split(line, at=at, lower=lower))]
     ends = np.cumsum([len(" ".join(sentence)) + 1 for sentence in sentences])
     cut = int(np.searchsorted(ends, 0.9 * ends[-1])) + 1 if sentences else 0
@@ -91,3 +93,14 @@ def told(words: Sequence[str]) -> str:
     """Words as a text, without blanks before closing marks and behind opening ones."""
     text = re.sub(r" ([.,;:!?)\]}])", r"\1", " ".join(words))
     return re.sub(r"([(\[{]) ", r"\1", text)
+
+
+def commonest_pairs(sentences: Sequence[Sequence[str]]) -> list[str]:
+    """The four pairs of words that most often begin a sentence's first ten words."""
+    pairs = Counter(
+        " ".join(s[i : i + 2])
+        for s in sentences
+        for i in range(min(9, len(s) - 1))
+        if s[i].isalpha() and s[i + 1].isalpha()
+    )
+    return [pair for pair, _ in pairs.most_common(4)]

@@ -11,6 +11,7 @@ In order of reading:
 - `seeds`: runs that differ in the seed, side by side, and their spread;
 - `devices`: the cores that share a batch; `cache`: compiled programs, kept for the next start;
 - `patience`: ending early, with the best parameters; `causes`: of numbers that are not finite;
+- `asking`: what a trained run can be asked, and how it replies;
 - `cells`: recurrences by name; `beside`: several models on the same batches; `watch`: where the gradient goes.
 
 A recipe in small: a network learns to repeat what it hears. With ``resume=options.run_dir`` and more steps, the same

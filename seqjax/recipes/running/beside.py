@@ -14,6 +14,7 @@ import optax
 import seqjax as sj
 from seqjax.base import Array, PyTree
 from seqjax.objectives import Objective, fixed_by, trains
+from seqjax.recipes.running import learning
 
 
 def together(objectives: Mapping[str, Objective]) -> Objective:
@@ -51,3 +52,12 @@ def clip_each(threshold: float) -> optax.GradientTransformation:
 def parameters(inits: Mapping[str, Callable[[Array], PyTree]], key: Array) -> dict[str, PyTree]:
     """Parameters of each, drawn from one key: models of one structure start from the same numbers."""
     return {name: init(key) for name, init in inits.items()}
+
+
+def begin(
+    options: learning.LearningOptions, models: Mapping[str, sj.Layer], *, noise: bool = False
+) -> learning.Training:
+    """What training of all of them starts from, as `learning.begin`."""
+    params = parameters({name: model.init for name, model in models.items()}, jax.random.key(options.seed))
+    memory = {name: model.initial_state(params[name], (options.batch_size,)) for name, model in models.items()}
+    return learning.begin(options, params, memory, noise=noise)

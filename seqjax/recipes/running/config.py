@@ -82,6 +82,18 @@ def read(recipe: str, folder: Path, *, several: bool = False) -> dict[str, Any]:
     return config
 
 
+def recipe_of(who: str, folder: str | Path) -> str:
+    """The recipe that made the run in a folder, for whoever takes several."""
+    try:
+        found = json.loads((Path(folder) / FILE).read_text("utf-8"))["recipe"]
+    except (OSError, ValueError, RecursionError, TypeError, KeyError) as error:
+        raise BadInput(
+            f"{who}: expected {folder} to be the folder of a run, got no config.json in it that names its recipe. Name "
+            "a folder that a command of seqjax made."
+        ) from error
+    return str(found)
+
+
 def options_of(config: Mapping[str, Any], folder: Path, kind: type[Options]) -> Options:
     """Those of ``kind`` that a run was made with, set to resume it.
 

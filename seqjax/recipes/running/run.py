@@ -255,6 +255,12 @@ def vocabularies(**kept: Vocabulary) -> dict[str, dict[str, list[str]]]:
     return {"vocabularies": {name: list(vocabulary.symbols) for name, vocabulary in kept.items()}}
 
 
+def kept(run: Run, *names: str) -> list[Vocabulary] | None:
+    """What `vocabularies` kept, by name; None for a run that is older than that, whose data say it."""
+    found = run.config["facts"].get("vocabularies", {})
+    return [Vocabulary(found[name]) for name in names] if set(names) <= found.keys() else None
+
+
 def alike(fact: Any, saved: Any) -> bool:
     """Whether a fact is the one that was saved; floats up to rounding, which may differ between machines.
 
