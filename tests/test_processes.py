@@ -170,7 +170,7 @@ def test_ctrl_c_saves_once_and_a_damaged_checkpoint_is_put_aside_once(folder):
     endless = ["--steps", "100000", "--run-dir", "run", "--processes", "2", "--checkpoint-every", "1s"]
     told = {"cwd": folder, "env": environment(), "stderr": subprocess.PIPE, "text": True}
     launcher = subprocess.Popen([*words, *COMMANDS["charlm"], *endless], **told)
-    saved = lambda: sorted(int(path.parent.name) for path in folder.glob("run/checkpoints/*/entry.json"))
+    saved = lambda: sorted(int(path.parent.name) for path in folder.glob("run/checkpoints/*[0-9]/entry.json"))
     try:
         until(lambda: len(saved()) == 2, 200)
         launcher.send_signal(signal.SIGTERM)

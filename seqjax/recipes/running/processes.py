@@ -7,6 +7,7 @@ not know, another process than the first is quiet and has a folder of its own, f
 
 import atexit
 import dataclasses
+import functools
 import os
 import shutil
 import signal
@@ -15,18 +16,18 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from seqjax import leaving
 from seqjax.base import PyTree
-from seqjax.devices import mesh_of, shares_of
+from seqjax.devices import in_turn, mesh_of, shares_of
 from seqjax.recipes.running.options import BadInput, RunOptions
 from seqjax.stepping import Step
 
@@ -189,10 +190,8 @@ def devices(count: int | None) -> int | list[jax.Device] | None:
     """So many devices of each process, for `seqjax.train_step`."""
     if not several():
         return count
-    by_process: dict[int, list[jax.Device]] = {}
-    for device in jax.devices():
-        by_process.setdefault(device.process_index, []).append(device)
-    return [device for own in by_process.values() for device in own[: (count or len(by_process)) // len(by_process)]]
+    each = (count or jax.process_count()) // jax.process_count()
+    return [device for own in _devices_by_process() for device in own[:each]]
 
 
 def agreed(numbers: dict[str, float]) -> dict[str, float]:
@@ -200,22 +199,24 @@ def agreed(numbers: dict[str, float]) -> dict[str, float]:
     if not several():
         return numbers
     bits = np.array(list(numbers.values()), np.float64).view(np.uint32)  # JAX would round them to 32
-    found = np.asarray(multihost_utils.broadcast_one_to_all(bits)).view(np.float64)
-    return dict(zip(numbers, found.tolist()))
+    return dict(zip(numbers, _of_all(bits)[0].view(np.float64).tolist()))
 
 
 def any_asks(*asked: bool) -> tuple[bool, ...]:
     """Of each question whether a process says yes; all of them have to call."""
     if not several():
         return asked
-    answers = multihost_utils.process_allgather(np.asarray(asked))
-    return tuple(bool(answer) for answer in np.any(answers, axis=0))
+    return tuple(bool(answer) for answer in _of_all(np.asarray(asked)).any(axis=0))
 
 
 def wait(what: str) -> None:
-    """Until all processes have come here."""
-    if several():
-        multihost_utils.sync_global_devices(what)
+    """Until all processes have come here.
+
+    Raises:
+      RuntimeError: another one waits elsewhere.
+    """
+    if several() and len(set(_of_all(np.uint32(zlib.crc32(what.encode()))).tolist())) > 1:
+        raise RuntimeError(f"expected all processes to wait at the same place, got one elsewhere than at the {what}.")
 
 
 def shared(tree: PyTree) -> PyTree:
@@ -259,7 +260,10 @@ def whole(tree: PyTree) -> PyTree:
             return x
         if x.is_fully_replicated:
             return x.addressable_data(0)
-        return multihost_utils.process_allgather(x, tiled=True)
+        assert isinstance(x.sharding, NamedSharding)
+        mesh = x.sharding.mesh
+        assert isinstance(mesh, Mesh)
+        return _everywhere(mesh, x)
 
     return jax.tree.map(leaf, tree)
 
@@ -269,7 +273,32 @@ def on_one(tree: PyTree) -> PyTree:
     return jax.device_put(whole(tree), jax.local_devices()[0])
 
 
-def _mesh() -> jax.sharding.Mesh:
+def _of_all(mine: np.ndarray | np.generic) -> np.ndarray:
+    """A row of each process."""
+    mesh = Mesh(np.array([own[0] for own in _devices_by_process()]), ("process",))
+    rows = jax.make_array_from_process_local_data(NamedSharding(mesh, PartitionSpec("process")), mine[None])
+    return np.asarray(_everywhere(mesh, rows))
+
+
+def _everywhere(mesh: Mesh, x: jax.Array) -> jax.Array:
+    """All of an array that is spread over a mesh, on this process."""
+    (found,) = in_turn(mesh, _gather(NamedSharding(mesh, PartitionSpec())), (x,))
+    return found.addressable_data(0)
+
+
+@functools.cache
+def _gather(everywhere: NamedSharding) -> Any:
+    return jax.jit(lambda x: (x,), out_shardings=everywhere)
+
+
+def _devices_by_process() -> list[list[jax.Device]]:
+    found: dict[int, list[jax.Device]] = {}
+    for device in jax.devices():
+        found.setdefault(device.process_index, []).append(device)
+    return [found[index] for index in sorted(found)]
+
+
+def _mesh() -> Mesh:
     mesh = mesh_of(jax.devices())
     assert mesh is not None
     return mesh
@@ -279,4 +308,4 @@ def _agreed_text(text: str) -> str:
     room = np.zeros(4096, np.uint8)
     letters = np.frombuffer(text.encode(), np.uint8)
     room[: len(letters)] = letters
-    return bytes(np.asarray(multihost_utils.broadcast_one_to_all(room))).rstrip(b"\0").decode()
+    return _of_all(room)[0].tobytes().rstrip(b"\0").decode()
