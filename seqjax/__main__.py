@@ -89,7 +89,7 @@ def _command(name: str, argv: list[str], *, alone: bool) -> int:
     recipe = importlib.import_module(COMMANDS[name])
 
     from seqjax.recipes.pictures.seeds import draw
-    from seqjax.recipes.running import cache, devices, folders, lock, processes, seeds
+    from seqjax.recipes.running import cache, devices, folders, launching, lock, processes, seeds
     from seqjax.recipes.running.loop import Interrupted, told
     from seqjax.recipes.running.options import BadInput, Ended, RunOptions, bad_input
     from seqjax.recipes.running.run import Run
@@ -104,12 +104,12 @@ def _command(name: str, argv: list[str], *, alone: bool) -> int:
     program, rest = f"{PROGRAM} {name}", argv[1:]
     options = tyro.cli(recipe.Options, prog=program, args=rest)
     count = getattr(options, "processes", 1)
-    if count > 1 and not processes.told():
-        return processes.launch(count, argv)
+    if count > 1 and not launching.told():
+        return launching.launch(count, argv)
     taken: list[Path] = []  # folders in which something was begun
     try:
         if count == 0 or count > 1:
-            processes.join(name)
+            launching.join(name)
         if isinstance(options, RunOptions) and options.resume is not None:
             saved = Run.open(name, options.resume, several=True).options(type(options))
             saved = dataclasses.replace(saved, processes=count)  # of this start, not of the one that made it

@@ -15,7 +15,7 @@ import pytest
 
 from seqjax.__main__ import main
 from seqjax.recipes import charlm
-from seqjax.recipes.running import processes
+from seqjax.recipes.running import launching, processes
 from seqjax.recipes.running.options import BadInput
 
 SIZES = ["--hidden-size", "6", "--batch-size", "4", "--steps", "6"]
@@ -121,11 +121,11 @@ def test_a_script_over_two_processes_is_one_process(folder):
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_lost_process_ends_the_other_within_a_minute(folder, lost):
     """Killed, not stopped; what was kept goes on in one process."""
-    told = {processes.ADDRESS: f"127.0.0.1:{free_port()}", processes.COUNT: "2"}
+    told = {launching.ADDRESS: f"127.0.0.1:{free_port()}", launching.COUNT: "2"}
     words = [*COMMANDS["charlm"], "--steps", "100000", "--run-dir", "run", "--processes", "0"]
 
     def start(rank):
-        own = environment(**told, **{processes.RANK: str(rank)})
+        own = environment(**told, **{launching.RANK: str(rank)})
         return subprocess.Popen([sys.executable, "-m", "seqjax", "charlm", *words], cwd=folder, env=own)
 
     both = [start(0), start(1)]
@@ -199,7 +199,7 @@ def test_bad_input(folder, capsys, monkeypatch):
     with pytest.raises(ValueError, match="expected no --processes with --seeds"):
         charlm.Options(seeds=(1, 2), processes=2).check("charlm")
     with pytest.raises(BadInput, match=r"expected processes that Slurm, .* tell of for --processes 0, met none"):
-        processes.join("charlm")
+        launching.join("charlm")
 
 
 def test_one_process_is_left_as_it_is():
