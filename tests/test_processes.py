@@ -130,13 +130,19 @@ def test_a_lost_process_ends_the_other_within_a_minute(folder, lost):
 
     both = [start(0), start(1)]
     try:
-        until(lambda: (folder / "run" / "metrics.jsonl").exists(), 200)
+        until(lambda: trained(folder), 200)
         both[lost].send_signal(signal.SIGKILL)
         assert both[1 - lost].wait(60) != 0
     finally:
         for one in both:
             one.kill()
             one.wait()
+
+
+def trained(folder):
+    """Whether there is the record of an update: the file itself is there before the first one."""
+    lines = folder / "run" / "metrics.jsonl"
+    return lines.exists() and lines.stat().st_size > 0
 
 
 def until(holds, seconds):
@@ -153,7 +159,7 @@ def test_the_launcher_ends_what_is_left(folder):
     command = [sys.executable, "-m", "seqjax", "charlm", *words]
     launcher = subprocess.Popen(command, cwd=folder, env=environment())
     try:
-        until(lambda: (folder / "run" / "metrics.jsonl").exists(), 200)
+        until(lambda: trained(folder), 200)
         children = pathlib.Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
         os.kill(int(children[-1]), signal.SIGKILL)
         assert launcher.wait(60) != 0
