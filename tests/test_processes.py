@@ -123,6 +123,7 @@ def test_a_lost_process_ends_the_other_within_a_minute(folder, lost):
     """Killed, not stopped; what was kept goes on in one process."""
     told = {launching.ADDRESS: f"127.0.0.1:{free_port()}", launching.COUNT: "2"}
     words = [*COMMANDS["charlm"], "--steps", "100000", "--run-dir", "run", "--processes", "0"]
+    words += ["--checkpoint-every", "20"]
 
     def start(rank):
         own = environment(**told, **{launching.RANK: str(rank)})
@@ -130,13 +131,16 @@ def test_a_lost_process_ends_the_other_within_a_minute(folder, lost):
 
     both = [start(0), start(1)]
     try:
-        until(lambda: trained(folder), 200)
+        until(lambda: [*folder.glob("run/checkpoints/*/entry.json")], 200)
         both[lost].send_signal(signal.SIGKILL)
         assert both[1 - lost].wait(60) != 0
     finally:
         for one in both:
             one.kill()
             one.wait()
+    last = max(int(path.parent.name) for path in folder.glob("run/checkpoints/*[0-9]/entry.json"))
+    run(folder, "charlm", "--resume", "run", "--steps", str(last + 20))
+    assert [line["step"] for line in numbers(folder / "run") if "loss" in line][-1] == last + 20
 
 
 def trained(folder):
