@@ -1,6 +1,7 @@
 """The door to the recipes: ``python -m seqjax --help``."""
 
 import ast
+import dataclasses
 import importlib
 import importlib.util
 import io
@@ -89,7 +90,7 @@ def _command(name: str, argv: list[str], *, alone: bool) -> int:
     recipe = importlib.import_module(COMMANDS[name])
 
     from seqjax.recipes.pictures.seeds import draw
-    from seqjax.recipes.running import cache, devices, lock, seeds
+    from seqjax.recipes.running import cache, devices, folders, launching, lock, processes, seeds
     from seqjax.recipes.running.loop import Interrupted, told
     from seqjax.recipes.running.options import BadInput, Ended, RunOptions, bad_input
     from seqjax.recipes.running.run import Run
@@ -103,14 +104,22 @@ def _command(name: str, argv: list[str], *, alone: bool) -> int:
     devices.make()
     program, rest = f"{PROGRAM} {name}", argv[1:]
     options = tyro.cli(recipe.Options, prog=program, args=rest)
+    count = getattr(options, "processes", 1)
+    if count > 1 and not launching.told():
+        return launching.launch(count, argv)
     taken: list[Path] = []  # folders in which something was begun
     try:
+        if count == 0 or count > 1:
+            launching.join(name)
         if isinstance(options, RunOptions) and options.resume is not None:
             saved = Run.open(name, options.resume, several=True).options(type(options))
+            saved = dataclasses.replace(saved, processes=count)  # of this start, not of the one that made it
             options = tyro.cli(type(options), prog=program, args=rest, default=saved)
         with bad_input(name):
             books.of_environment()
             options.check(name)
+            if isinstance(options, RunOptions):
+                options = processes.placed(options, lambda: folders.named(name))
         if alone:  # what a caller of this function has set stays
             cache.use()
         with lock.kept(taken), at_most(getattr(options, "largest", 1) * 1e9):
@@ -119,7 +128,7 @@ def _command(name: str, argv: list[str], *, alone: bool) -> int:
             else:
                 return recipe.main(options) or 0
     except BadInput as error:
-        return _say(str(error), 2)
+        return _say(processes.by() + str(error), 2)
     except NoRoom as error:
         return _say(f"{name}: {str(error).removeprefix(f'{name}: ')}", 2)
     except MemoryError as error:
@@ -129,12 +138,14 @@ def _command(name: str, argv: list[str], *, alone: bool) -> int:
             raise
         return _say(f"{name}: expected arrays that fit in memory, got {str(error).splitlines()[0]} {SMALLER}", 2)
     except Ended as error:
-        return _say(str(error), 1)
+        return _say(processes.by() + str(error), 1)
     except OSError as error:
         kept = f" What was saved in {taken[0]} is kept." if taken else ""
-        return _say(f"{name}: {told(error)}.{kept}", 1 if taken else 2)
+        return _say(f"{processes.by()}{name}: {told(error)}.{kept}", 1 if taken else 2)
     except Interrupted as stop:
-        return _say(str(stop), 130)
+        status = _say(str(stop), leaving.STATUS) if processes.first() else leaving.STATUS
+        processes.leave()
+        return status
     return 0
 
 

@@ -69,6 +69,11 @@ def test_the_page_on_devices_prints_what_it_shows_and_tells_the_rules():
     assert "(docs/devices.md)" in (DOCS.parent / "README.md").read_text("utf-8")
 
 
+def test_the_examples_on_clusters_run_and_print_what_is_shown():
+    assert_runs(DOCS / "cluster.md")
+    assert "(docs/cluster.md)" in (DOCS.parent / "README.md").read_text("utf-8")
+
+
 def rows(heading, page=PARALLEL):
     """Of the table under a heading's columns, cell by cell."""
     table = page.read_text("utf-8").split(heading, 1)[1].split("\n\n", 1)[0]

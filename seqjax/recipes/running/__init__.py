@@ -9,7 +9,8 @@ In order of reading:
 - `loop`: updates with a bar, records, checkpoints and Ctrl-C; `learning`: a model, a loss and
   an optimizer for that loop, by the names of `optimizers`; `courses`: who makes the updates, of one run or of several;
 - `seeds`: runs that differ in the seed, side by side, and their spread;
-- `devices`: the cores that share a batch; `cache`: compiled programs, kept for the next start;
+- `devices`: the cores that share a batch; `processes`: several of them, on one machine or on many, started by
+  `launching`; `cache`: compiled programs, kept for the next start;
 - `patience`: ending early, with the best parameters; `causes`: of numbers that are not finite;
 - `asking`: what a trained run can be asked, and how it replies;
 - `cells`: recurrences by name; `beside`: several models on the same batches; `watch`: where the gradient goes.

@@ -8,6 +8,7 @@ import jax
 import seqjax as sj
 from seqjax.base import PyTree
 from seqjax.objectives import Objective
+from seqjax.recipes.running import processes
 
 
 def of(
@@ -24,7 +25,7 @@ def of(
 
     def cause(state: Any, step: int) -> str:
         memory = state.memory if goes_on is not None and goes_on(step) else empty
-        train, memory = jax.device_put((state.train, memory), jax.devices()[0])
+        train, memory = processes.on_one((state.train, memory))
         key = None if train.key is None else jax.random.fold_in(train.key, step)
         found = sj.first_nonfinite(objective, train.params, memory, batch_of(step), key=key)
         return "" if found is None else f", first at {found} (`sj.first_nonfinite`)"

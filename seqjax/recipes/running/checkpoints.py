@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import jax
 
 from seqjax.base import Array, PyTree
+from seqjax.recipes.running import processes
 from seqjax.recipes.running.files import replace
 
 ENTRY, STATE = "entry.json", "state"
@@ -66,8 +67,10 @@ def save(
     import orbax.checkpoint as ocp
     from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+    folder, state, mine = processes.common(folder), processes.shared(state), processes.first()
     value, place = math.inf if value is None else value, folder / str(step)
-    earlier = put_aside(folder, step, "earlier") if place.exists() else None
+    earlier = put_aside(folder, step, "earlier") if mine and place.exists() else None
+    processes.wait("place of a checkpoint")
     figure = lambda metrics: metrics["value"]
     best = BestN(get_metric_fn=figure, reverse=True, n=BEST, keep_checkpoints_without_metrics=False)
     options = ocp.CheckpointManagerOptions(
@@ -81,36 +84,43 @@ def save(
     with _writing(place), ocp.CheckpointManager(folder.absolute(), options=options) as manager:
         arguments = ocp.args.Composite(**{STATE: ocp.args.StandardSave(state)})
         manager.save(step, args=arguments, metrics={"value": value}, force=True)
-    entry = {"step": step, "run": run, "value": value, "arrays": _arrays(state)}
-    replace(place / ENTRY, json.dumps(entry | {"digest": _digest(place, entry)}))
-    for path in old:
-        if not path.with_suffix("").exists():
-            path.unlink()
-    if earlier is not None:
-        shutil.rmtree(earlier, ignore_errors=True)
+    if mine:
+        entry = {"step": step, "run": run, "value": value, "arrays": _arrays(state)}
+        replace(place / ENTRY, json.dumps(entry | {"digest": _digest(place, entry)}))
+        for path in old:
+            if not path.with_suffix("").exists():
+                path.unlink()
+        if earlier is not None:
+            shutil.rmtree(earlier, ignore_errors=True)
+    processes.wait("entry of a checkpoint")
 
 
 def last_step(folder: Path) -> int | None:
     """The step of the latest checkpoint that has its entry; None before the first."""
+    folder = processes.common(folder)
     return max((step for step in _steps(folder) if _entry_of(folder, step).exists()), default=None)
 
 
 def find(folder: Path, run: str = "") -> Found:
     """The newest whole checkpoint of a run, and what is wrong with newer ones."""
-    damaged = {}
+    folder, damaged = processes.common(folder), {}
+    step: int | None
     for step in sorted(_steps(folder), reverse=True):
         try:
             check(folder, step, run)
         except ValueError as error:
             damaged[step] = str(error)
         else:
-            return Found(step, damaged)
-    return Found(None, damaged)
+            break
+    else:
+        step = None
+    processes.wait("looking for a checkpoint")  # before one of them changes what the others look at
+    return Found(step, damaged)
 
 
 def best(folder: Path, run: str = "") -> int | None:
     """The step of the whole checkpoint with the lowest evaluation; None where none has one."""
-    values = {}
+    folder, values = processes.common(folder), {}
     for step in _steps(folder):
         try:
             value = check(folder, step, run).get("value", math.inf)
@@ -127,6 +137,7 @@ def check(folder: Path, step: int, run: str = "") -> dict[str, Any]:
     Raises:
       ValueError: it is damaged, or of another run.
     """
+    folder = processes.common(folder)
     files, path = (folder / str(step)).absolute(), _entry_of(folder, step)
     new, got = path.name == ENTRY, "a damaged one"
     try:
@@ -156,6 +167,7 @@ def restore(folder: Path, step: int, like: PyTree, run: str = "") -> PyTree:
     """
     import orbax.checkpoint as ocp
 
+    folder, like = processes.common(folder), processes.shared(like)
     files, arrays, expected = (folder / str(step)).absolute(), check(folder, step, run)["arrays"], _arrays(like)
     if SKIPPED in expected and SKIPPED not in arrays:
         older = restore(folder, step, like._replace(train=Older(*like.train[:5])), run)
@@ -173,6 +185,7 @@ def restore(folder: Path, step: int, like: PyTree, run: str = "") -> PyTree:
 
 def put_aside(folder: Path, step: int, why: str) -> Path:
     """Renames a checkpoint, so that nothing counts it among the others; nothing of it is lost."""
+    folder = processes.common(folder)
     for path in (folder / str(step), folder / f"{step}.json"):
         names = (path.with_name(f"{path.name}.{why}{n or ''}") for n in range(10**6))
         aside = next(name for name in names if not name.exists())
@@ -185,6 +198,7 @@ def put_aside(folder: Path, step: int, why: str) -> Path:
 
 def anything(folder: Path) -> bool:
     """Whether there is anything but what a save that was cut off leaves."""
+    folder = processes.common(folder)
     return folder.exists() and any("orbax-checkpoint-tmp" not in path.name for path in folder.iterdir())
 
 

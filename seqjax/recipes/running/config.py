@@ -97,7 +97,7 @@ def recipe_of(who: str, folder: str | Path) -> str:
 def options_of(config: Mapping[str, Any], folder: Path, kind: type[Options]) -> Options:
     """Those of ``kind`` that a run was made with, set to resume it.
 
-    Of devices there are as many as this machine has, which may be another one.
+    Of devices there are as many as this start has, which may be that of another machine, or of other processes.
     """
     recipe, path, fields = config["recipe"], folder / FILE, dataclasses.fields(kind)
     younger = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
@@ -117,7 +117,7 @@ def options_of(config: Mapping[str, Any], folder: Path, kind: type[Options]) -> 
                 "start a new run."
             )
         given[field.name] = tuple(value) if isinstance(value, list) else value
-    if given["devices"] > jax.device_count():
+    if given["devices"] > jax.device_count() or given["devices"] % jax.process_count():
         given["devices"] = 0
     options = kind(**given)
     with bad_input(f"{path}"):

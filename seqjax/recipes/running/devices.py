@@ -39,12 +39,21 @@ def share(who: str, asked: int, batch_size: int, params: PyTree = ()) -> int | N
       params: of the model, where they are known.
 
     Returns:
-      The number for `seqjax.train_step`; None for one.
+      The number for `seqjax.train_step`, the same for each process where there are several; None for one.
 
     Raises:
       BadInput: more devices than there are, or a number that does not divide the batch.
     """
-    available = jax.device_count()
+    available, processes = jax.device_count(), jax.process_count()
+    if batch_size % processes:
+        raise BadInput(
+            f"{who}: expected processes that divide the batch size {batch_size}, got {processes}. Change one of them."
+        )
+    if asked % processes:
+        raise BadInput(
+            f"{who}: expected as many --devices of each of {processes} processes, got {asked}. "
+            "Leave it out to have it chosen."
+        )
     if asked > available or (asked and batch_size % asked):
         raise BadInput(
             f"{who}: expected --devices to divide the batch size {batch_size} and be at most {available}, got {asked}. "
@@ -53,7 +62,8 @@ def share(who: str, asked: int, batch_size: int, params: PyTree = ()) -> int | N
     if not asked:
         most = platforms.planned().spread
         usable = available if most and recurrent_bytes(params) <= most else 1
-        asked = next(n for n in range(usable, 0, -1) if batch_size % n == 0)
+        at_most = max(usable // processes, 1) * processes
+        asked = next(n for n in range(at_most, 0, -processes) if batch_size % n == 0)
     return asked if asked > 1 else None
 
 

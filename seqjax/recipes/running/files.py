@@ -11,12 +11,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from seqjax.recipes.running import processes
 from seqjax.recipes.running.options import BadInput
 
 
 def tell(sentence: str) -> None:
     """A word about a run that goes on all the same, beside what it prints."""
-    print(sentence, file=sys.stderr)
+    if processes.first():
+        print(sentence, file=sys.stderr)
 
 
 def replace(path: Path, text: str) -> None:

@@ -14,10 +14,9 @@ from seqjax.recipes.running.options import BadInput, RunOptions
 def new(recipe: str, options: Any) -> Path:
     """An empty folder that is this process's own: the one asked for, or one of the command and the time."""
     if options.run_dir is None:
-        with writable(recipe, Path("runs")):
-            folder = own(Path("runs") / f"{recipe}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
-            lock.take(recipe, folder)
-            return folder
+        folder = named(recipe)
+        lock.take(recipe, folder)
+        return folder
     folder = Path(options.run_dir)
     with writable(recipe, folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -25,6 +24,12 @@ def new(recipe: str, options: Any) -> Path:
         lock.take(recipe, folder)
         refuse_taken(recipe, folder, options)  # by one that has come and gone meanwhile
     return folder
+
+
+def named(recipe: str) -> Path:
+    """Makes a folder of the command and the time."""
+    with writable(recipe, Path("runs")):
+        return own(Path("runs") / f"{recipe}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
 
 
 def own(stem: Path) -> Path:

@@ -15,7 +15,7 @@ import seqjax as sj
 from seqjax import precision, tasks
 from seqjax.base import Array, PyTree
 from seqjax.objectives import Objective
-from seqjax.recipes.running import causes, devices, files, loop, optimizers, trackers
+from seqjax.recipes.running import causes, devices, files, loop, optimizers, processes, trackers
 from seqjax.recipes.running.courses import Answer, Update
 from seqjax.recipes.running.options import (
     RunOptions,
@@ -60,7 +60,7 @@ class LearningOptions(RunOptions):
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"{who}: expected --seeds that differ, got {self.seeds}. Leave out what is there twice.")
         if self.seeds:
-            check_left_out(who, self, "--seeds", "seed")
+            check_left_out(who, self, "--seeds", "seed", "processes")
         check_sizes(who, self, "batch_size")
         devices.share(who, self.devices, self.batch_size)
         check_positive(who, self, "learning_rate", "clip")
@@ -190,7 +190,9 @@ def learn(
         optimizer or optimizer_of(options),
         clip=clip or sj.clip_by_global_norm(options.clip),
         divide_by=divide_by,
-        devices=devices.share(run.config["recipe"], options.devices, options.batch_size, start.train.params),
+        devices=processes.devices(
+            devices.share(run.config["recipe"], options.devices, options.batch_size, start.train.params)
+        ),
     )
     empty = start.memory
 
@@ -199,13 +201,14 @@ def learn(
         batch, state = batch_of(step), Training(state.train, state.memory if carried else empty)
         if watch is not None:
             watch(state, batch, step + 1)
-        train, memory, metrics = yield Update(update, (state.train, state.memory, batch), step + 1)
+        given = processes.spread((state.train, state.memory, batch), update)
+        train, memory, metrics = yield Update(update, given, step + 1)
         kept = empty if goes_on is None else memory
         more = {} if extra is None else extra(metrics.loss)
         numbers = {"gradient_norm": metrics.gradient_norm, "clip_rate": metrics.clipped, "skipped": metrics.skipped}
         return Training(train, kept), {"loss": metrics.loss, **more, **numbers}
 
-    look = lambda state: evaluate(on_one(state.train.params))
+    look = lambda state: processes.agreed(evaluate(processes.on_one(state.train.params)))
     steps, final = yield from loop.train(
         run,
         start,
@@ -222,7 +225,7 @@ def learn(
         sound=sound,
         cause=causes.of(objective, empty, batch_of, goes_on),
     )
-    params = on_one(final.train.params)
+    params = processes.on_one(final.train.params)
     records = run.metrics()
     last = next((record for record in reversed(records) if "loss" not in record), {})
     if last.get("step") != steps:  # stopped at its last update, before the evaluation
@@ -230,7 +233,7 @@ def learn(
         with trackers.following(run) as tracker:
             tracker.log(steps, last)
     if patience is not None:
-        params, last = on_one(run.restore_best(start, params_of)), patience.lowest()
+        params, last = processes.on_one(run.restore_best(start, params_of)), patience.lowest()
         print(f"lowest {patience.measure} at step {last['step']} of {steps}, whose parameters are taken")
     return Outcome(params, last, steps, max(record.get("seconds", 0.0) for record in records))
 
@@ -267,11 +270,6 @@ def numbered(
     return tasks.BatchSource(fields, plan, size, seed=seed, epochs=sys.maxsize // max(1, len(fields[0]))).__getitem__
 
 
-def on_one(params: PyTree) -> PyTree:
-    """Parameters on the first device only, for what is not spread."""
-    return jax.device_put(params, jax.devices()[0])
-
-
 def params_of(state: Training) -> PyTree:
     """The parameters that are trained."""
     return state.train.params
@@ -296,5 +294,5 @@ def highest(*names: str) -> Callable[[dict[str, float]], float]:
 def trained(run: Run, like: Training) -> PyTree:
     """The parameters of a run's last checkpoint, or the best of early stopping; ``like`` is from `begin`."""
     if run.config["options"].get("patience"):
-        return on_one(run.restore_best(like, params_of))
-    return on_one(params_of(run.restore(like)[1]))
+        return processes.on_one(run.restore_best(like, params_of))
+    return processes.on_one(params_of(run.restore(like)[1]))

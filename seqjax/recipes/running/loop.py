@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from seqjax.base import Array, PyTree
 from seqjax.leaving import SIGNALS
-from seqjax.recipes.running import trackers
+from seqjax.recipes.running import processes, trackers
 from seqjax.recipes.running.options import BadInput, Ended, interval
 from seqjax.recipes.running.run import Run
 
@@ -113,10 +113,13 @@ def train(
             for step in range(first + 1, last + 1):
                 state, metrics = yield from advance(state, step - 1)
                 pending.append(metrics)
-                stopping = asked_to_stop()
                 evaluating = step % evaluate_every == 0 or step == steps
-                saving = stopping or step % due.updates == 0 or time.monotonic() - clock >= due.seconds
-                if saving or evaluating or step % log_every == 0 or step == 1:
+                logging = evaluating or step % log_every == 0 or step % due.updates == 0 or step == 1
+                # Several processes stop, and save by the clock, where they wait for each other in any case.
+                asking = asked_to_stop(), time.monotonic() - clock >= due.seconds
+                stopping, late = processes.any_asks(*asking) if logging or not processes.several() else (False, False)
+                saving = stopping or late or step % due.updates == 0
+                if saving or logging:
                     done, left_out, in_a_row = _apart(jax.device_get(pending), skipped, in_a_row)
                     skipped += left_out
                     if in_a_row >= min(LIMIT, steps):

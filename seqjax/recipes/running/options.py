@@ -22,7 +22,7 @@ FolderOrFile = Annotated[str | None, tyro.conf.arg(metavar="FOLDER|FILE")]
 
 
 # Options that any start of a run may change: they do not say what is computed.
-FREE = frozenset({"steps", "devices", "track", "keep", "checkpoint_every", "largest", "figures"})
+FREE = frozenset({"steps", "devices", "processes", "track", "keep", "checkpoint_every", "largest", "figures"})
 
 
 class BadInput(ValueError):
@@ -66,6 +66,8 @@ class RunOptions(DrawingOptions):
     devices: int = 0
     """Devices that share each batch; 0 for all cores of a CPU, but one where recurrent weights exceed 6 MB, and one
     accelerator elsewhere."""
+    processes: int = 1
+    """Processes that share each batch, started on this machine; 0 for those that Slurm or Kubernetes started."""
     track: Track | None = None
     """A dashboard beside the JSON lines: TensorBoard, in the run's folder tensorboard, or Weights & Biases, in the
     project seqjax."""
@@ -83,7 +85,7 @@ class RunOptions(DrawingOptions):
         super().check(who)
         check_sizes(who, self, "steps")
         check_seed(who, self.seed)
-        check_not_negative(who, self, "devices")
+        check_not_negative(who, self, "devices", "processes")
         if self.keep < 2:
             raise ValueError(
                 f"{who}: expected --keep of at least 2, so that one is left where the other is damaged, got "

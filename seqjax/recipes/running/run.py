@@ -16,7 +16,7 @@ import numpy as np
 
 import seqjax as sj
 from seqjax.base import PyTree
-from seqjax.recipes.running import checkpoints, config, files, folders, lock, trackers
+from seqjax.recipes.running import checkpoints, config, files, folders, lock, processes, trackers
 from seqjax.recipes.running.config import Options
 from seqjax.recipes.running.files import tell
 from seqjax.recipes.running.options import FREE, BadInput, RunOptions, bad_input, flag
@@ -70,12 +70,13 @@ class Run:
             raise BadInput(f"{recipe}: expected --steps of at least the {done} made, got {options.steps}. Raise it.")
         run.metrics()
         # What cannot be gone on with has been refused; from here on files change.
-        for step in damaged:
+        for step in damaged if processes.first() else ():
             aside = checkpoints.put_aside(run._checkpoints, step, "damaged")
             tell(
                 f"{run.folder}: the checkpoint of step {step} is not as it was written. It is put aside as "
                 f"{aside.name}, and the run goes on from step {done}."
             )
+        processes.wait("damaged checkpoints put aside")
         if odd := config.unknown(run.config, type(options)):
             tell(f"{recipe}: options of {run.folder} that this version does not know are left alone: {', '.join(odd)}.")
         now, devices = dataclasses.asdict(options), run.config["options"].get("devices", 0)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from seqjax.recipes.running import processes
 from seqjax.recipes.running.files import append
 from seqjax.recipes.running.options import BadInput, Track
 
@@ -149,6 +150,8 @@ def _asked(run: "Run") -> list[Tracker]:
     recipe, options = run.config["recipe"], run.config["options"]
     track = options.get("track")
     check(recipe, track)
+    if not processes.first():
+        return []
     if track == "tensorboard":
         return [TensorBoard(run.folder / "tensorboard", run.metrics())]
     if track == "wandb":

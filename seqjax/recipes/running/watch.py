@@ -11,7 +11,8 @@ import seqjax as sj
 from seqjax.base import Array, PyTree
 from seqjax.gradients import flow
 from seqjax.recipes.running import drawing, files
-from seqjax.recipes.running.learning import Training, on_one
+from seqjax.recipes.running.learning import Training
+from seqjax.recipes.running.processes import on_one
 from seqjax.recipes.running.run import Run
 
 NAME = "gradients.jsonl"
