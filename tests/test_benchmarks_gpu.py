@@ -105,6 +105,6 @@ def test_a_row_runs_and_agrees(row, tmp_path):
         return
     assert {line["pass"] for line in measured} == {"train", "forward"}
     assert {line["cell"] for line in measured} == set(gpu.ROWS[row].words.split()[1 : 2 if row != "linear" else 5])
-    assert all(line["cell"] in CELLS and 0 < line["error"] < 0.1 for line in measured)
+    assert all(line["cell"] in CELLS and 0 <= line["error"] < 0.1 for line in measured)
     assert row != "linear" or all(line["limit"]["stream"] > 0 for line in measured)
     assert {line["candidate"] for line in lines if "skipped" in line} <= {"seqjax cudnn/all ×1"}
