@@ -33,12 +33,14 @@ def interrupted(folder, command, start, there, number=signal.SIGINT, flags=("-u"
     """Status, stdout and stderr without the lines of imports, of a command that is sent a signal behind a line."""
     (folder / "text.txt").write_text("aab" * 100)
     environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # what is ignored is so in a child too
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    before = {sent: signal.signal(sent, handler) for sent, handler in usual.items()}  # a child ignores what is ignored
     process = subprocess.Popen(
         [sys.executable, *flags, "-m", "seqjax", command, *COMMANDS[command]],
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": folder, "env": environment},
     )
-    signal.signal(signal.SIGINT, before)
+    for sent, handler in before.items():
+        signal.signal(sent, handler)
     with process:
         for line in getattr(process, start):
             if there(line):

@@ -375,9 +375,11 @@ def test_checkpoints_by_the_clock(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("leave", quick([signal.SIGTERM, signal.SIGHUP], signal.SIGTERM))
-def test_a_signal_to_leave_saves_like_ctrl_c(here, trained, monkeypatch, capsys, leave):
+def test_a_signal_to_leave_saves_like_ctrl_c(here, trained, monkeypatch, capsys, leave, request):
     """Twice, as a closed terminal may send it: that is no second Ctrl-C."""
-    log, usual = JsonLines.log, signal.getsignal(leave)
+    log, usual = JsonLines.log, signal.SIG_DFL
+    before = signal.signal(leave, usual)  # which under nohup ignores it
+    request.addfinalizer(lambda: signal.signal(leave, before))
 
     def log_and_leave(self, step, numbers):
         log(self, step, numbers)
