@@ -55,12 +55,29 @@ def dot(x: Array, w: Array, compute_dtype: jnp.dtype | None = None) -> Array:
     dtype = w.dtype if compute_dtype is None else jnp.dtype(compute_dtype)
     wide = accumulator(w.dtype)
     return jax.lax.dot_general(
-        jnp.asarray(x).astype(dtype),
-        w.astype(dtype),
+        cast(x, dtype),
+        cast(w, dtype),
         (((np.ndim(x) - 1,), (0,)), ((), ())),
         preferred_element_type=accumulator(dtype),
         out_sharding=spread.of_product(x, w),
     ).astype(wide)
+
+
+def cast(x: Array, dtype: jnp.dtype) -> Array:
+    """``x`` in another type of floats; complex numbers would lose a part of theirs without a word.
+
+    Raises:
+      TypeError: complex numbers, for a type that is not.
+
+    >>> cast(jnp.arange(2), jnp.float32).dtype
+    dtype('float32')
+    """
+    if jnp.iscomplexobj(x) and not jnp.issubdtype(dtype, jnp.complexfloating):
+        raise TypeError(
+            f"products: expected real numbers for a product of {dtype}, got {jnp.result_type(x)}. Give real and "
+            "imaginary parts as features of their own."
+        )
+    return jnp.asarray(x).astype(dtype)
 
 
 def head_dot(h: Array, w: Array, compute_dtype: jnp.dtype | None = None) -> Array:
@@ -72,7 +89,7 @@ def head_dot(h: Array, w: Array, compute_dtype: jnp.dtype | None = None) -> Arra
     dtype = w.dtype if compute_dtype is None else jnp.dtype(compute_dtype)
     numbers = (((h.ndim - 1,), (1,)), ((h.ndim - 2,), (0,)))
     heads_first = jax.lax.dot_general(
-        h.astype(dtype), w.astype(dtype), numbers, preferred_element_type=accumulator(dtype)
+        cast(h, dtype), cast(w, dtype), numbers, preferred_element_type=accumulator(dtype)
     )
     return jnp.moveaxis(heads_first, 0, -2).astype(accumulator(w.dtype))
 

@@ -15,7 +15,7 @@ import numpy as np
 from seqjax import checks
 from seqjax.base import Array, Cell, Key
 from seqjax.cells.factory import ChannelOptions, P
-from seqjax.products import accumulator, dot
+from seqjax.products import accumulator, cast, dot
 
 fan_in = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # U(-1/√d, 1/√d), as of torch.nn.Linear
 
@@ -113,8 +113,8 @@ def over_channels(
             x, dt = _pair(who, x)
         checks.inputs(who, x, state.shape[:-unit_axes], input_size)
         kept = jnp.finfo(state.dtype).dtype
-        u = jnp.asarray(x).astype(kept) if params.w_x is None else dot(x, params.w_x, options["compute_dtype"])
-        return step(params, state, u, None if dt is None else jnp.asarray(dt).astype(kept)[..., None])
+        u = cast(x, kept) if params.w_x is None else dot(x, params.w_x, options["compute_dtype"])
+        return step(params, state, u, None if dt is None else cast(dt, kept)[..., None])
 
     return Cell(init, initial_state, checked_step)
 
