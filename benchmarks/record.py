@@ -88,13 +88,20 @@ def facts() -> dict[str, Any]:
 def machine() -> dict[str, Any]:
     """Processor, cores this process may use, memory, accelerator."""
     return {
-        "processor": _first("/proc/cpuinfo", "model name") or platform.processor(),
+        "processor": processor(),
         "cores": cores(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "device": jax.devices()[0].device_kind,
         "backend": jax.default_backend(),
     }
+
+
+def processor() -> str:
+    """Its name; with family and model where it tells them, as virtual machines call many processors alike."""
+    name = _first("/proc/cpuinfo", "model name")
+    numbers = [f"{word} {n}" for word in ("cpu family", "model") if (n := _first("/proc/cpuinfo", word)).isdigit()]
+    return f"{name} ({', '.join(numbers)})" if name and numbers else name or platform.processor()
 
 
 def cores() -> int:

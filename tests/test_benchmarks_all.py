@@ -170,3 +170,16 @@ def test_every_setting_is_told_and_named():
     rows = [of_ctc(1.0, 1.0, 1.0, 1.0, jax=jax) for jax in ("1.10", "1.9", "1.9")]
     told = versions.everywhere(part, ["ctc"], lambda name: rows)
     assert told == "2 rows\n\nP, 2 cores, jax 1.9; how.\n\n1 rows\n\nP, 2 cores, jax 1.10; how."
+
+
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [
+        ({"model name": "AMD EPYC", "cpu family": "26", "model": "2"}, "AMD EPYC (cpu family 26, model 2)"),
+        ({"model name": "AMD EPYC", "cpu family": "25", "model": "2"}, "AMD EPYC (cpu family 25, model 2)"),
+        ({"model name": "Processor rev 4", "model": "Board"}, "Processor rev 4"),
+    ],
+)
+def test_processors_that_are_called_alike_are_told_apart(monkeypatch, told, name):
+    monkeypatch.setattr(record, "_first", lambda _, word: told.get(word, ""))
+    assert record.processor() == name
