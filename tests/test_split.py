@@ -445,6 +445,20 @@ def test_predicted_totals_are_the_compilers(engine, memory, make):
     assert plan.predicted["outputs"] >= 2 * 1024 * 16 * 64 * 4
 
 
+@pytest.mark.parametrize("engine", ["scan", "split"])
+def test_ticks_that_chunks_leave_over_are_counted(engine):
+    """1,000 ticks in chunks of 64 and 40 more: inputs and outputs are copied, most of all that is taken."""
+    cell = sj.lstm(256, 64, dtype=jnp.float32)
+    params = cell.init(jax.random.key(0))
+    state, xs = cell.initial_state(params, (16,)), jax.ShapeDtypeStruct((1000, 16, 256), jnp.float32)
+
+    def f(p, x):
+        return (sj.unroll(cell, p, state, x, engine=engine, memory=64)[1] ** 2).sum()
+
+    taken = jax.jit(jax.value_and_grad(f)).lower(params, xs).compile().memory_analysis().temp_size_in_bytes
+    assert sj.explain(cell, params, state, xs, engine=engine, memory=64).total_bytes == pytest.approx(taken, rel=0.15)
+
+
 def test_sqrt_keeps_little():
     """16,384 ticks of 8 × 128 units fit in 10 MB of temporaries; plain scan takes more than 800."""
     inner = sj.lstm(128, 128, dtype=jnp.float32)

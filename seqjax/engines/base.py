@@ -116,6 +116,7 @@ class Costs(NamedTuple):
       carries: what ``memory="carries"`` keeps.
       outputs: y, the outputs at one tick.
       gradients: g, bytes of the parameters' gradients, once.
+      inputs: x, the inputs at one tick.
       batched: whether the ticks of a chunk are worked on at once.
     """
 
@@ -124,6 +125,7 @@ class Costs(NamedTuple):
     carries: int
     outputs: int = 0
     gradients: int = 0
+    inputs: int = 0
     batched: bool = True
 
 

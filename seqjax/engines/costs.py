@@ -62,7 +62,8 @@ def kept_bytes(run: Callable[..., tuple[PyTree, PyTree]], params: PyTree, state:
     except NotImplementedError:  # a step with effects, which JAX does not run twice
         carries = everything
     gradients = sum(jaxprs.nbytes(t) for t in types[len(moving) :] if jaxprs.is_float(t))
-    return Costs(state_bytes(state), everything, carries, state_bytes(ys) // ticks, gradients)
+    inputs = state_bytes(short) // ticks
+    return Costs(state_bytes(state), everything, carries, state_bytes(ys) // ticks, gradients, inputs)
 
 
 def state_bytes(state: PyTree) -> int:
@@ -74,7 +75,7 @@ class Predicted(NamedTuple):
     """Bytes that value and gradient take beside parameters, inputs and results.
 
     Attributes:
-      kept: for the gradient, by the schedule.
+      kept: for the gradient, by the schedule; with the inputs once more where chunks leave ticks over.
       outputs: the outputs of all ticks, as many cotangents of theirs, and the parameters' gradients.
       at_work: what a chunk at work takes above the outputs, which are gone when the cotangents are there.
     """
@@ -92,17 +93,24 @@ class Predicted(NamedTuple):
 def predicted(schedule: Schedule, length: int, costs: Costs) -> Predicted:
     """What a gradient over ``length`` ticks takes by a schedule.
 
-        kept + T y + max(T y, 2 K r) + g
+        kept + T y + max(T y, 2 K r) + g                        what is kept is read
+        kept + T y + max(T y, 2 K r + K (x + 2 y)) + 2 g        chunks run again
 
     as a chunk of K ticks at work holds r twice if its ticks are worked on at once; of those worked on one by one it
-    holds r once where it runs again, else nothing.
+    holds r once where it runs again, else nothing. A chunk that runs again has its own inputs, outputs, cotangents and
+    gradients. Where ticks are left over, T (x + y) more: inputs are cut and outputs joined.
     """
-    ys = length * costs.outputs
-    times = 2 if costs.batched else int(schedule.keep == "nothing")
-    work = times * costs.all * min(schedule.chunk, length)
-    if schedule.keep != "nothing":
+    ys, chunk, again = length * costs.outputs, min(schedule.chunk, length), schedule.keep == "nothing"
+    work = (2 if costs.batched else int(again)) * costs.all * chunk
+    if not again:
         kept = length * (costs.all if schedule.keep == "all" else costs.carries)
+        own = 0
     else:
         sizes = [schedule.chunk, *schedule.blocks, length]
         kept = costs.state * sum(math.ceil(outer / inner) for inner, outer in itertools.pairwise(sizes))
-    return Predicted(kept, 2 * ys + costs.gradients, max(0, work - ys))
+        pieces = chunk != length
+        work += pieces * chunk * (costs.inputs + 2 * costs.outputs)
+        own = pieces * costs.gradients
+    left_over = chunk != length and length % chunk != 0
+    cut, joined = left_over * length * costs.inputs, left_over * ys
+    return Predicted(kept + cut, 2 * ys + joined + costs.gradients + own, max(0, work - ys))

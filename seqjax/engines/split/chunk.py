@@ -17,10 +17,9 @@ def ticks_a_chunk(stages: Sequence[Staged], loops: Sequence[Loop]) -> int:
     in_front = bytes_of(v for stage in stages for v in stage.outputs)
     outputs = bytes_of(v for loop in loops for v in loop.outputs)
     epsilon = bytes_of(d.root for loop in loops for d in loop.deferred)
-    # On a CPU 256 KB of stacked values, at least 8 ticks: an LSTM's training step on one core in ms with chunks of 8,
-    # 32, 64, 128 ticks and all of T (B, h: batched values a tick): 16, 128 (32 KB): 36.9, 41.4, 42.9, 47.0, 47.7 for
-    # 256 ticks; 16, 256 (64 KB): 130, 137, 149, 153, 155 for 256; 4, 128 (8 KB): 42.0, 37.8, 38.0, 40.7, 49.1 for
-    # 1,024. Forwards, times an unsplit scan's on two cores, chunks of 32, 64 and 128: 8, 64 (8 KB): 1.01, 1.12, 1.10;
-    # 8, 128 (16 KB): .97, .86, .82; 64, 256 (256 KB): 1.01, 1.42, 1.84.
+    # On a CPU 1 MB of stacked values, a core's second-level cache, at least 8 ticks. An LSTM's training step with 1, 2
+    # and 4 MB, times that with 256 KB, of T and B, h (batched values a tick): 1,024 and 8, 128 (32 KB): .84, .90, 1.02;
+    # 256 and 8, 128: .85, .86, .95; 512 and 4, 128 (16 KB): .87, .87, 1.01; 1,024 and 8, 64 (16 KB): .97, .99, 1.01;
+    # 256 and 16, 128 (64 KB): .96, .96, 1.09; 256 and 32, 128 (128 KB): 1, 1.04, 1.18. GRUs alike.
     of = platforms.planned()
     return max(of.least_chunk, of.chunk_bytes // max(1, in_front + max(outputs, epsilon)))
