@@ -21,13 +21,18 @@ print("\\npeak", re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read()
 """
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_text_in_place_is_the_text(seed, monkeypatch, tmp_path):
-    """Pieces of 7 bytes and places every 5 characters: line ends and letters of 1 to 4 bytes are cut everywhere."""
+@pytest.mark.parametrize("end", ["", "é" + 20 * "a", "\r\n"])
+@pytest.mark.parametrize("letters", ["ab\r\n\n\ré€😀", "ab\n"])
+@pytest.mark.parametrize("seed", range(2))
+def test_a_text_in_place_is_the_text(seed, letters, end, monkeypatch, tmp_path):
+    """Pieces of 7 bytes and places every 5 characters: line ends and letters of 1 to 4 bytes are cut everywhere.
+
+    Or every byte is a character, but for some near the end or in all of the text.
+    """
     monkeypatch.setattr(texts, "PIECE", 7)
     monkeypatch.setattr(texts, "STRIDE", 5)
     rng = np.random.default_rng(seed)
-    raw = "".join(rng.choice(list("ab\r\n\n\ré€😀")) for _ in range(203))
+    raw = "".join(rng.choice(list(letters)) for _ in range(203)) + end
     expected = raw.replace("\r\n", "\n").replace("\r", "\n")
     data = texts.MARK * (seed % 2) + raw.encode()
     (tmp_path / "a.txt").write_bytes(data)
@@ -39,6 +44,8 @@ def test_a_text_in_place_is_the_text(seed, monkeypatch, tmp_path):
         for _ in range(40):
             start, stop = rng.integers(-10, len(expected) + 10, 2)
             assert text[start:stop] == expected[start:stop]
+        starts = rng.integers(0, len(expected) - 30, 9).tolist()
+        assert text.codes(starts, 30).tolist() == [[ord(c) for c in expected[start:][:30]] for start in starts]
 
 
 def test_complaints_name_the_line(monkeypatch):
@@ -50,9 +57,12 @@ def test_complaints_name_the_line(monkeypatch):
         texts.Text(b"abc")[::2]
 
 
-def test_numbers_and_windows_are_those_of_the_whole(monkeypatch):
+@pytest.mark.parametrize("ahead", [1, 4 * 9 * 2, 2**18])  # a window at a time, three, all of them
+@pytest.mark.parametrize("letter", "éx")
+def test_numbers_and_windows_are_those_of_the_whole(letter, ahead, monkeypatch):
     monkeypatch.setattr(texts, "STRIDE", 16)
-    letters = np.random.default_rng(0).choice(list("abcdé\n"), 300)
+    monkeypatch.setattr(texts, "BLOCK", ahead)
+    letters = np.random.default_rng(0).choice(list(f"abcd{letter}\n"), 300)
     text = texts.Text("".join(letters).encode())
     vocabulary = tasks.Vocabulary.counted(text.counts, specials=())
     assert vocabulary == tasks.Vocabulary.build(["".join(letters)], specials=())
@@ -60,14 +70,22 @@ def test_numbers_and_windows_are_those_of_the_whole(monkeypatch):
     assert len(numbers) == 300
     assert numbers[7:9].dtype == whole.dtype
     np.testing.assert_array_equal(numbers[5:250], whole[5:250])
+    assert numbers[9:7].shape == (0,)
     columns = tasks.streams(whole[:270], 4)
-    for n in range((len(columns) - 1) // 9):
+    for n in np.random.default_rng(1).permutation((len(columns) - 1) // 9).tolist():
         np.testing.assert_array_equal(texts.window(numbers, 270, 4, 9, n), columns[9 * n : 9 * n + 10])
+    np.testing.assert_array_equal(texts.window(numbers, 200, 4, 9, 1), tasks.streams(whole[:200], 4)[9:19])
+    with pytest.raises(ValueError, match="read-only"):  # windows share what was read ahead
+        texts.window(numbers, 270, 4, 9, 0)[0] = 0
     few = texts.Numbers(text, tasks.Vocabulary("abcd\n"))
-    with pytest.raises(ValueError, match=r"^Vocabulary\.encode: expected one of 5 known symbols, got 'é' at position"):
+    with pytest.raises(
+        ValueError, match=rf"^Vocabulary\.encode: expected one of 5 known symbols, got '{letter}' at position"
+    ):
         few[:]
     rare = tasks.Vocabulary(["<unk>", *"abcd\n"])
     np.testing.assert_array_equal(texts.Numbers(text, rare)[:], rare.encode(letters))
+    with pytest.raises(ValueError, match=r"^Numbers: expected a slice of step 1, got -1\. Take every number"):
+        numbers[::-1]
 
 
 @pytest.mark.parametrize("piece", [7, 2**22])

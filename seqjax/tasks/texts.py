@@ -1,12 +1,16 @@
 """Texts read in place: a few characters at a time from wherever they are, so that a text may be larger than memory.
 
 One pass over the file says whether it is UTF-8, how long it is, which characters it has, and where every 512th one is;
-after that a slice costs a read of its own length and half a kilobyte.
+after that a slice costs a read of its own length and half a kilobyte. Where every byte is a character, as in English,
+nothing is decoded.
 """
 
+import contextlib
+import functools
 import hashlib
+import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,8 +21,9 @@ from seqjax.tasks.vocabulary import Vocabulary
 
 STRIDE = 512  # characters from one known place in the file to the next
 PIECE = 2**22  # bytes, or characters, at once
+BLOCK = 2**18  # numbers that are read ahead for windows to come
 MARK = b"\xef\xbb\xbf"  # that some editors put before UTF-8
-LAST = 0x110000  # behind the last character of Unicode
+LINE = ord("\n")
 
 
 class Text:
@@ -30,7 +35,6 @@ class Text:
 
     Attributes:
       counts: how often each character occurs.
-      sha256: of the text in UTF-8, as it is here.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -46,18 +50,28 @@ class Text:
         """Reads it through once."""
         self._source, self._name = source, name if isinstance(source, bytes) else str(source)
         size = len(source) if isinstance(source, bytes) else check_file(Path(source))
-        at = len(MARK) if self._raw(0, len(MARK)) == MARK else 0
-        digest, counts, places = hashlib.sha256(), np.zeros(LAST, np.int64), []
-        self._length, lines = 0, 1
-        while at < size:
-            raw = _whole(self._raw(at, at + PIECE), at + PIECE >= size)
-            begins = np.flatnonzero(_begins(raw))
-            places.append(at + begins[-self._length % STRIDE :: STRIDE])
-            at, self._length = at + len(raw), self._length + len(begins)
-            lines += self._read(raw, lines, digest, counts)
+        counts, places = np.zeros(256, np.int64), []
+        self._length, self._bare = 0, True
+        with self._opened() as file:
+            at = self._first = len(MARK) if file.read(len(MARK)) == MARK else 0
+            while at < size:
+                file.seek(at)
+                raw = _whole(file.read(PIECE), at + PIECE >= size)
+                bare = _is_bare(raw)
+                begins = range(len(raw)) if bare else np.flatnonzero(_begins(raw))
+                places.append(at + np.asarray(begins[-self._length % STRIDE :: STRIDE], np.int64))
+                at, self._length, self._bare = at + len(raw), self._length + len(begins), self._bare and bare
+                counts = self._counted(raw, bare, counts)
         self._places = np.concatenate([*places, [size]])
         self.counts = Counter({chr(code): int(counts[code]) for code in np.flatnonzero(counts)})
-        self.sha256 = digest.hexdigest()
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of the text in UTF-8, as it is here."""
+        digest = hashlib.sha256()
+        for piece in self.pieces():
+            digest.update(piece.encode())
+        return digest.hexdigest()
 
     def __len__(self) -> int:
         """Characters."""
@@ -68,37 +82,57 @@ class Text:
         start, stop, step = part.indices(self._length)
         if step != 1:
             raise ValueError(f"Text: expected a slice of step 1, got {step}. Take every character of it.")
-        if stop <= start:
-            return ""
-        first = start // STRIDE
-        raw = self._raw(self._places[first], self._places[-(-stop // STRIDE)])
-        return _ended(raw).decode()[start - first * STRIDE : stop - first * STRIDE]
+        with self._opened() as file:
+            return self._part(file, start, stop)
 
     def pieces(self) -> Iterator[str]:
         """All of it, a piece at a time."""
         return (self[at : at + PIECE] for at in range(0, len(self), PIECE))
 
-    def _raw(self, start: int, stop: int) -> bytes:
-        if isinstance(self._source, bytes):
-            return self._source[start:stop]
-        with open(self._source, "rb") as file:
-            file.seek(start)
-            return file.read(stop - start)
+    def codes(self, starts: Sequence[int], length: int) -> np.ndarray:
+        """The characters' numbers in Unicode, of pieces that are equally long: ``[len(starts), length]``.
 
-    def _read(self, raw: bytes, line: int, digest: Any, counts: np.ndarray) -> int:
-        """Takes a piece into account, or complains; how many lines it ends."""
-        data = _ended(raw)
+        >>> Text(b"abcdef").codes([1, 3], 2).tolist()
+        [[98, 99], [100, 101]]
+        """
+        with self._opened() as file:
+            if not self._bare:
+                codes = _codes("".join(self._part(file, start, start + length) for start in starts))
+            else:
+                pieces = [self._bytes(file, start, start + length) for start in starts]
+                codes = np.frombuffer(b"".join(pieces), np.uint8)
+        return codes.reshape(len(starts), length)
+
+    def _opened(self) -> contextlib.AbstractContextManager[Any]:
+        return io.BytesIO(self._source) if isinstance(self._source, bytes) else open(self._source, "rb")
+
+    def _bytes(self, file: Any, start: int, stop: int) -> bytes:
+        file.seek(self._first + start)
+        return file.read(stop - start)
+
+    def _part(self, file: Any, start: int, stop: int) -> str:
+        if stop <= start:
+            return ""
+        if self._bare:
+            return self._bytes(file, start, stop).decode()
+        first = start // STRIDE
+        begin, end = self._places[first], self._places[-(-stop // STRIDE)]
+        file.seek(begin)
+        return _ended(file.read(end - begin)).decode()[start - first * STRIDE : stop - first * STRIDE]
+
+    def _counted(self, raw: bytes, bare: bool, counts: np.ndarray) -> np.ndarray:
+        """The counts with those of a piece, or a complaint about it."""
+        data, line = raw if bare else _ended(raw), 1 + counts[LINE]
         nul = data.find(b"\0")
         try:
-            codes = _codes(data.decode())
+            found = _bytes_counted(data) if bare else np.bincount(_codes(data.decode()))
         except UnicodeDecodeError as error:
             self._complain(data, error.start, line)
         if nul >= 0:
             self._complain(data, nul, line)
-        digest.update(data)
-        found = np.bincount(codes)
-        counts[: len(found)] += found
-        return data.count(b"\n")
+        few, more = sorted((found, counts), key=len)
+        more[: len(few)] += few
+        return more
 
     def _complain(self, data: bytes, at: int, line: int) -> NoReturn:
         line += data[:at].count(b"\n")
@@ -121,10 +155,13 @@ class Numbers:
     def __init__(self, text: Text, vocabulary: Vocabulary):
         """Nothing is read yet."""
         self._text, self._vocabulary = text, vocabulary
-        self._table = np.full(LAST, -1, np.int32)
-        self._table[[ord(symbol) for symbol in vocabulary.symbols if len(symbol) == 1]] = [
-            number for number, symbol in enumerate(vocabulary.symbols) if len(symbol) == 1
-        ]
+        self._ahead: tuple[Any, np.ndarray] = (), np.zeros((0, 0), np.int32)
+        known = {symbol: number for number, symbol in enumerate(vocabulary.symbols) if len(symbol) == 1}
+        other = -1 if vocabulary.unk is None else vocabulary.unk
+        self._complete = other >= 0 or text.counts.keys() <= known.keys()
+        self._table = np.full(1 + max(map(ord, text.counts), default=0), other, np.int32)
+        for symbol in text.counts.keys() & known.keys():
+            self._table[ord(symbol)] = known[symbol]
 
     def __len__(self) -> int:
         """Characters."""
@@ -132,9 +169,25 @@ class Numbers:
 
     def __getitem__(self, part: slice) -> np.ndarray:
         """A piece."""
-        piece = self._text[part]
-        numbers = self._table[_codes(piece)]
-        return numbers if (numbers >= 0).all() else self._vocabulary.encode(piece)  # which complains, or has <unk>
+        start, stop, step = part.indices(len(self))
+        if step != 1:
+            raise ValueError(f"Numbers: expected a slice of step 1, got {step}. Take every number of it.")
+        return self._numbers(self._text.codes([start], max(stop - start, 0))[0])
+
+    def columns(self, starts: Sequence[int], length: int) -> np.ndarray:
+        """Pieces side by side, ``[length, len(starts)]``, not to be written to; the last ones asked for are kept."""
+        asked, found = self._ahead
+        if asked != (starts, length):
+            found = self._numbers(np.ascontiguousarray(self._text.codes(starts, length).T))
+            found.flags.writeable = False
+            self._ahead = (starts, length), found
+        return found
+
+    def _numbers(self, codes: np.ndarray) -> np.ndarray:
+        numbers = self._table.take(codes)
+        if not self._complete and (numbers < 0).any():
+            self._vocabulary.encode(map(chr, codes.ravel().tolist()))  # which complains
+        return numbers
 
 
 def window(numbers: Numbers, count: int, size: int, length: int, number: int) -> np.ndarray:
@@ -148,13 +201,16 @@ def window(numbers: Numbers, count: int, size: int, length: int, number: int) ->
       number: of the window, from 0.
 
     Returns:
-      ``[length + 1, size]``: the last row is what follows.
+      ``[length + 1, size]``, not to be written to: the last row is what follows. Windows to come are read ahead.
 
     >>> window(Numbers(Text(b"abcdefg"), Vocabulary("abcdefg")), 6, 2, 1, 1).T.tolist()
     [[1, 2], [4, 5]]
     """
-    starts = np.arange(size) * (count // size) + number * length
-    return np.stack([numbers[start : start + length + 1] for start in starts.tolist()], axis=1)
+    rows = count // size
+    ahead = BLOCK // (size * length) | 1  # odd: pieces of 4096 bytes would share one place in the cache
+    first = number // ahead * ahead * length
+    block = numbers.columns(range(first, rows * size, rows), min(ahead * length + 1, rows - first))
+    return block[number * length - first :][: length + 1]
 
 
 def open_text(path: str | Path) -> Text:
@@ -193,6 +249,17 @@ def _whole(raw: bytes, last: bool) -> bytes:
             length = 1 + sum(raw[-back] >= least for least in (0xC0, 0xE0, 0xF0))
             return raw[:-back] if length > back or raw[-back:] == b"\r" else raw
     return raw
+
+
+def _is_bare(raw: bytes) -> bool:
+    """Whether every byte is a character as it stands."""
+    return raw.isascii() and b"\r" not in raw
+
+
+def _bytes_counted(data: bytes) -> np.ndarray:
+    """How often each of 256 bytes occurs, by pairs of them: half as many look-ups."""
+    pairs = np.bincount(np.frombuffer(data, np.uint16, len(data) // 2), minlength=2**16).reshape(256, 256)
+    return pairs.sum(0) + pairs.sum(1) + np.bincount(np.frombuffer(data[len(data) // 2 * 2 :], np.uint8), minlength=256)
 
 
 def _begins(raw: bytes) -> np.ndarray:
