@@ -16,7 +16,8 @@ In order of reading:
 
 - `HMM`, `GaussianHMM`, `Chain`, and how they are made: `random`, `from_probabilities`, `normalise`. (models, on rows;
   what is asked of a model in observations, transitions that change in varying)
-- `forward`, `backward`, `posterior`, `expected_counts`: sums over paths. (inference, on messages)
+- `forward`, `backward`, `posterior`, `expected_counts`: sums over paths. (inference, on messages;
+  what is expected, and so derivatives, in likelihood)
 - `fixed_lag`, and `lag_cell` a tick at a time: the posterior after a few more ticks. (lagged)
 - `viterbi`, `top_paths`, `sample_paths`, `sample`, `log_joint`: paths. (paths)
 - `fit`: expectation maximisation, with pseudo-counts from a `Prior`. (learning)

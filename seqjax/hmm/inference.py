@@ -8,11 +8,10 @@ import jax.numpy as jnp
 
 from seqjax import masks
 from seqjax.base import Array, PyTree
-from seqjax.hmm import messages, varying
+from seqjax.hmm import likelihood, messages, varying
 from seqjax.hmm.messages import divided
 from seqjax.hmm.observations import Engine, Model, Prepared, inferred, prepare
-from seqjax.logarithms import finite, logsumexp
-from seqjax.products import along
+from seqjax.logarithms import logsumexp
 
 
 class Forward(NamedTuple):
@@ -153,37 +152,51 @@ def expected_counts(model: Model, xs: PyTree, *, mask: Array | None = None, engi
 def incoming(chain: Prepared, engine: Engine, *, best: bool = False, reverse: bool = False) -> Array:
     """The messages ``[T, *B, N]`` before each tick's evidence, from the future in reverse."""
     log_a, evidence, mask = chain[1:4]
-    length, *batch, n = evidence.shape
     start = jnp.zeros_like(chain.log_initial) if reverse else chain.log_initial
     if log_a.ndim > 2:
-        a = varying.entering(log_a, len(batch))
+        a = varying.entering(log_a, evidence.ndim - 2)
         return varying.run(start, a, evidence, mask, best=best, engine=engine, reverse=reverse)
+    rows = in_rows(evidence)
     found = messages.run(
-        jnp.broadcast_to(start, (evidence[0].size // n, n)),
+        jnp.broadcast_to(start, rows.shape[1:]),
         log_a.T if reverse else log_a,
-        evidence.reshape(length, -1, n),
-        None if mask is None else mask.reshape(length, -1),
+        rows,
+        None if mask is None else mask.reshape(rows.shape[:-1]),
         best=best,
         engine=engine,
         reverse=reverse,
     )
-    return found.reshape(length, *batch, n)
+    return found.reshape(evidence.shape)
 
 
-def filtered(p: Array, evidence: Array, mask: Array | None) -> Forward:
+def in_rows(x: Array) -> Array:
+    """``[T, *B, N]`` as ``[T, R, N]``."""
+    return x.reshape(x.shape[0], x[0].size // x.shape[-1], x.shape[-1])
+
+
+def filtered(chain: Prepared, p: Array, engine: Engine) -> Forward:
     """`forward` from the messages."""
-    f = p + evidence
-    log_filtered = divided(f)
-    log_likelihood = (logsumexp(f) if mask is None else jnp.where(mask, logsumexp(f), 0)).sum(0)
-    impossible = log_likelihood == -jnp.inf
-    log_likelihood = jnp.where(impossible, -jnp.inf, log_likelihood)  # no gradient where impossible
-    return Forward(log_filtered if mask is None else masks.zero(mask, log_filtered), log_likelihood)
+    log_filtered = divided(p + chain.evidence)
+    log_filtered = log_filtered if chain.mask is None else masks.zero(chain.mask, log_filtered)
+    return Forward(log_filtered, log_likelihood(chain, p, engine))
+
+
+def log_likelihood(chain: Prepared, p: Array, engine: Engine) -> Array:
+    """ln p(x) ``[*B]`` from the messages; without a gradient where it is impossible."""
+    log_a, evidence, mask = chain[1:4]
+    if log_a.ndim > 2:
+        total = likelihood.over_ticks(p, evidence, mask)
+        return jnp.where(total == -jnp.inf, -jnp.inf, total)
+    p, evidence = in_rows(p), in_rows(evidence)
+    start = jnp.broadcast_to(chain.log_initial, p.shape[1:])
+    mask = None if mask is None else mask.reshape(p.shape[:-1])
+    return likelihood.log_likelihood(engine, start, log_a, evidence, mask, p).reshape(chain.evidence.shape[1:-1])
 
 
 @functools.partial(jax.jit, static_argnames="engine")
 def _forward(model: Model, xs: PyTree, mask: Array | None, engine: Engine) -> Forward:
     chain = prepare("forward", model, xs, mask, engine)
-    return filtered(incoming(chain, engine), chain.evidence, mask)
+    return filtered(chain, incoming(chain, engine), engine)
 
 
 @functools.partial(jax.jit, static_argnames="engine")
@@ -201,9 +214,9 @@ def _backward(model: Model, xs: PyTree, mask: Array | None, engine: Engine) -> B
 @functools.partial(jax.jit, static_argnames="engine")
 def _posterior(model: Model, xs: PyTree, mask: Array | None, engine: Engine) -> Posterior:
     chain = prepare("posterior", model, xs, mask, engine)
-    log_filtered, log_likelihood = filtered(incoming(chain, engine), chain.evidence, mask)
+    log_filtered, total = filtered(chain, incoming(chain, engine), engine)
     marginals = divided(log_filtered + incoming(chain, engine, reverse=True))
-    return Posterior(marginals if mask is None else masks.zero(mask, marginals), log_likelihood)
+    return Posterior(marginals if mask is None else masks.zero(mask, marginals), total)
 
 
 @functools.partial(jax.jit, static_argnames="engine")
@@ -211,38 +224,17 @@ def _expected_counts(model: Model, xs: PyTree, mask: Array | None, engine: Engin
     chain = prepare("expected_counts", model, xs, mask, engine)
     evidence = chain.evidence
     p = incoming(chain, engine)
-    log_filtered, log_likelihood = filtered(p, evidence, mask)
     ahead = incoming(chain, engine, reverse=True)
-    states = jnp.exp(divided(log_filtered + ahead))
+    states, left, right = likelihood.expected(p, evidence, ahead, mask)
     entered = messages.preceded(states.shape[:-1], mask)
-    if mask is not None:
-        states, entered = masks.zero(mask, states), entered & mask
-    real = jnp.ones_like(entered) if mask is None else mask
-    initial = masks.zero(real & ~entered, states).reshape(-1, states.shape[-1]).sum(0)
-    # p(z_{t-1} = i, z_t = j | x) = exp(f_i + ln A_ij + (e + β)_j) / Σ
-    arrived = evidence + ahead - finite(logsumexp(p + evidence + ahead))[..., None]
-    arrived = jnp.where(entered[..., None], arrived, -jnp.inf)
-    left, right = messages.before(log_filtered, mask), arrived
+    initial = masks.zero(~entered, states).reshape(-1, states.shape[-1]).sum(0)
     if chain.log_transition.ndim > 2:
         a = varying.entering(chain.log_transition, evidence.ndim - 2)
         each = jnp.exp(left[..., :, None] + a + right[..., None, :])[1:]
         shared = tuple(range(1, evidence.ndim - 1)) if chain.log_transition.ndim < each.ndim else ()
         transition = each.sum(shared)
     else:
-        left, right = (x.reshape(x.shape[0], states[0].size // states.shape[-1], x.shape[-1]) for x in (left, right))
-        transition = _pair_counts(left, right, chain.log_transition, engine)
-    return Counts(initial, transition, states, log_likelihood)
-
-
-def _pair_counts(left: Array, right: Array, log_a: Array, engine: Engine) -> Array:
-    """Σ exp(left_i + ln A_ij + right_j) over ticks and rows, ``[N, N]``; left and right ``[T, R, N]``."""
-    if engine == "associative":
-        left, right = messages.in_blocks(left), messages.in_blocks(right, -jnp.inf)
-
-    def step(counts: Array, tick: tuple[Array, Array]) -> tuple[Array, None]:
-        f, g = tick
-        each = jnp.exp(f[..., :, None] + along(log_a, f[..., None]) + g[..., None, :])
-        return counts + each.sum(tuple(range(each.ndim - 2))), None
-
-    n = log_a.shape[0]
-    return jax.lax.scan(step, jnp.zeros((n, n), left.dtype), (left, right))[0]
+        left, right = (in_rows(x) for x in (left, right))
+        of_all = lambda x: likelihood.of_pairs(left, chain.log_transition, right, x, engine).sum()
+        transition = jax.grad(of_all)(jnp.zeros_like(chain.log_transition))
+    return Counts(initial, transition, states, log_likelihood(chain, p, engine))

@@ -60,7 +60,7 @@ def fixed_lag(model: Model, xs: PyTree, lag: int, *, mask: Array | None = None, 
 def _fixed_lag(model: Model, xs: PyTree, mask: Array | None, lag: int, engine: Engine) -> Posterior:
     chain = prepare("fixed_lag", model, xs, mask, engine)
     log_a, evidence = chain.log_transition, chain.evidence
-    log_filtered, log_likelihood = filtered(incoming(chain, engine), evidence, mask)
+    log_filtered, log_likelihood = filtered(chain, incoming(chain, engine), engine)
     back = jnp.swapaxes(varying.entering(log_a, evidence.ndim - 2) if log_a.ndim > 2 else log_a, -1, -2)
     flipped = None if mask is None else mask[::-1]
     followed = preceded(evidence.shape[:-1], flipped)[::-1, ..., None]

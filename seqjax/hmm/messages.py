@@ -117,9 +117,8 @@ def sums(start: Array, log_a: Array, evidence: Array, mask: Array | None) -> Arr
 
 @sums.defjvp
 def _sums_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    return jax.jvp(
-        lambda start, log_a, evidence: _log_sums(start, log_a, evidence, primals[3]), primals[:3], tangents[:3]
-    )
+    logs = lambda start, log_a, evidence: _log_sums(start, log_a, evidence, primals[3])
+    return sums(*primals), jax.jvp(logs, primals[:3], tangents[:3])[1]
 
 
 def _log_sums(start: Array, log_a: Array, evidence: Array, mask: Array | None) -> Array:
@@ -208,9 +207,8 @@ def sum_prefixes(log_a: Array, evidence: Array, mask: Array | None) -> tuple[Arr
 
 @sum_prefixes.defjvp
 def _sum_prefixes_jvp(primals: tuple, tangents: tuple) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    return jax.jvp(
-        lambda log_a, evidence: _log_prefixes(log_a, evidence, primals[2], best=False), primals[:2], tangents[:2]
-    )
+    logs = lambda log_a, evidence: _log_prefixes(log_a, evidence, primals[2], best=False)
+    return sum_prefixes(*primals), jax.jvp(logs, primals[:2], tangents[:2])[1]
 
 
 def _log_prefixes(log_a: Array, evidence: Array, mask: Array | None, best: bool) -> tuple[Array, Array]:

@@ -242,7 +242,7 @@ def _viterbi(model: Model, xs: PyTree, mask: Array | None, engine: Engine) -> Pa
 @functools.partial(jax.jit, static_argnames="engine")
 def _sample_paths(model: Model, xs: PyTree, mask: Array | None, key: Array, engine: Engine) -> Array:
     chain = prepare("sample_paths", model, xs, mask, engine)
-    scores = filtered(incoming(chain, engine), chain.evidence, mask).log_filtered
+    scores = filtered(chain, incoming(chain, engine), engine).log_filtered
     noise = jax.random.gumbel(key, scores.shape, scores.dtype)
     return backtrack(scores + noise, chain.log_transition, mask=mask, engine=engine)
 
