@@ -10,7 +10,7 @@ In order of reading:
 
 - `Tally`: what a loss returns; `tally` makes one of the losses of single ticks. (totals)
 - `cross_entropy`, `mean_squared_error`, `multi_label_cross_entropy`, `bits_per_character`. (ticks)
-- `ctc`, of `Labels` that nobody has placed in time, and `ctc_losses`, sequence by sequence. (alignments)
+- `ctc`, of `Labels` that nobody has placed in time, and `ctc_losses`, sequence by sequence. (alignments, on placements)
 - `norm_stabiliser`, a penalty on states (norms); `l1` and `l2`, penalties on parameters (penalties).
 """
 

@@ -2,12 +2,12 @@
 
 from typing import Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
-from seqjax import checks, masks
+from seqjax import checks
 from seqjax.base import Array
-from seqjax.logarithms import log_softmax, logsumexp
+from seqjax.logarithms import log_softmax
+from seqjax.losses.placements import Places, log_sum
 from seqjax.losses.totals import Tally, real_ticks, wide
 from seqjax.products import along
 
@@ -75,11 +75,11 @@ def ctc(
 
 
 def ctc_losses(logits: Array, labels: Labels, mask: Array | None = None, *, blank: int = 0) -> Array:
-    """What `ctc` adds up: the loss of each sequence, by the forward algorithm.
+    """What `ctc` adds up: the loss of each sequence, by the backward algorithm.
 
-        α_t(s) = (α_{t-1}(s) + α_{t-1}(s-1) + α_{t-1}(s-2) where l_s is no blank and not l_{s-2}) · p_t(l_s)
+        β_{t-1}(s) = g_t(s) + g_t(s+1) + g_t(s+2) where l_{s+2} is no blank and not l_s        g_t(s) = β_t(s) p_t(l_s)
 
-    over l = blank, l_1, blank, l_2 … l_n, blank. Each α is divided by its sum, so that long sequences keep digits.
+    over l = blank, l_1, blank, l_2 … l_n, blank. Each β is divided by its largest, so that long sequences keep digits.
 
     Args:
       logits: as in `ctc`.
@@ -115,29 +115,12 @@ def ctc_losses(logits: Array, labels: Labels, mask: Array | None = None, *, blan
 
     ours = jnp.moveaxis(jnp.where(said & known, symbols, blank), 0, -1)  # [*B, L]
     path = jnp.full((*batch, 2 * ours.shape[-1] + 1), blank, ours.dtype).at[..., 1::2].set(ours)
-    emitted = jnp.take_along_axis(log_probs, path[None], -1)  # [T, *B, 2L + 1]
-    impossible = jnp.asarray(-jnp.inf, emitted.dtype)
-    moves = (path != blank) & (path != _later(path, 2, blank))
-
-    def step(state: tuple[Array, Array], tick: tuple[Array, Array | None]) -> tuple[tuple[Array, Array], None]:
-        (alpha, log_p), (e, real) = state, tick
-        skipped = jnp.where(moves, _later(alpha, 2, impossible), -jnp.inf)
-        arrived = logsumexp(jnp.stack([alpha, _later(alpha, 1, impossible), skipped]), 0) + e
-        total = logsumexp(arrived)
-        new = arrived - jnp.where(total == -jnp.inf, 0, total)[..., None], log_p + total
-        return new if real is None else masks.select(real, new, state), None
-
-    places = jnp.arange(path.shape[-1], dtype=jnp.int32)
-    start = jnp.where(places == 0, 0, impossible)  # before the first tick, as if behind a blank
-    begin = jnp.broadcast_to(start, path.shape), jnp.zeros(batch, emitted.dtype)
-    (alpha, log_p), _ = jax.lax.scan(step, begin, (emitted, mask))
+    by_symbol = jnp.moveaxis(log_probs, 0, -1)  # so that whole rows of ticks are looked up, and added up in gradients
+    emitted = jnp.moveaxis(jnp.take_along_axis(by_symbol, path[..., None], -2), -1, 0)  # [T, *B, 2L + 1]
+    later = jnp.concatenate([path[..., 2:], jnp.full_like(path[..., :2], blank)], -1)[..., : path.shape[-1]]
     end = 2 * said.sum(0, dtype=jnp.int32)[..., None]
-    left = end - along(places, end)
-    log_p = log_p + logsumexp(jnp.where((left == 0) | (left == 1), alpha, -jnp.inf))
+    left = end - along(jnp.arange(path.shape[-1], dtype=jnp.int32), end)
+    places = Places((later != blank) & (later != path), (left == 0) | (left == 1))
+    log_p = log_sum(emitted, places, mask)
     losses = jnp.where(log_p == -jnp.inf, jnp.inf, -log_p)
     return jnp.where((known | ~said).all(0), losses, jnp.nan)
-
-
-def _later(x: Array, places: int, fill: Array | int) -> Array:
-    """``x`` moved by so many places to the right."""
-    return jnp.concatenate([jnp.full_like(x[..., :places], fill), x[..., :-places]], -1)[..., : x.shape[-1]]
