@@ -84,6 +84,18 @@ def test_forbidden_transitions():
     assert gradient.transition[0, 1] == 0
 
 
+@pytest.mark.parametrize("engine", ["scan", "associative"])
+def test_expectations_that_probabilities_cannot_hold(engine):
+    """In float32, a tag that nothing leads to but by e⁻¹⁵⁰, and whose score makes up for it."""
+    params = PARAMS._replace(transition=PARAMS.transition.at[:, 2].add(-150))
+    scores = jnp.array(SCORES).at[2, :, 2].add(150)
+    gradient = jax.jit(jax.grad(lambda p, scores: crf.log_partition(p, scores, mask=MASK, engine=engine).sum(), (0, 1)))
+    rounded = jax.tree.map(lambda x: x.astype(jnp.float32), (params, scores))
+    pair = gradient(*rounded), gradient(params, scores)
+    assert pair[1][0].transition[:, 2].sum() > 0.1
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-4), *pair)
+
+
 def test_impossible_taggings():
     """A tagging that a score of -inf forbids has an infinite loss and no gradient, even where all are forbidden."""
     scores, tags = SCORES[:, 0], np.zeros(T, int)
