@@ -155,3 +155,12 @@ class TestBudgets:
         plan = sj.explain(cell_of(register, STATE), WEIGHTS, STATE, XS, memory="10B")
         assert "forwards only: a gradient takes at least" in plan.why[-1]
         assert plan.total_bytes > 10
+
+
+@pytest.mark.parametrize(("batch", "inputs", "by_ticks"), [(8, 16, True), (1, 16, False), (8, 128, False)])
+def test_weights_of_a_near_cache_save_little_where_the_loop_has_no_product(batch, inputs, by_ticks):
+    """A minGRU of 64 units: 8 KB of weights for 8 sequences are read again, for one they are not, nor are 64 KB."""
+    cell = sj.cells.mingru(inputs, 64, dtype=jnp.float32)
+    params = cell.init(jax.random.key(0))
+    xs = jax.ShapeDtypeStruct((64, batch, inputs), jnp.float32)
+    assert bool(sj.explain(cell, params, cell.initial_state(params, (batch,)), xs).forwards) is by_ticks

@@ -24,6 +24,7 @@ class Platform(NamedTuple):
       loop: bytes a tick that another loop costs.
       product: bytes a tick that a product saves outside of a loop, beside its weights.
       sum: bytes a tick that a sum, or the place of the largest, saves there.
+      near: bytes of weights that are read again at no cost to speak of.
       least_matrix: rows or columns of the smallest matrix state that runs by chunks.
       spread: bytes of recurrent weights up to which commands spread a batch over all devices by themselves.
       together: bytes of recurrent weights up to which commands make updates of several runs in one program.
@@ -37,6 +38,7 @@ class Platform(NamedTuple):
     loop: int
     product: int
     sum: int
+    near: int
     least_matrix: int
     spread: int
     together: float
@@ -51,6 +53,7 @@ CPU = Platform(
     loop=20_000,  # `split.forward`
     product=0,
     sum=1_000,
+    near=48 * 2**10,  # a first-level cache, `split.forward`
     least_matrix=24,  # `linear.engine`
     spread=6 * 2**20,  # an LSTM of 627 units, `recipes.running.devices`
     together=2**14,  # an LSTM of 32 units, `recipes.running.courses`
@@ -64,6 +67,7 @@ GPU = Platform(
     loop=8_000_000,  # two more launches a tick, one for its work and one for its outputs
     product=4_000_000,  # a launch
     sum=4_000_000,  # a launch
+    near=0,
     least_matrix=0,  # chunks launch once where ticks launch C times
     spread=0,  # a smaller share of the batch does not shorten a tick that waits for launches; --devices asks for it
     together=math.inf,  # one launch serves all
@@ -77,6 +81,7 @@ TPU = Platform(
     loop=1_000_000,  # a microsecond of control at 1 TB/s
     product=0,  # nothing is launched: bytes alone count
     sum=0,
+    near=0,
     least_matrix=0,  # a chunk's products are made for matrix units, outer products of one tick are not
     spread=0,  # as on GPUs
     together=math.inf,
