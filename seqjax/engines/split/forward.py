@@ -23,8 +23,8 @@ from seqjax.engines.split.runner import Runner
 # `jax.lax.scan`: with the two numbers of `platforms.CPU`, what another loop costs and a sum saves, in bytes a tick, the
 # faster of both ways is taken but for some 5 % in a few rows.
 # Where loops have no product of their own, weights of a first-level cache save less. A minGRU and a minLSTM forwards,
-# in stages, times by ticks, B, d, h: 8, 16, 64 (8 and 12 KB of weights) 1.3, 1.3; 8, 32, 64 1.2, 1.3; 8, 64, 64 1.0, 1.2;
-# 1, 64, 64 (32 and 48 KB) .7, .7; 32, 256, 256 (512 and 768 KB) .8, .9.
+# in stages, times by ticks, B, d, h: 8, 16, 64 (8 and 12 KB of weights) 1.3, 1.3; 8, 32, 64 1.2, 1.3; 8, 64, 64 1.0,
+# 1.2; 1, 64, 64 (32 and 48 KB) .7, .7; 32, 256, 256 (512 and 768 KB) .8, .9.
 NEAR = 8
 SUMS = {"reduce_sum", "reduce_max", "reduce_min", "argmax", "argmin", "cumsum", "sort", "reduce_and", "reduce_or"}
 
