@@ -121,6 +121,26 @@ def test_piano_rolls_that_go_on(tmp_path):
         refused(tasks.read_piano_rolls, tmp_path / "a.mat", match, 10e6)
 
 
+SMALL = element(2, bytes(2 * 10**5))
+EXPANDED = {
+    "doubles in bytes": (matrix(6, (2, 10**5), SMALL), r"at most 1,000,000, got numbers that take 1,600,000\. If"),
+    "no cells": (matrix(9, (2, 10**5), SMALL), r"expected a cell array of rolls in traindata, got numbers\. Check"),
+    "bytes": (
+        matrix(1, (1, 4), *[matrix(9, (10**3, 88), element(2, bytes(88 * 10**3)), name=b"")] * 4),
+        r"at most 1,000,000, got rolls that take 1,408,000\. If",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXPANDED)
+def test_numbers_that_would_grow(name, tmp_path):
+    """Stored in a byte each, which MATLAB does with small ones of any type, and eight, or four, when they are read."""
+    content, match = EXPANDED[name]
+    (tmp_path / "a.mat").write_bytes(mat(packed(content)))
+    with at_most(1e6):
+        refused(tasks.read_piano_rolls, tmp_path / "a.mat", match, 2e6)
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 def test_matlab_files_as_scipy_reads_and_writes_them(compressed, tmp_path):
     """Every type of number, one number, a matrix and a cell within a cell."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from seqjax.tasks.archives import TooLarge, read_bytes
+from seqjax.tasks.archives import TooLarge, read_bytes, room, too_large
 from seqjax.tasks.matlab import read_variables
 from seqjax.tasks.readers import read_lines
 
@@ -82,7 +82,10 @@ def read_piano_rolls(path: str | Path) -> dict[str, list[np.ndarray]]:
     for split in ("train", "valid", "test"):
         if f"{split}data" not in content:
             raise ValueError(f"{path}: expected the key {split}data, got {sorted(content)}. Check the file.")
-        rolls = [np.asarray(roll) for roll in np.ravel(content[f"{split}data"])]
+        cells = content[f"{split}data"]
+        if cells.dtype != object:
+            raise ValueError(f"{path}: expected a cell array of rolls in {split}data, got numbers. Check the file.")
+        rolls = [np.asarray(roll) for roll in np.ravel(cells)]
         if not rolls:
             raise ValueError(f"{path}: expected rolls in {split}data, got none. Check the file.")
         for i, roll in enumerate(rolls):
@@ -94,5 +97,7 @@ def read_piano_rolls(path: str | Path) -> dict[str, list[np.ndarray]]:
                     f"{path}: expected roll {i} of {split}data to be [T, keys] of zeros and ones with as many keys as "
                     f"the first, got shape {roll.shape} with values such as {', '.join(found)}. Check the file."
                 )
+        if (size := 4 * sum(roll.size for roll in rolls)) > room(len(data)):
+            raise too_large(path, len(data), f"rolls that take {size:,}")
         splits[split] = [roll.astype(np.float32) for roll in rolls]
     return splits

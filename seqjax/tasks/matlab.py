@@ -6,6 +6,7 @@ References:
 
 import math
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,13 +36,21 @@ def read_variables(path: str | Path, data: bytes) -> dict[str, np.ndarray]:
       data: its bytes.
 
     Raises:
-      TooLarge: compressed elements unpack to more than they may.
+      TooLarge: compressed elements unpack to more than they may, or numbers take more in the type they have here.
       Exception: whatever damaged bytes lead to; nothing is allocated that they only claim.
     """
     marks = {b"IM": "<", b"MI": ">"}
     if len(data) < 128 or data[126:128] not in marks or data[124:126] not in (b"\x00\x01", b"\x01\x00"):
         raise ValueError("no header of version 5")
     order, at, left, variables = marks[data[126:128]], 128, room(len(data)), {}
+    spent = 0
+
+    def take(size: int) -> None:
+        nonlocal spent
+        spent += size
+        if spent > room(len(data)):
+            raise too_large(path, len(data), f"numbers that take {spent:,}")
+
     while at < len(data):
         kind, content, at = _element(memoryview(data), at, order, packed=True)
         if kind == COMPRESSED:
@@ -54,7 +63,7 @@ def read_variables(path: str | Path, data: bytes) -> dict[str, np.ndarray]:
             left -= len(whole)
             kind, content, _ = _element(memoryview(whole), 0, order)
         if kind == MATRIX:
-            name, matrix = _matrix(content, order)
+            name, matrix = _matrix(content, order, take)
             variables[name] = matrix
     return variables
 
@@ -71,7 +80,7 @@ def _element(data: memoryview, at: int, order: str, packed: bool = False) -> Ele
     return Element(kind, data[begin : begin + size], filled)
 
 
-def _matrix(data: memoryview, order: str) -> tuple[str, np.ndarray]:
+def _matrix(data: memoryview, order: str, take: Callable[[int], None]) -> tuple[str, np.ndarray]:
     flags = _element(data, 0, order)
     sizes = _element(data, flags.end, order)
     title = _element(data, sizes.end, order)
@@ -87,13 +96,14 @@ def _matrix(data: memoryview, order: str) -> tuple[str, np.ndarray]:
         cells = np.empty(count, object)
         for i in range(count):
             _, content, at = _element(data, at, order)
-            cells[i] = _matrix(content, order)[1] if len(content) else np.zeros((0, 0))
+            cells[i] = _matrix(content, order, take)[1] if len(content) else np.zeros((0, 0))
         return name, cells.reshape(shape, order="F")
     if kind not in CLASSES:
         return name, np.empty((), object)
     found = _numbers(_element(data, at, order), order)
     if len(found) != count:
         raise ValueError(f"an array of shape {shape} with {len(found):,} numbers")
+    take(count * np.dtype(CLASSES[kind]).itemsize)
     return name, found.astype(CLASSES[kind]).reshape(shape, order="F")
 
 
