@@ -72,8 +72,9 @@ def by_scan(cell, reverse=False):
 
 def outputs_of(cell, size):
     """How many numbers a tick of a cell returns."""
-    step = lambda key, x: cell.step(p := cell.init(key), cell.initial_state(p), x)[1]
-    return jax.eval_shape(step, jax.random.key(0), jnp.zeros(size)).shape[-1]
+    params = cell.init(jax.random.key(0))  # a reservoir's are not drawn under a trace
+    step = lambda params, x: cell.step(params, cell.initial_state(params), x)[1]
+    return jax.eval_shape(step, params, jnp.zeros(size)).shape[-1]
 
 
 @st.composite
