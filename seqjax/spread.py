@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -109,6 +111,20 @@ def of_product(x: Array, w: Array) -> NamedSharding | None:
     *rows, summed = own.sharding.spec
     over, *columns = weights.sharding.spec
     return NamedSharding(own.sharding.mesh, PartitionSpec(*rows, *columns)) if over == summed else None
+
+
+def einsum(equation: str, *arrays: Array, **options: Any) -> Array:
+    """`jnp.einsum` of ``...`` in front, whose axes are spread alike in all first."""
+    if is_typed(arrays):
+        named = [len(letters.removeprefix("...")) for letters in equation.split("->")[0].split(",")]
+        avals = [(jax.typeof(x), np.ndim(x) - count) for x, count in zip(arrays, named)]
+        arrays = tuple(functools.reduce(_along_front, avals, x) for x in arrays)
+    return jnp.einsum(equation, *arrays, **options)
+
+
+def _along_front(x: Array, other: tuple[Aval, int]) -> Array:
+    aval, axes = other
+    return _over(x, aval.sharding.mesh, aval.sharding.spec[:axes]) if is_explicit(aval) else x
 
 
 def of_rows(w: Array, at: Array) -> NamedSharding | None:

@@ -8,6 +8,7 @@ import pytest
 from jax.sharding import PartitionSpec as Spec
 
 import seqjax as sj
+from seqjax.engines.equations import jaxprs
 
 T, B, V, H = 6, 4, 6, 4
 RNG = np.random.default_rng(0)
@@ -41,6 +42,8 @@ LINEAR = {
     "mingru": sj.cells.mingru(H, H),
     "mlstm": sj.cells.mlstm(H, H, heads=2),
     "delta rule": sj.cells.delta_rule(H, H, heads=2),
+    "lru": sj.cells.lru(H, H),
+    "s5": sj.cells.s5(H, H),
 }
 
 
@@ -111,6 +114,7 @@ QUICK = [
     ("data", "bidirectional", "mask"),
     ("data", "tied, with dropout", "lengths"),
     ("data", "convolution", "reset"),
+    ("data", "lru", "mask"),
     ("tensor", "stack", "mask"),
     ("tensor, read out by rows", "mlstm", "none"),
     ("sequence", "mingru", "mask"),
@@ -135,6 +139,34 @@ def test_a_model_over_devices_is_that_on_one(way, name, ticks):
         found = run(model_of(name, way), params, *put((SYMBOLS, TARGETS), of_ticks), spread)
     for x, y in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
         np.testing.assert_allclose(y, x, rtol=1e-9, atol=1e-9)
+
+
+def loops(jaxpr):
+    """The scans, at any depth."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "scan":
+            yield equation.params["jaxpr"].jaxpr
+        for inner in jaxprs.core.jaxprs_in_params(equation.params):
+            yield from loops(jaxprs.opened(inner))
+
+
+@pytest.mark.parametrize("engine", ["scan", "split"])
+@pytest.mark.parametrize("ticks", TICKS)
+def test_nothing_is_sent_between_devices_within_a_loop(ticks, engine):
+    """A state made whole is spread once, in front: spread anew at every tick, XLA aborted at complex ones."""
+    cell = sj.cells.lru(H, H)
+    params, xs = cell.init(jax.random.key(0)), RNG.normal(size=(T, B, H))
+
+    def run(params, xs, ticks):
+        state = cell.initial_state(params, (B,))
+        return (sj.unroll(cell, params, state, xs, **ticks, engine=engine)[1] ** 2).sum()
+
+    with jax.set_mesh(jax.make_mesh((2,), ("devices",))):
+        put = lambda tree, *axes: jax.device_put(tree, Spec(*axes))
+        flags = put(TICKS[ticks], *["devices"] if ticks == "lengths" else [None, "devices"])
+        given = put(params), put(xs, None, "devices"), flags
+        jaxpr = jax.make_jaxpr(jax.grad(run))(*given)
+    assert [jaxprs.count(loop, "reshard") for loop in loops(jaxpr.jaxpr)] == [0, 0]
 
 
 def test_a_state_made_in_shard_map_varies_as_its_inputs_do():

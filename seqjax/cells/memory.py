@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqjax import checks
+from seqjax import checks, spread
 from seqjax.base import Array, Key
 from seqjax.cells.channels import before_softplus, fan_in, log_uniform, real, wide
 from seqjax.cells.factory import ChannelOptions
@@ -55,7 +55,7 @@ def matrices(batch_shape: tuple[int, ...], heads: int, key: int, value: int, w: 
 
 def read(q: Array, s: Array) -> Array:
     """qᵀ S for each head: ``[*B, heads, k]`` and ``[*B, heads, k, v]`` to ``[*B, heads, v]``."""
-    return jnp.einsum("...k,...kv->...v", q, s)
+    return spread.einsum("...k,...kv->...v", q, s)
 
 
 def joined(y: Array) -> Array:

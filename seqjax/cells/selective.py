@@ -6,7 +6,7 @@ from typing import NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
-from seqjax import checks
+from seqjax import checks, spread
 from seqjax.base import Array, Cell, Key
 from seqjax.cells.channels import (
     before_softplus,
@@ -119,7 +119,7 @@ def selective_state_space(
         b, c = dot(u, params.w_b, compute_dtype), dot(u, params.w_c, compute_dtype)
         a = jnp.exp(-delta[..., None] * jnp.exp(along(params.log_a, h)))
         h = a * h + (delta * u)[..., None] * b[..., None, :]
-        return h, jnp.einsum("...hs,...s->...h", h, c) + along(params.d, u) * u
+        return h, spread.einsum("...hs,...s->...h", h, c) + along(params.d, u) * u
 
     start = lambda params, batch: zeros((*batch, hidden_size), state_size, params.d)
     return over_channels(

@@ -70,7 +70,7 @@ class Problem(NamedTuple):
                 )
 
         def tick(state: PyTree) -> PyTree:
-            step, params, state, xs = self._replace(state=state).wrapped()
+            step, params, state, xs = self._replace(state=state).wrapped(settled=False)
             return step(params, state, jax.tree.map(lambda leaf: leaf[0], xs))[0]
 
         state, types = self.state, None
@@ -79,8 +79,8 @@ class Problem(NamedTuple):
             state = jax.tree.map(spread.joined, state, after)
         return self._replace(state=state)
 
-    def wrapped(self) -> "Wrapped":
-        """The same with masks and resets inside the step."""
+    def wrapped(self, *, settled: bool = True) -> "Wrapped":
+        """The same with masks and resets inside the step, which, once settled, returns states spread as its own."""
         mask = masks.from_lengths(self.lengths, self.length) if self.lengths is not None else self.mask
         fresh = None if self.reset is None else self.cell.initial_state(self.params, self.reset.shape[1:])
         pair = None
@@ -93,7 +93,9 @@ class Problem(NamedTuple):
         def step(params: PyTree, state: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
             new, y = obeying(params, state, x)
             checks.same_state("unroll", state, new)
-            return jax.tree.map(lambda leaf, old: spread.exactly(leaf, jax.typeof(old)), new, state), y
+            if settled:
+                new = jax.tree.map(lambda leaf, old: spread.exactly(leaf, jax.typeof(old)), new, state)
+            return new, y
 
         return Wrapped(step, (self.params, pair, fresh), self.state, (self.xs, mask, self.reset))
 

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from seqjax import spread
 from seqjax.engines.linear.algebra import Ticks
 from seqjax.engines.linear.diagonal import How, recurrence, shifted
 from seqjax.engines.linear.matrix.decay import decays, rounded_up
@@ -81,9 +82,9 @@ def run(first: jax.Array, writes: Writes, queries: list[Query]) -> tuple[jax.Arr
 
     def old(q: jax.Array, precision: lax.PrecisionLike) -> jax.Array:
         """What a query reads of what was there before the chunk."""
-        total = jnp.einsum("...tm,...mn->...tn", q * found.before, first, precision=precision)
+        total = spread.einsum("...tm,...mn->...tn", q * found.before, first, precision=precision)
         for w, (_, matrix) in zip(starts, writes.fresh):
-            total = total + jnp.einsum("...tm,...mn->...tn", q * w.before, matrix, precision=precision)
+            total = total + spread.einsum("...tm,...mn->...tn", q * w.before, matrix, precision=precision)
         return total
 
     def between(q: jax.Array, precision: lax.PrecisionLike) -> list[jax.Array]:
@@ -97,7 +98,7 @@ def run(first: jax.Array, writes: Writes, queries: list[Query]) -> tuple[jax.Arr
         for j in asked:
             total = old(cleaned[j][0], queries[j].precision)
             for a, v in zip(by[j], values):
-                total = total + jnp.einsum("...ts,...sn->...tn", a, v, precision=queries[j].precision)
+                total = total + spread.einsum("...ts,...sn->...tn", a, v, precision=queries[j].precision)
             known.append(total)
         for j, solved in zip(asked, _solved(known, by, asked, writes.feedback, precision)):
             reads[j] = solved
@@ -110,13 +111,13 @@ def run(first: jax.Array, writes: Writes, queries: list[Query]) -> tuple[jax.Arr
         if j not in reads:
             total = old(q.key, q.precision)
             for a, u in zip(by[j], written):
-                total = total + jnp.einsum("...ts,...sn->...tn", a, u, precision=q.precision)
+                total = total + spread.einsum("...ts,...sn->...tn", a, u, precision=q.precision)
             reads[j] = total
     last = found.total[..., :, None] * first
     for w, (_, matrix) in zip(starts, writes.fresh):
         last = last + w.last[..., :, None] * matrix
     for k, u in zip(keys, written):
-        last = last + jnp.einsum("...tm,...tn->...mn", k * found.behind, u, precision=precision)
+        last = last + spread.einsum("...tm,...tn->...mn", k * found.behind, u, precision=precision)
     dirty = _dirty(bad, ok_first, writes.alive)
     nan = jnp.asarray(jnp.nan, last.dtype)
     before = lax.concatenate([~ok_first[..., None, :], dirty[..., :-1, :]], dirty.ndim - 2)
@@ -192,5 +193,5 @@ def _dirty(bad: list[jax.Array], ok_first: jax.Array, alive: jax.Array | None) -
     # Ticks between which nothing cuts, and those that nothing cuts from the state before the chunk.
     segment = lax.cumsum((~alive).astype(jnp.int32), axis=alive.ndim - 1)
     one = jnp.tril(segment[..., :, None] == segment[..., None, :])
-    spoilt = jnp.einsum("...ts,...sn->...tn", one.astype(jnp.float32), some.astype(jnp.float32)) > 0
+    spoilt = spread.einsum("...ts,...sn->...tn", one.astype(jnp.float32), some.astype(jnp.float32)) > 0
     return spoilt | ((segment == 0)[..., None] & ~ok_first[..., None, :])

@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from seqjax import spread
+
 # Blocks so small are summed by products of numbers: a library's matrix product of 4 × 4 costs its call.
 SMALL = 8
 
@@ -49,7 +51,7 @@ class Decays(NamedTuple):
         """``A_ts = Σ_m q_tm D_tsm k_sm`` for s < t, else 0: ``[*B, C, m]`` twice to ``[*B, C, C]``."""
         if self.before.shape[-1] == 1 and q.shape[-1] > 1:
             one = jnp.ones((1,) * q.ndim, q.dtype)
-            ticks = jnp.einsum("...tm,...sm->...ts", q, k, precision=precision)
+            ticks = spread.einsum("...tm,...sm->...ts", q, k, precision=precision)
             return ticks * self.between(one, one, precision)
         found = self.within
         for level in self.levels:
@@ -59,7 +61,7 @@ class Decays(NamedTuple):
             if size < SMALL or q.shape[-1] == 1:
                 new = (late[..., :, None, :] * early[..., None, :, :]).sum(-1)
             else:
-                new = jnp.einsum("...tm,...sm->...ts", late, early, precision=precision)
+                new = spread.einsum("...tm,...sm->...ts", late, early, precision=precision)
             first, second = found[..., 0::2, :, :], found[..., 1::2, :, :]
             new = jnp.broadcast_to(new, first.shape)
             upper = lax.concatenate([first, jnp.zeros_like(first)], first.ndim - 1)
