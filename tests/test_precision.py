@@ -1,7 +1,12 @@
 """Products in bfloat16, everything else in float32; and parameters in float16 under Adam."""
 
+import contextlib
+import dataclasses
+import importlib
 import json
 import pickle
+import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +18,14 @@ from laws import assert_close
 from marks import quick
 
 import seqjax as sj
-from seqjax.__main__ import main
+from seqjax.__main__ import COMMANDS, main
 from seqjax.naming import named
+from seqjax.recipes.running import lock
+from seqjax.recipes.running.run import Run
 
 RNG = np.random.default_rng(0)
+RUNS = Path(__file__).with_name("runs")
+NAMES = sorted({json.loads(path.read_text("utf-8"))["recipe"] for path in RUNS.glob("*/config.json")})
 XS = np.asarray(RNG.normal(size=(5, 2, 3)), np.float32)
 
 
@@ -147,6 +156,38 @@ def single_precision(patch):
     jax.config.update("jax_enable_x64", False)
     yield
     jax.config.update("jax_enable_x64", True)
+
+
+@pytest.mark.parametrize("name", quick([*NAMES, "automaton"], "automaton"))
+def test_every_command_that_trains_has_the_option(name, monkeypatch, tmp_path, single_precision):
+    """The program of its first update multiplies in bfloat16 where it is asked to, and nowhere else."""
+    for text in ("text.txt", "series.txt"):
+        shutil.copy(RUNS / text, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    recipe = importlib.import_module(COMMANDS[name])
+    stored = recipe.Options() if name == "automaton" else Run.open(name, RUNS / name).options(recipe.Options)
+    for products in ("float32", "bfloat16"):
+        options = dataclasses.replace(stored, resume=None, devices=1, products=products, run_dir=products)
+        with lock.kept(), contextlib.closing(recipe.main.course(options)) as course:
+            update = next(course)
+            program = jax.make_jaxpr(update.step)(*update.given)
+        assert ("bf16" in str(program)) == (products == "bfloat16")
+
+
+def test_reservoirs_have_it_and_hidden_markov_models_say_why_not(single_precision, tmp_path, capsys):
+    errors = {}
+    for products in ("float32", "bfloat16"):
+        folder = tmp_path / products
+        words = ["reservoir", "--units", "60", "--train", "600", "--free", "5", "--reservoirs", "1"]
+        assert main([*words, "--products", products, "--run-dir", str(folder)]) == 0
+        (record,) = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+        errors[products] = record["teacher_forced_error"]
+    assert 2 * errors["float32"] < errors["bfloat16"] < 1e-3  # of a variance of 0.05
+    assert main(["reservoir", "--connections", "3", "--products", "bfloat16"]) == 2
+    assert "reservoir: expected no --products with --connections, got both" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["hmm-tag", "--help"])
+    assert "There is no --products: " in capsys.readouterr().out
 
 
 @pytest.mark.slow

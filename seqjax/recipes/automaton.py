@@ -88,6 +88,7 @@ def main(options: Options) -> Course:
 
     # A network as an automaton: learned from random strings labelled at every letter, then read.
     model = sj.serial(sj.recurrent(sj.gru(symbols, options.hidden_size)), sj.dense(options.hidden_size, 2))
+    model = sj.mixed_precision(model, options.products)
     params = model.init(jax.random.key(options.seed))
     network, truth = sj.as_cell(model), accepted(dfa, long)
 

@@ -46,7 +46,10 @@ EMISSION = np.array([[0.01, 0.01, 0.01, 0.97], [0.49, 0.01, 0.49, 0.01], [0.01, 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(DrawingOptions):
-    """Tags a sentence, and draws the lattice of tags with the most probable path."""
+    """Tags a sentence, and draws the lattice of tags with the most probable path.
+
+    There is no --products: probabilities are summed to the last digit, and nothing is trained by gradient.
+    """
 
     sentence: str = "John hit the ball"
     """Words, separated by spaces."""

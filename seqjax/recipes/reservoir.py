@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import seqjax as sj
-from seqjax import reservoir, tasks
+from seqjax import precision, reservoir, tasks
 from seqjax.recipes.running import drawing, learning
 from seqjax.recipes.running.options import (
     BadInput,
@@ -29,6 +29,7 @@ from seqjax.recipes.running.options import (
     FileOrNone,
     FolderOrNone,
     bad_input,
+    check_left_out,
     check_not_negative,
     check_positive,
     check_seed,
@@ -56,6 +57,9 @@ class Options(DrawingOptions):
     """Spectral radius of the recurrent weights."""
     input_scale: float = 0.5
     """Largest weight of the input, and largest bias."""
+    products: precision.Products = "float32"
+    """Operands of the reservoirs' products; with bfloat16 sums, states and readouts stay in float32. With --connections
+    there are no such products."""
     ridge: float = 1e-8
     """Penalty on the readout's weights."""
     washout: int = 100
@@ -78,6 +82,8 @@ class Options(DrawingOptions):
         check_not_negative(who, self, "connections", "ridge", "washout")
         check_positive(who, self, "leak", "radius", "input_scale")
         check_seed(who, self.seed + self.reservoirs - 1)
+        if self.connections:
+            check_left_out(who, self, "--connections", "products")
         if self.washout >= self.train:
             raise ValueError(f"{who}: expected --washout below --train {self.train}, got {self.washout}. Lower it.")
 
@@ -173,4 +179,4 @@ def reservoir_of(options: Options) -> sj.Cell:
     shared |= {"input_scale": options.input_scale, "bias_scale": options.input_scale}
     if options.connections:
         return sj.sparse_echo_state(1, options.units, connections=options.connections, **shared)
-    return sj.echo_state(1, options.units, **shared)
+    return sj.mixed_precision(sj.echo_state(1, options.units, **shared), options.products)
