@@ -26,7 +26,7 @@ def test_a_sentence_ends_where_a_line_ends_and_nowhere_else(tmp_path, separator,
     path = tmp_path / "text.txt"
     path.write_text(f"one{separator}two three\n" * 30, "utf-8")
     read = words.read("wordlm", str(path), at=at, lower=False)
-    assert read.train + read.held_back == [["one", "two", "three"]] * 30
+    assert [*read.train(), *read.held_back] == [["one", "two", "three"]] * 30
 
 
 # Figures that are none
@@ -175,10 +175,10 @@ def test_a_run_of_another_processor_goes_on(tmp_path, capsys, monkeypatch):
     path.write_text("the cat sat on the mat. " * 40, "utf-8")
     words = ["--text", str(path), "--steps=1", "--batch-size=2", "--window=8", "--hidden-size=4", "--length=3"]
     assert run(tmp_path, "charlm", *words) == 0
-    there = charlm.bigram_nats
-    monkeypatch.setattr(charlm, "bigram_nats", lambda *given: float(np.nextafter(there(*given), 9)))
+    there = charlm.ngram_nats
+    monkeypatch.setattr(charlm, "ngram_nats", lambda *given: [0.0, float(np.nextafter(there(*given)[1], 9))])
     assert main(["charlm", "--resume", str(tmp_path / "run"), "--steps", "2"]) == 0
-    monkeypatch.setattr(charlm, "bigram_nats", lambda *given: there(*given) + 0.01)
+    monkeypatch.setattr(charlm, "ngram_nats", lambda *given: [0.0, there(*given)[1] + 0.01])
     assert main(["charlm", "--resume", str(tmp_path / "run"), "--steps", "2"]) == 2
     assert "got other data (its bigram_loss differs)" in capsys.readouterr().err
 

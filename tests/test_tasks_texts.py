@@ -5,20 +5,31 @@ import hashlib
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
+import seqjax as sj
 from seqjax import tasks
+from seqjax.recipes import score
+from seqjax.recipes.language import ngrams, words
 from seqjax.recipes.language import text as language
-from seqjax.tasks import texts
+from seqjax.tasks import stored, texts
 
 SCRIPT = """
 import re, sys
 from seqjax.__main__ import main
-options = "--steps 3 --batch-size 8 --window 16 --hidden-size 8 --embedding-size 4 --length 10 --devices 1".split()
-status = main(["charlm", "--text", sys.argv[1], "--run-dir", sys.argv[2], *options])
+options = "--steps 3 --batch-size 8 --window 16 --hidden-size 8 --embedding-size 4 --devices 1".split()
+status = main([*sys.argv[3:], "--text", sys.argv[1], "--run-dir", sys.argv[2], *options])
 print("\\npeak", re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1], "kB, status", status)
 """
+# Commands, and bytes of text that would take more than a gigabyte if they were held.
+COMMANDS = {
+    "charlm": ("charlm --length 10", 2 * 10**9),
+    "wordlm": ("wordlm --split blanks --vocabulary 200", 4 * 10**8),
+    "ngramlm": ("ngramlm --length 10 --context 2", 4 * 10**8),
+    "ngramlm, words": ("ngramlm --length 10 --context 2 --symbols words --vocabulary 200", 2 * 10**8),
+}
 
 
 @pytest.mark.parametrize("end", ["", "é" + 20 * "a", "\r\n"])
@@ -88,15 +99,57 @@ def test_numbers_and_windows_are_those_of_the_whole(letter, ahead, monkeypatch):
         numbers[::-1]
 
 
-@pytest.mark.parametrize("piece", [7, 2**22])
-def test_the_floor_counted_by_pieces_is_the_floor(piece, monkeypatch):
-    """Pairs never seen, symbols never seen, one that ends the training part alone."""
-    monkeypatch.setattr(language, "PIECE", piece)
+@pytest.mark.parametrize("kept", [2, 2**22])
+@pytest.mark.parametrize("piece", [7, 2**20])
+def test_floors_counted_by_pieces_are_those_of_the_whole(piece, kept, monkeypatch):
+    """Pairs never seen, symbols never seen, one that ends the training part alone; in tables and in lists."""
+    monkeypatch.setattr(ngrams, "PIECE", piece)
+    monkeypatch.setattr(ngrams, "DENSE", kept)
     rng = np.random.default_rng(0)
     train, test = rng.choice(7, 201, p=[0.4, 0.3, 0.1, 0.1, 0.05, 0.05, 0]), rng.choice(8, 60)
     train[-1] = 6
-    found = language.bigram_nats(np.concatenate([train, test]), len(train), test, 8)
-    assert found == pytest.approx(language.ngram_nats(train, test, 8, 2), rel=1e-13)
+    numbers = stored.Stored([train[:50], train[50:]])
+    np.testing.assert_array_equal(numbers[40:60], train[40:60])
+    expected = [witten_bell(train, test, 8, order) for order in (1, 2, 3, 4)]
+    found = ngrams.ngram_nats(stored.First(numbers, len(train)), test, 8, 4)
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+def witten_bell(train, test, symbols, order):
+    """From the equations, a symbol and a history at a time."""
+    follows = collections.defaultdict(collections.Counter)
+    for n in range(order):
+        for t in range(n, len(train)):
+            follows[tuple(train[t - n : t])][train[t]] += 1
+
+    def p(history, symbol):
+        shorter = p(history[1:], symbol) if history else 1 / symbols
+        seen = follows[history]
+        return (seen[symbol] + len(seen) * shorter) / (seen.total() + len(seen)) if seen else shorter
+
+    reach = order - 1
+    return -np.mean([np.log(p(tuple(test[max(0, t - reach) : t]), test[t])) for t in range(1, len(test))])
+
+
+def test_words_are_parted_where_the_whole_text_would_be(monkeypatch, tmp_path):
+    """Pieces of 7 bytes, held-back sentences up to a limit, the file that is left behind."""
+    monkeypatch.setattr(texts, "PIECE", 7)
+    monkeypatch.setattr(words, "PIECE", 5)
+    rng = np.random.default_rng(0)
+    sentences = [list(rng.choice(["ein", "schöner", "Tag", "😀"], rng.integers(1, 9))) for _ in range(60)]
+    (tmp_path / "a.txt").write_text("".join("  ".join(s) + "\n\n" * (n % 3) + "\n" for n, s in enumerate(sentences)))
+    text = "".join(" ".join(s) + "\n" for s in sentences)
+    ends = np.cumsum([len(" ".join(s)) + 1 for s in sentences])
+    cut = int(np.searchsorted(ends, 0.9 * ends[-1])) + 1
+    read = words.read("test", str(tmp_path / "a.txt"), at="blanks", lower=False)
+    assert list(read.train()) == sentences[:cut]
+    assert read.held_back == sentences[cut:]
+    assert read.counts == collections.Counter(word for s in sentences[:cut] for word in s)
+    assert read.sha256 == hashlib.sha256(text.encode()).hexdigest()
+    read.copy(tmp_path / "b.txt")
+    assert (tmp_path / "b.txt").read_text() == text
+    monkeypatch.setattr(words, "SCORED", ends[cut] - 0.9 * ends[-1])
+    assert words.read("test", str(tmp_path / "a.txt"), at="blanks", lower=False).held_back == sentences[cut : cut + 1]
 
 
 def large_text(path, size):
@@ -109,21 +162,43 @@ def large_text(path, size):
             file.write(block)
 
 
-def trained_on(path, folder):
-    """Peak memory in bytes, and what the run says of its text."""
-    command = [sys.executable, "-c", SCRIPT, str(path), str(folder)]
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMMANDS)
+def test_texts_larger_than_memory_train_beside_it(name, tmp_path):
+    """Vocabulary, digest, floors and evaluation included; nothing of the text is kept beside it, but wordlm's copy."""
+    words, size = COMMANDS[name]
+    large_text(tmp_path / "large.txt", size)
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "large.txt"), str(tmp_path / "run"), *words.split()]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     *_, peak, _, _, status = done.stdout.split()
     assert status == "0"
-    return 1024 * int(peak), done.stdout
+    assert 1024 * int(peak) < 10**9, f"{int(peak):,} kB"
+    left = sorted(path.name for path in tmp_path.rglob("*") if path.stat().st_size > 10**8)
+    assert left == ["large.txt", "text.txt"][: 1 + (name == "wordlm")]
 
 
-@pytest.mark.slow
-def test_two_gigabytes_train_in_one(tmp_path):
-    """Vocabulary, digest, floor and evaluation included; nothing of the text is kept beside it."""
-    large_text(tmp_path / "large.txt", 2 * 10**9)
-    peak, said = trained_on(tmp_path / "large.txt", tmp_path / "run")
-    assert peak < 10**9, f"{peak:,}"
-    assert "characters of 27 kinds" in said, said
-    assert [path.name for path in tmp_path.rglob("*") if path.stat().st_size > 10**8] == ["large.txt"]
+class Watched:
+    """Numbers that note the longest slice that is asked for."""
+
+    def __init__(self, numbers):
+        self.numbers, self.longest = numbers, 0
+
+    def __len__(self):
+        return len(self.numbers)
+
+    def __getitem__(self, part):
+        self.longest = max(self.longest, part.stop - part.start)
+        return self.numbers[part]
+
+
+def test_a_text_is_scored_a_piece_at_a_time(monkeypatch):
+    """The log-probability of the whole, of which no more than so many ticks are asked for at once."""
+    model = sj.models.language_model(5, 4)
+    params = model.init(jax.random.key(0))
+    numbers = np.random.default_rng(0).integers(0, 5, 100).astype(np.int32)
+    expected = score.log_probability(model, params, numbers)
+    monkeypatch.setattr(language, "TICKS", 8)
+    watched = Watched(numbers)
+    assert score.log_probability(model, params, watched) == pytest.approx(expected, rel=1e-9)
+    assert watched.longest == 9

@@ -17,7 +17,8 @@ import dataclasses
 import seqjax as sj
 from seqjax.base import PyTree
 from seqjax.recipes.language.characters import CharacterOptions, encode_prompt, initial, language_model, parts
-from seqjax.recipes.language.text import bigram_nats, log_loss, scorer, standard_library, write
+from seqjax.recipes.language.ngrams import ngram_nats
+from seqjax.recipes.language.text import SCORED, log_loss, scorer, standard_library, write
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import learning, watch
 from seqjax.recipes.running.courses import Course, trains
@@ -31,10 +32,9 @@ from seqjax.recipes.running.options import (
 )
 from seqjax.recipes.running.patience import Patience
 from seqjax.recipes.running.run import Run
+from seqjax.tasks.stored import First
 from seqjax.tasks.texts import Numbers, Text, open_text, window
 from seqjax.tasks.vocabulary import Vocabulary
-
-SCORED = 5_000_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ def main(options: Options) -> Course:
             f"tenths fill {options.batch_size} streams of one window of {options.window}, got {len(text)}. "
             "Give a longer text, or lower --batch-size or --window."
         )
-    bigram = bigram_nats(numbers, learned, held_back, len(vocabulary))
+    bigram = ngram_nats(First(numbers, learned), held_back, len(vocabulary), 2)[1]
 
     # Model
     model = language_model(options, len(vocabulary))

@@ -4,7 +4,7 @@
 
 Counting n-grams needs to have seen this very context; features let contexts that look alike help each other. What no
 such model can use is anything further back than n symbols: beside it, on the same batches, a recurrent network that
-has no such bound, and models that count.
+has no such bound, and models that count. The text may be larger than memory, as in charlm and wordlm.
 
 References:
   Bengio et al. (2003), A neural probabilistic language model. https://jmlr.org/papers/v3/bengio03a.html
@@ -20,8 +20,9 @@ import seqjax as sj
 from seqjax import models
 from seqjax.base import PyTree
 from seqjax.recipes.language import words
+from seqjax.recipes.language.ngrams import ngram_nats
 from seqjax.recipes.language.speaker import language_model, ranked
-from seqjax.recipes.language.text import log_loss, ngram_nats, scorer, standard_library, windows_of, write
+from seqjax.recipes.language.text import SCORED, log_loss, scorer, standard_library, windows_of, write
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import beside, learning
 from seqjax.recipes.running.asking import Asked, Reply, encode, unknown
@@ -29,8 +30,9 @@ from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.learning import LearningOptions
 from seqjax.recipes.running.options import FileOrNone, bad_input, check_left_out, check_positive, check_sizes
-from seqjax.recipes.running.run import Run, digest, kept, vocabularies
-from seqjax.tasks.texts import read_text
+from seqjax.recipes.running.run import Run, kept, vocabularies
+from seqjax.tasks.stored import First, Sliced
+from seqjax.tasks.texts import Numbers, Text, open_text
 from seqjax.tasks.vocabulary import EOS, Vocabulary
 
 WINDOWED, RECURRENT = "fixed_window", "recurrent"
@@ -84,8 +86,8 @@ def main(options: Options) -> Course:
         stream = characters(options) if options.symbols == "characters" else of_words(options)
     size = len(stream.vocabulary)
     windows = windows_of("ngramlm", stream.train, options.batch_size, options.window, None)
-    orders = dict.fromkeys([1, 2, 3, options.context + 1])
-    counted = {f"{n}-grams counted": ngram_nats(stream.train, stream.held_back, size, n) for n in orders}
+    by_order = ngram_nats(stream.train, stream.held_back, size, max(3, options.context + 1))
+    counted = {f"{n}-grams counted": by_order[n - 1] for n in dict.fromkeys([1, 2, 3, options.context + 1])}
 
     # Models
     with bad_input("ngramlm"):
@@ -217,7 +219,7 @@ class Stream(NamedTuple):
     """
 
     name: str
-    train: np.ndarray
+    train: Sliced
     held_back: np.ndarray
     vocabulary: Vocabulary
     facts: dict
@@ -243,11 +245,11 @@ def told(vocabulary: Vocabulary, numbers: Sequence[int]) -> str:
 
 def characters(options: Options) -> Stream:
     """The text of charlm, split as there."""
-    text = standard_library() if options.text is None else read_text(options.text)
-    vocabulary = Vocabulary.build([text], specials=())
-    numbers = vocabulary.encode(text)
-    train, held_back = np.split(numbers, [int(0.9 * len(numbers))])
-    facts = {"sha256": digest(text)}
+    text = Text(standard_library().encode()) if options.text is None else open_text(options.text)
+    vocabulary = Vocabulary.counted(text.counts, specials=())
+    numbers, learned = Numbers(text, vocabulary), int(0.9 * len(text))
+    train, held_back = First(numbers, learned), numbers[learned : learned + SCORED]
+    facts = {"sha256": text.sha256}
     return Stream("Python standard library", train, held_back, vocabulary, facts, len(held_back) - 1, 0.0)
 
 
@@ -255,13 +257,13 @@ def of_words(options: Options) -> Stream:
     """The text of wordlm, split as there."""
     text = words.read("ngramlm", options.text, at="marks", lower=False)
     vocabulary = words.vocabulary_of(text, options.vocabulary)
-    train, held_back = (words.number(vocabulary, part) for part in (text.train, text.held_back))
+    train, held_back = words.number(vocabulary, text.train()), words.number(vocabulary, text.held_back)[:]
     return Stream(
         "documentation of the standard library",
         train,
         held_back,
         vocabulary,
-        {"sha256": digest(text.text)},
+        {"sha256": text.sha256},
         words.characters(text.held_back),
         words.unknown_nats(vocabulary, text),
     )

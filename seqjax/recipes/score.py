@@ -1,8 +1,7 @@
-"""How well a trained character language model predicts a text."""
+"""How well a trained character language model predicts a text, which is read in place."""
 
 import dataclasses
 
-import numpy as np
 import tyro
 
 import seqjax as sj
@@ -10,7 +9,8 @@ from seqjax.base import PyTree
 from seqjax.recipes.language import characters
 from seqjax.recipes.language.text import log_loss, scorer
 from seqjax.recipes.running.options import BadInput, File, Folder, ReadingOptions, bad_input
-from seqjax.tasks.texts import read_text
+from seqjax.tasks.stored import Sliced
+from seqjax.tasks.texts import open_text
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,8 @@ def main(options: Options) -> None:
     """``python -m seqjax score RUN --text FILE``."""
     model, params, vocabulary = characters.trained("score", options.run)
     with bad_input("score"):
-        text = read_text(options.text)
-    numbers = characters.encode(f"score: expected {options.text}", vocabulary, text)
+        text = open_text(options.text)
+    numbers = characters.in_place(f"score: expected {options.text}", vocabulary, text)
     if len(numbers) < 2:
         raise BadInput(f"score: expected a text of at least 2 characters, got {len(numbers)}. Give a longer one.")
     nats, count = -log_probability(model, params, numbers), len(numbers) - 1
@@ -41,7 +41,7 @@ def main(options: Options) -> None:
     print(f"log-probability {-nats:.4f} nats")
 
 
-def log_probability(model: sj.Layer, params: PyTree, numbers: np.ndarray) -> float:
+def log_probability(model: sj.Layer, params: PyTree, numbers: Sliced) -> float:
     """Of every character but the first, given those before it, in nats."""
     nats, _ = log_loss(scorer(model), model, params, numbers, columns=1, lead=0)
     return -nats

@@ -5,6 +5,9 @@
 Every sentence starts from nothing: a state and an input of zeros. Rare words are read and predicted as <unk>. With
 --preset the model, its training and its carried state are those of Zaremba, Sutskever and Vinyals.
 
+The text may be larger than memory, which holds its different words: it is read in place, its words are numbers in a
+temporary file (in TMPDIR). Of the last tenth, held back, at most five million characters are scored.
+
 References:
   Mikolov et al. (2010), Recurrent neural network based language model.
   https://doi.org/10.21437/Interspeech.2010-343
@@ -25,9 +28,10 @@ import seqjax as sj
 from seqjax import models
 from seqjax.base import PyTree
 from seqjax.recipes.language import characters, words
+from seqjax.recipes.language.ngrams import ngram_nats
 from seqjax.recipes.language.salads import ASKED, salads
 from seqjax.recipes.language.speaker import Speaker, language_model, ranked
-from seqjax.recipes.language.text import documentation, log_loss, ngram_nats, scorer, windows_of
+from seqjax.recipes.language.text import documentation, log_loss, scorer, windows_of
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import learning
 from seqjax.recipes.running.asking import Asked, NoQuestion, Reply, unknown
@@ -44,7 +48,7 @@ from seqjax.recipes.running.options import (
     check_sizes,
 )
 from seqjax.recipes.running.patience import Patience
-from seqjax.recipes.running.run import Run, digest, kept, vocabularies
+from seqjax.recipes.running.run import Run, kept, vocabularies
 from seqjax.tasks.vocabulary import Vocabulary
 
 SENTENCES, SHOWN = 6, 3  # written at the end; shown with words swapped
@@ -116,10 +120,8 @@ def main(options: Options) -> Course:
     with bad_input("wordlm"):
         text = data(options)
         vocabulary = words.vocabulary_of(text, options.vocabulary)
-    train, held_back = (words.number(vocabulary, part) for part in (text.train, text.held_back))
-    floors = {
-        name: np.exp(ngram_nats(train, held_back, len(vocabulary), n)) for n, name in ((1, "unigram"), (2, "bigram"))
-    }
+    train, held_back = words.number(vocabulary, text.train()), words.number(vocabulary, text.held_back)[:]
+    floors = dict(zip(("unigram", "bigram"), np.exp(ngram_nats(train, held_back, len(vocabulary), 2)).tolist()))
     spelling = words.unknown_nats(vocabulary, text)
     beside = {} if options.characters is None else {"characters": characters.character_row(options.characters, text)}
 
@@ -138,13 +140,13 @@ def main(options: Options) -> Course:
         return {"validation_perplexity": float(np.exp(nats / count)), "validation_bits": bits}
 
     facts = {
-        "sha256": digest(text.text),
+        "sha256": text.sha256,
         "vocabulary": len(vocabulary),
         "floors": floors,
         **vocabularies(words=vocabulary),
     }
     folder = Run.start("wordlm", options, facts, free=("text", "rank", "prompt", "temperature", "characters"))
-    (folder.folder / "text.txt").write_text(text.text, "utf-8")
+    text.copy(folder.folder / "text.txt")
     missing = float(np.mean(held_back == vocabulary.unk))
     print(
         f"{options.text or TEXTS[options.about]}: {len(train):,} words to learn from, "
@@ -177,7 +179,7 @@ def main(options: Options) -> Course:
     speaker = Speaker(model, outcome.params, vocabulary)
     print("\nlikeliest next words:")
     split = functools.partial(words.split, at=options.split, lower=options.lower)
-    for prompt in map(split, options.prompt or words.commonest_pairs(text.train)):
+    for prompt in map(split, options.prompt or words.commonest_pairs(text.train())):
         following = "  ".join(f"{word} {p:.3f}" for word, p in speaker.next_words(prompt, 6))
         print(f"  {' '.join(prompt) + ' …':24}{following}{speaker.note(prompt)}")
     rank = options.rank or (ASKED if options.about == "salads" else ())

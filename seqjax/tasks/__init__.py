@@ -20,7 +20,7 @@ In order of reading:
 - `read_text`, `read_pairs`, …: readers of files. (readers, arrays, on archives and matlab) `surnames` brings its own.
   (surnames)
 - `Vocabulary`, `words`, `Subwords`: symbols as numbers. (vocabulary, subwords)
-- `open_text`: a `Text` that is read in place, `Numbers` of it, and windows of those. (texts)
+- `open_text`: a `Text` that is read in place, `Numbers` of it, and windows of those. (texts, on stored)
 - `pad`, `batches`, `streams`, `crops`, `split`: batches. (batches, on buckets)
 - `next_step`, `packed`: the next tick as target, sequences side by side or one behind the other. (packing)
 - `spans`, `span_f1`: what a tagger found. (spans)

@@ -2,7 +2,7 @@
 
 In order of reading:
 
-- `text`: a text that every machine has, n-gram models to beat, windows of a text, its score, writing on;
+- `text`: a text that every machine has, windows of a text, its score, writing on; `ngrams`: models that count, to beat;
 - `characters`: the model of ``charlm``, and how ``sample``, ``score`` and ``wordlm`` read a run of it back;
 - `words`: a text as sentences of words, `salads` one by rule; `speaker`: next words and sentences of a model of them;
 - `pairs`: a text written from another, and whole answers compared; `translators`: two ways to translate;

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections.abc import Iterable
 
 import jax
 import numpy as np
@@ -11,11 +12,11 @@ from seqjax import models
 from seqjax.base import PyTree
 from seqjax.recipes.language.text import log_loss, scorer
 from seqjax.recipes.language.words import Words
-from seqjax.recipes.language.words import characters as characters_of
 from seqjax.recipes.running import learning
 from seqjax.recipes.running.cells import CELLS, BlockName, CellName, block_of, check_block
 from seqjax.recipes.running.options import BadInput, bad_input, check_rates, check_sizes, told_by
-from seqjax.recipes.running.run import Run, digest
+from seqjax.recipes.running.run import Run
+from seqjax.tasks.texts import Numbers, Text
 from seqjax.tasks.vocabulary import Vocabulary
 
 
@@ -107,26 +108,38 @@ def encode_prompt(who: str, vocabulary: Vocabulary, prompt: str | None) -> np.nd
 
 def encode(expected: str, vocabulary: Vocabulary, text: str) -> np.ndarray:
     """A text as numbers; bad input at the first character that the training text has not."""
-    place = next((i for i, character in enumerate(text) if character not in vocabulary), None)
-    if place is not None:
-        raise BadInput(
-            f"{expected} in the {len(vocabulary)} characters of the training text, got {text[place]!r} at position "
-            f"{place}. Leave it out, or train on a text that has it."
-        )
+    _check(expected, vocabulary, set(text), [text])
     return vocabulary.encode(text)
+
+
+def in_place(expected: str, vocabulary: Vocabulary, text: Text) -> Numbers:
+    """The same of a text that is read where it is."""
+    _check(expected, vocabulary, text.counts.keys(), text.pieces())
+    return Numbers(text, vocabulary)
+
+
+def _check(expected: str, vocabulary: Vocabulary, used: Iterable[str], pieces: Iterable[str]) -> None:
+    if all(character in vocabulary for character in used):
+        return
+    letters = enumerate(itertools.chain.from_iterable(pieces))
+    place, found = next((place, letter) for place, letter in letters if letter not in vocabulary)
+    raise BadInput(
+        f"{expected} in the {len(vocabulary)} characters of the training text, got {found!r} at position {place}. "
+        "Leave it out, or train on a text that has it."
+    )
 
 
 def character_row(folder: str, text: Words) -> tuple[float, int, float]:
     """Bits a character on the text held back, ticks and seconds of training of a charlm run on the same text."""
     with told_by("wordlm", "charlm"):
         run = Run.open("charlm", folder)
-    if run.config["facts"].get("sha256") != digest(text.text):
+    if run.config["facts"].get("sha256") != text.sha256:
         raise BadInput(
             f"wordlm: expected --characters to be a charlm run on the text.txt of this run, got {folder}, of another "
             "text. Train one by python -m seqjax charlm --text RUN/text.txt."
         )
     model, params, vocabulary = trained("wordlm", folder)
-    numbers = vocabulary.encode(text.text[-characters_of(text.held_back) - 1 :])
+    numbers = vocabulary.encode("".join(["\n", *(" ".join(words) + "\n" for words in text.held_back)]))
     nats, count = log_loss(scorer(model), model, params, numbers, columns=32, lead=256)
     seconds = max(record.get("seconds", 0.0) for record in run.metrics())
     return sj.bits_per_character(nats / count), count, seconds

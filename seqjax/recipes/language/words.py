@@ -1,24 +1,84 @@
 """A text as sentences of words, for the recipes that model words: reading, numbering, and what unknown words cost."""
 
+import hashlib
+import itertools
 import re
+import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
-
-import numpy as np
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 from seqjax import tasks
-from seqjax.recipes.language.text import documentation, ngram_nats
+from seqjax.recipes.language.ngrams import ngram_nats
+from seqjax.recipes.language.text import SCORED, documentation
 from seqjax.recipes.running.options import BadInput
+from seqjax.tasks.stored import Stored, temporary
 from seqjax.tasks.vocabulary import EOS, UNK, Vocabulary
 
+PIECE = 2**22  # bytes read at once
+TOGETHER = 2**16  # words turned into numbers at once
+LOOKED_AT = 100_000  # sentences, for their beginnings
 
-class Words(NamedTuple):
-    """The sentences to learn from and those held back, and the whole text they are: a sentence a line, words apart."""
 
-    train: list[list[str]]
-    held_back: list[list[str]]
-    text: str
+class Words:
+    """A text as sentences, of which no more is in memory than its different words and what is held back.
+
+    Args:
+      who: the recipe, for errors.
+      sentences: the words of each; the last tenth of the text is held back.
+
+    Attributes:
+      counts: how often each word to learn from occurs.
+      held_back: sentences behind them, `SCORED` characters at most.
+      sha256: of the text, a sentence a line, words apart by a blank.
+
+    Raises:
+      BadInput: too few sentences.
+    """
+
+    def __init__(self, who: str, sentences: Iterable[Sequence[str]]):
+        """Reads them once, and what became of them once more."""
+        self._file, digest, count, characters = temporary(self), hashlib.sha256(), 0, 0
+        for sentence in sentences:
+            line = " ".join(sentence) + "\n"
+            count, characters = count + 1, characters + len(line)
+            self._file.write(line.encode())
+            digest.update(line.encode())
+        self.counts, self.held_back, self.sha256 = Counter[str](), list[list[str]](), digest.hexdigest()
+        self._learned, before, parted = 0, 0, 0
+        for raw in self._lines(self._file.tell()):
+            line = raw.decode()
+            if before < 0.9 * characters:
+                self.counts.update(line.split(" "))
+                self._learned, parted = self._learned + len(raw) + 1, parted + 1
+            elif before < 0.9 * characters + SCORED:
+                self.held_back.append(line.split(" "))
+            before += len(line) + 1
+        if parted < 2 or not self.held_back:
+            raise BadInput(
+                f"{who}: expected a text of at least ten lines that can be parted at nine tenths of its length, got "
+                f"{count}{', the last of them too long' if count >= 10 else ''}. Give a longer one."
+            )
+
+    def train(self) -> Iterator[list[str]]:
+        """The sentences to learn from, one after the other."""
+        return (line.decode().split(" ") for line in self._lines(self._learned))
+
+    def copy(self, path: Path) -> None:
+        """Writes the text there."""
+        self._file.seek(0)
+        with open(path, "wb") as copied:
+            shutil.copyfileobj(self._file, copied)
+
+    def _lines(self, stop: int) -> Iterator[bytes]:
+        """Those in the first bytes of the file, which may be read elsewhere meanwhile."""
+        rest, at = b"", 0
+        while at < stop:
+            self._file.seek(at)
+            piece = self._file.read(min(PIECE, stop - at))
+            at += len(piece)
+            *lines, rest = (rest + piece).split(b"\n")
+            yield from lines
 
 
 def split(line: str, *, at: str, lower: bool) -> list[str]:
@@ -37,6 +97,7 @@ def read(who: str, path: str | None, *, at: str, lower: bool, default: Callable[
     """Every line that is not empty is a sentence; the last tenth of the text is held back.
 
     Lines end where `tasks.read_text` ends them; other separators of Unicode and form feeds are blanks in a sentence.
+    Of the text itself no more is in memory than its longest line.
 
     Args:
       who: the recipe, for errors.
@@ -45,27 +106,20 @@ def read(who: str, path: str | None, *, at: str, lower: bool, default: Callable[
       lower: as in `split`.
       default: another text, of which what holds for files holds.
     """
-    lines = (default() if path is None else tasks.read_text(path)).split("\n")
-    sentences = [words for line in lines if (words := split(line, at=at, lower=lower))]
-    ends = np.cumsum([len(" ".join(sentence)) + 1 for sentence in sentences])
-    cut = int(np.searchsorted(ends, 0.9 * ends[-1])) + 1 if sentences else 0
-    if cut < 2 or cut >= len(sentences):
-        raise BadInput(
-            f"{who}: expected a text of at least ten lines that can be parted at nine tenths of its length, got "
-            f"{len(sentences)}{', the last of them too long' if len(sentences) >= 10 else ''}. Give a longer one."
-        )
-    whole = "".join(" ".join(sentence) + "\n" for sentence in sentences)
-    return Words(sentences[:cut], sentences[cut:], whole)
+    pieces = [default()] if path is None else tasks.open_text(path).pieces()
+    sentences = (split(line, at=at, lower=lower) for line in _joined(pieces))
+    return Words(who, filter(None, sentences))
 
 
-def number(vocabulary: Vocabulary, sentences: Sequence[Sequence[str]]) -> np.ndarray:
+def number(vocabulary: Vocabulary, sentences: Iterable[Sequence[str]]) -> Stored:
     """One stream of words, ``<eos>`` behind every sentence."""
-    return np.concatenate([vocabulary.encode(sentence, eos=True) for sentence in sentences])
+    pieces = _together(word for sentence in sentences for word in (*sentence, EOS))
+    return Stored(map(vocabulary.encode, pieces))
 
 
 def vocabulary_of(words: Words, limit: int) -> Vocabulary:
     """``<unk>``, ``<eos>``, and the words that occur twice or more, the most frequent first."""
-    return Vocabulary.build(words.train, specials=(UNK, EOS), limit=limit, at_least=2)
+    return Vocabulary.counted(words.counts, specials=(UNK, EOS), limit=limit, at_least=2)
 
 
 def unknown_nats(vocabulary: Vocabulary, words: Words) -> float:
@@ -74,14 +128,19 @@ def unknown_nats(vocabulary: Vocabulary, words: Words) -> float:
     The model learns from the unknown words of the text to learn from, or from all where there are none. With this
     added, a model of words is one of characters, to be compared with others in bits a character.
     """
-    known = [[word for sentence in part for word in sentence] for part in (words.train, words.held_back)]
-    train, test = ([word for word in part if word not in vocabulary] for part in known)
+    test = [word for sentence in words.held_back for word in sentence if word not in vocabulary]
     if not test:
         return 0.0
-    spelled = [" " + "".join(f"{word} " for word in part) for part in (train or known[0], test)]
-    letters = Vocabulary(sorted(set("".join(spelled))))
-    numbers = [letters.encode(part) for part in spelled]
-    return ngram_nats(numbers[0], numbers[1], len(letters), 3) * (len(numbers[1]) - 1)
+    learned = {word for word in words.counts if word not in vocabulary} or words.counts.keys()
+    letters = Vocabulary(sorted({" "}.union(*learned, *test)))
+
+    def spelled(unknown: Iterable[str]) -> Stored:
+        behind = ("".join(f"{word} " for word in piece) for piece in _together(unknown))
+        return Stored(map(letters.encode, itertools.chain([" "], behind)))
+
+    train = spelled(word for sentence in words.train() for word in sentence if word in learned)
+    numbers = spelled(test)[:]
+    return ngram_nats(train, numbers, len(letters), 3)[-1] * (len(numbers) - 1)
 
 
 def characters(sentences: Sequence[Sequence[str]]) -> int:
@@ -95,12 +154,27 @@ def told(words: Sequence[str]) -> str:
     return re.sub(r"([(\[{]) ", r"\1", text)
 
 
-def commonest_pairs(sentences: Sequence[Sequence[str]]) -> list[str]:
-    """The four pairs of words that most often begin a sentence's first ten words."""
+def commonest_pairs(sentences: Iterable[Sequence[str]]) -> list[str]:
+    """The four pairs of words that most often come in a sentence's first ten words, of the first sentences."""
     pairs = Counter(
         " ".join(s[i : i + 2])
-        for s in sentences
+        for s in itertools.islice(sentences, LOOKED_AT)
         for i in range(min(9, len(s) - 1))
         if s[i].isalpha() and s[i + 1].isalpha()
     )
     return [pair for pair, _ in pairs.most_common(4)]
+
+
+def _together(words: Iterable[str]) -> Iterator[list[str]]:
+    """Many of them at once, in lists."""
+    some = iter(words)
+    return iter(lambda: list(itertools.islice(some, TOGETHER)), [])
+
+
+def _joined(pieces: Iterable[str]) -> Iterator[str]:
+    """The lines of a text that comes in pieces."""
+    rest = ""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split("\n")
+        yield from lines
+    yield rest

@@ -1,0 +1,71 @@
+"""Numbers that are read where they are asked for: any of them by a slice, all of them never."""
+
+import tempfile
+import weakref
+from collections.abc import Iterable
+from typing import BinaryIO, Protocol
+
+import numpy as np
+
+
+def temporary(owner: object) -> BinaryIO:
+    """A file without a name, that is gone with its owner."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115
+    weakref.finalize(owner, file.close)
+    return file
+
+
+class Sliced(Protocol):
+    """What a slice of is an array ``[n]`` of int32: arrays, `seqjax.tasks.Numbers`, and those here."""
+
+    def __len__(self) -> int:
+        """How many."""
+
+    def __getitem__(self, part: slice, /) -> np.ndarray:
+        """Some of them."""
+
+
+class Stored:
+    """Numbers in a temporary file, four bytes each, that is gone with them.
+
+    >>> numbers = Stored(np.arange(n) for n in (2, 4))
+    >>> len(numbers), numbers[1:4].tolist()
+    (6, [1, 0, 1])
+    """
+
+    def __init__(self, pieces: Iterable[np.ndarray]):
+        """Writes them, a piece after the other."""
+        self._file = temporary(self)
+        for piece in pieces:
+            self._file.write(piece.astype(np.int32).tobytes())
+        self._length = self._file.tell() // 4
+
+    def __len__(self) -> int:
+        """How many."""
+        return self._length
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        """Some of them."""
+        start, stop, step = part.indices(self._length)
+        self._file.seek(4 * start)
+        return np.frombuffer(self._file.read(4 * max(stop - start, 0)), np.int32)[::step]
+
+
+class First:
+    """The first ``count`` of other numbers.
+
+    >>> First(np.arange(9), 4)[2:7].tolist()
+    [2, 3]
+    """
+
+    def __init__(self, numbers: Sliced, count: int):
+        """Nothing is read yet."""
+        self._numbers, self._length = numbers, count
+
+    def __len__(self) -> int:
+        """How many."""
+        return self._length
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        """Some of them."""
+        return self._numbers[slice(*part.indices(self._length))]
