@@ -2,6 +2,7 @@
 
 import collections
 import hashlib
+import os
 import subprocess
 import sys
 
@@ -150,6 +151,15 @@ def test_words_are_parted_where_the_whole_text_would_be(monkeypatch, tmp_path):
     assert (tmp_path / "b.txt").read_text() == text
     monkeypatch.setattr(words, "SCORED", ends[cut] - 0.9 * ends[-1])
     assert words.read("test", str(tmp_path / "a.txt"), at="blanks", lower=False).held_back == sentences[cut : cut + 1]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a disk that is full is /dev/full")
+def test_a_temporary_file_without_room_is_told(monkeypatch):
+    monkeypatch.setattr(stored.tempfile, "TemporaryFile", lambda: open("/dev/full", "w+b"))  # noqa: SIM115
+    with pytest.raises(
+        OSError, match=r"^expected room for a temporary file in /.*, got none\. Name another folder by TM"
+    ):
+        stored.Stored([np.arange(5)])
 
 
 def large_text(path, size):

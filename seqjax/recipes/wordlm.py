@@ -120,7 +120,7 @@ def main(options: Options) -> Course:
     with bad_input("wordlm"):
         text = data(options)
         vocabulary = words.vocabulary_of(text, options.vocabulary)
-    train, held_back = words.number(vocabulary, text.train()), words.number(vocabulary, text.held_back)[:]
+        train, held_back = words.number(vocabulary, text.train()), words.number(vocabulary, text.held_back)[:]
     floors = dict(zip(("unigram", "bigram"), np.exp(ngram_nats(train, held_back, len(vocabulary), 2)).tolist()))
     spelling = words.unknown_nats(vocabulary, text)
     beside = {} if options.characters is None else {"characters": characters.character_row(options.characters, text)}

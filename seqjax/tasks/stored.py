@@ -1,5 +1,7 @@
 """Numbers that are read where they are asked for: any of them by a slice, all of them never."""
 
+import contextlib
+import errno
 import tempfile
 import weakref
 from collections.abc import Iterable
@@ -8,11 +10,30 @@ from typing import BinaryIO, Protocol
 import numpy as np
 
 
-def temporary(owner: object) -> BinaryIO:
-    """A file without a name, that is gone with its owner."""
+def temporary(owner: object, pieces: Iterable[bytes]) -> BinaryIO:
+    """A file of these bytes without a name, that is gone with its owner.
+
+    Raises:
+      OSError: there is no room for it.
+    """
     file = tempfile.TemporaryFile()  # noqa: SIM115
-    weakref.finalize(owner, file.close)
+    weakref.finalize(owner, _close, file)
+    try:
+        for piece in pieces:
+            file.write(piece)
+        file.flush()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise OSError(
+            f"expected room for a temporary file in {tempfile.gettempdir()}, got none. Name another folder by TMPDIR."
+        ) from error
     return file
+
+
+def _close(file: BinaryIO) -> None:
+    with contextlib.suppress(OSError):  # of what found no room
+        file.close()
 
 
 class Sliced(Protocol):
@@ -35,9 +56,7 @@ class Stored:
 
     def __init__(self, pieces: Iterable[np.ndarray]):
         """Writes them, a piece after the other."""
-        self._file = temporary(self)
-        for piece in pieces:
-            self._file.write(piece.astype(np.int32).tobytes())
+        self._file = temporary(self, (piece.astype(np.int32).tobytes() for piece in pieces))
         self._length = self._file.tell() // 4
 
     def __len__(self) -> int:

@@ -38,12 +38,17 @@ class Words:
 
     def __init__(self, who: str, sentences: Iterable[Sequence[str]]):
         """Reads them once, and what became of them once more."""
-        self._file, digest, count, characters = temporary(self), hashlib.sha256(), 0, 0
-        for sentence in sentences:
-            line = " ".join(sentence) + "\n"
-            count, characters = count + 1, characters + len(line)
-            self._file.write(line.encode())
-            digest.update(line.encode())
+        digest, count, characters = hashlib.sha256(), 0, 0
+
+        def lines() -> Iterator[bytes]:
+            nonlocal count, characters
+            for sentence in sentences:
+                line = " ".join(sentence) + "\n"
+                count, characters = count + 1, characters + len(line)
+                digest.update(line.encode())
+                yield line.encode()
+
+        self._file = temporary(self, lines())
         self.counts, self.held_back, self.sha256 = Counter[str](), list[list[str]](), digest.hexdigest()
         self._learned, before, parted = 0, 0, 0
         for raw in self._lines(self._file.tell()):
