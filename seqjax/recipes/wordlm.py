@@ -121,8 +121,8 @@ def main(options: Options) -> Course:
         text = data(options)
         vocabulary = words.vocabulary_of(text, options.vocabulary)
         train, held_back = words.number(vocabulary, text.train()), words.number(vocabulary, text.held_back)[:]
+        spelling = words.unknown_nats(vocabulary, text)
     floors = dict(zip(("unigram", "bigram"), np.exp(ngram_nats(train, held_back, len(vocabulary), 2)).tolist()))
-    spelling = words.unknown_nats(vocabulary, text)
     beside = {} if options.characters is None else {"characters": characters.character_row(options.characters, text)}
 
     # Model and training: windows of streams, the state carried from each to the next.
