@@ -101,6 +101,30 @@ def test_two_processes_are_one_and_another_number_goes_on(folder, command):
 
 
 @pytest.mark.slow
+def test_two_processes_stop_early_and_draw_as_one_does(folder):
+    """The evaluation after which they end, the parameters taken, figures of another kind; resumed, they stay so."""
+    words = [*COMMANDS["charlm"], "--steps", "60", "--learning-rate", "0.3", "--schedule", "constant"]
+    words += ["--patience", "1", "--figures", "svg"]
+    told = {}
+    for name, count in (("one", "1"), ("two", "2")):
+        told[name] = run(folder, "charlm", *words, "--run-dir", name, "--processes", count)
+        assert "whose parameters are taken" in told[name]
+    assert told["two"].count("whose parameters are taken") == 1
+    close(numbers(folder / "two"), numbers(folder / "one"))
+    assert numbers(folder / "two")[-1]["step"] < 60
+    results = [json.loads((folder / name / "result.json").read_text()) for name in ("one", "two")]
+    assert results[0]["steps"] == results[1]["steps"] < 60
+    np.testing.assert_allclose(*[list(result["figures"].values()) for result in results], rtol=2e-4)
+    files = lambda name: sorted(path.name for path in (folder / name).iterdir() if path.name[0] != ".")
+    assert files("two") == files("one")
+    assert "loss.svg" in files("two")
+    again = run(folder, "charlm", "--resume", "two", "--processes", "2", "--figures", "pdf")
+    assert f"of {results[1]['steps']}, whose parameters are taken" in again
+    assert json.loads((folder / "two" / "result.json").read_text())["figures"] == results[1]["figures"]
+    assert "loss.pdf" in files("two")
+
+
+@pytest.mark.slow
 def test_a_script_over_two_processes_is_one_process(folder):
     (folder / "script.py").write_text(SCRIPT)
     address = f"127.0.0.1:{free_port()}"
@@ -115,6 +139,25 @@ def test_a_script_over_two_processes_is_one_process(folder):
     assert losses[0] == losses[1]
     np.testing.assert_allclose(losses[0], losses[2], rtol=1e-6)
     assert "devices 2" in told[0]
+
+
+@pytest.mark.slow
+def test_tasks_of_slurm_are_one_run(folder):
+    """Told by nothing but the variables of srun, as two tasks of a node; the port is that of the job unless given."""
+    words = COMMANDS["charlm"]
+    slurm = {"SLURM_JOB_ID": "4242", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+    command = [sys.executable, "-m", "seqjax", "charlm", *words, "--run-dir", "two", "--processes", "0"]
+
+    def start(rank):
+        own = {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "JAX_COORDINATOR_PORT": port}
+        told = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, cwd=folder, env=environment(**slurm, **own), **told)
+
+    port = str(free_port())
+    told = [one.communicate(timeout=300) for one in [start(0), start(1)]]
+    assert [out.count("run folder") for out, _ in told] == [1, 0], told
+    run(folder, "charlm", *words, "--run-dir", "one")
+    close(numbers(folder / "two"), numbers(folder / "one"))
 
 
 @pytest.mark.slow
@@ -209,6 +252,32 @@ def test_bad_input(folder, capsys, monkeypatch):
     with pytest.raises(ValueError, match="expected no --processes with --seeds"):
         charlm.Options(seeds=(1, 2), processes=2).check("charlm")
     with pytest.raises(BadInput, match=r"expected processes that Slurm, .* tell of for --processes 0, met none"):
+        launching.join("charlm")
+
+
+TOLD = {
+    "a variable alone": ({"SEQJAX_PROCESS": "1"}, r"two numbers, got '', '' and '1'\. Set all three"),
+    "no number": (
+        {"SEQJAX_COORDINATOR": "127.0.0.1:7", "SEQJAX_PROCESSES": "two", "SEQJAX_PROCESS": "0"},
+        r"got '127\.0\.0\.1:7', 'two' and '0'",
+    ),
+    "one too many": (
+        {"SEQJAX_COORDINATOR": "127.0.0.1:7", "SEQJAX_PROCESSES": "2", "SEQJAX_PROCESS": "2"},
+        r"met none \(process_id and num_processes .*process_id=2, num_processes=2",
+    ),
+    "a batch script without srun": (
+        {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"},
+        r"met none \(.*\)\. Start the command by srun, in pods with jax\[k8s\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TOLD)
+def test_processes_that_cannot_meet_are_told(case, monkeypatch):
+    variables, message = TOLD[case]
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(BadInput, match=r"^charlm: expected .*" + message):
         launching.join("charlm")
 
 

@@ -69,7 +69,22 @@ def _ignored(number: int) -> bool:
 
 def told() -> bool:
     """Whether this process was started as one of several."""
-    return RANK in os.environ
+    return any(name in os.environ for name in (ADDRESS, COUNT, RANK))
+
+
+def _told(who: str) -> dict[str, Any]:
+    """What the variables say, for `jax.distributed.initialize`."""
+    address, *numbers = (os.environ.get(name, "") for name in (ADDRESS, COUNT, RANK))
+    if not address or not all(number.isdecimal() for number in numbers):
+        raise BadInput(
+            f"{who}: expected {ADDRESS}, {COUNT} and {RANK}, an address with a port and two numbers, got {address!r}, "
+            f"{numbers[0]!r} and {numbers[1]!r}. Set all three."
+        )
+    count, rank = map(int, numbers)
+    if address.startswith("127.0.0.1:"):
+        here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        jax.config.update("jax_num_cpu_devices", max(1, here // max(1, count)))
+    return {"coordinator_address": address, "num_processes": count, "process_id": rank}
 
 
 def join(who: str) -> None:
@@ -80,13 +95,7 @@ def join(who: str) -> None:
     Raises:
       BadInput: there are none.
     """
-    where: dict[str, Any] = {}
-    if told():
-        where = {"coordinator_address": os.environ[ADDRESS]}
-        where |= {"num_processes": int(os.environ[COUNT]), "process_id": int(os.environ[RANK])}
-        if os.environ[ADDRESS].startswith("127.0.0.1:"):
-            here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-            jax.config.update("jax_num_cpu_devices", max(1, here // int(os.environ[COUNT])))
+    where = _told(who) if told() else {}
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     usual = {number: signal.getsignal(number) for number in leaving.SIGNALS}
     try:
@@ -96,7 +105,8 @@ def join(who: str) -> None:
     except (ValueError, RuntimeError) as error:
         raise BadInput(
             f"{who}: expected processes that Slurm, Kubernetes or the variables {ADDRESS}, {COUNT} and {RANK} tell of "
-            f"for --processes 0, met none ({error}). Start the command by srun, or give --processes N."
+            f"for --processes 0, met none ({error}). Start the command by srun, in pods with jax[k8s], or give "
+            "--processes N."
         ) from error
     for number, handler in usual.items():  # JAX has put its own over that of SIGTERM
         signal.signal(number, handler)

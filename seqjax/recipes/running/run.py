@@ -144,6 +144,10 @@ class Run:
         run = cls(folder, config.stamped(made, {*FREE, *free}))
         with folders.writable(recipe, folder):
             run.write_config()
+        processes.wait("configuration")
+        if not processes.first():  # whose own names another folder, and has another digest then
+            run = cls(folder, config.read(recipe, processes.common(folder)))
+            run.write_config()
         return run
 
     @classmethod
