@@ -263,7 +263,7 @@ TOLD = {
     ),
     "one too many": (
         {"SEQJAX_COORDINATOR": "127.0.0.1:7", "SEQJAX_PROCESSES": "2", "SEQJAX_PROCESS": "2"},
-        r"met none \(process_id and num_processes .*process_id=2, num_processes=2",
+        r"SEQJAX_PROCESS below SEQJAX_PROCESSES, got 2 of 2\. They are numbered from 0",
     ),
     "a batch script without srun": (
         {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"},

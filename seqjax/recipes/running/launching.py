@@ -81,6 +81,8 @@ def _told(who: str) -> dict[str, Any]:
             f"{numbers[0]!r} and {numbers[1]!r}. Set all three."
         )
     count, rank = map(int, numbers)
+    if rank >= count:
+        raise BadInput(f"{who}: expected {RANK} below {COUNT}, got {rank} of {count}. They are numbered from 0.")
     if address.startswith("127.0.0.1:"):
         here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         jax.config.update("jax_num_cpu_devices", max(1, here // max(1, count)))
