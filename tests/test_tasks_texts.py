@@ -85,7 +85,8 @@ def test_numbers_and_windows_are_those_of_the_whole(letter, ahead, monkeypatch):
     assert numbers[9:7].shape == (0,)
     columns = tasks.streams(whole[:270], 4)
     for n in np.random.default_rng(1).permutation((len(columns) - 1) // 9).tolist():
-        np.testing.assert_array_equal(texts.window(numbers, 270, 4, 9, n), columns[9 * n : 9 * n + 10])
+        for kept in (numbers, stored.First(numbers, 270), stored.Stored([whole])):
+            np.testing.assert_array_equal(texts.window(kept, 270, 4, 9, n), columns[9 * n : 9 * n + 10])
     np.testing.assert_array_equal(texts.window(numbers, 200, 4, 9, 1), tasks.streams(whole[:200], 4)[9:19])
     with pytest.raises(ValueError, match="read-only"):  # windows share what was read ahead
         texts.window(numbers, 270, 4, 9, 0)[0] = 0

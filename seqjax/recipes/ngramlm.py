@@ -31,7 +31,7 @@ from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.learning import LearningOptions
 from seqjax.recipes.running.options import FileOrNone, bad_input, check_left_out, check_positive, check_sizes
 from seqjax.recipes.running.run import Run, kept, vocabularies
-from seqjax.tasks.stored import First, Sliced
+from seqjax.tasks.stored import First, Streamed
 from seqjax.tasks.texts import Numbers, Text, open_text
 from seqjax.tasks.vocabulary import EOS, Vocabulary
 
@@ -219,7 +219,7 @@ class Stream(NamedTuple):
     """
 
     name: str
-    train: Sliced
+    train: Streamed
     held_back: np.ndarray
     vocabulary: Vocabulary
     facts: dict

@@ -4,8 +4,8 @@ import contextlib
 import errno
 import tempfile
 import weakref
-from collections.abc import Iterable
-from typing import BinaryIO, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -46,6 +46,13 @@ class Sliced(Protocol):
         """Some of them."""
 
 
+class Streamed(Sliced, Protocol):
+    """That, read in columns too."""
+
+    def columns(self, starts: Sequence[int], length: int) -> np.ndarray:
+        """Pieces side by side, ``[length, len(starts)]``, not to be written to; the last ones asked for are kept."""
+
+
 class Stored:
     """Numbers in a temporary file, four bytes each, that is gone with them.
 
@@ -58,6 +65,7 @@ class Stored:
         """Writes them, a piece after the other."""
         self._file = temporary(self, (piece.astype(np.int32).tobytes() for piece in pieces))
         self._length = self._file.tell() // 4
+        self._ahead: tuple[Any, np.ndarray] = (), np.zeros((0, 0), np.int32)
 
     def __len__(self) -> int:
         """How many."""
@@ -69,15 +77,24 @@ class Stored:
         self._file.seek(4 * start)
         return np.frombuffer(self._file.read(4 * max(stop - start, 0)), np.int32)[::step]
 
+    def columns(self, starts: Sequence[int], length: int) -> np.ndarray:
+        """Pieces side by side, as of `Streamed`."""
+        asked, found = self._ahead
+        if asked != (starts, length):
+            found = np.stack([self[start : start + length] for start in starts], axis=1)
+            found.flags.writeable = False
+            self._ahead = (starts, length), found
+        return found
+
 
 class First:
     """The first ``count`` of other numbers.
 
-    >>> First(np.arange(9), 4)[2:7].tolist()
+    >>> First(Stored([np.arange(9)]), 4)[2:7].tolist()
     [2, 3]
     """
 
-    def __init__(self, numbers: Sliced, count: int):
+    def __init__(self, numbers: Streamed, count: int):
         """Nothing is read yet."""
         self._numbers, self._length = numbers, count
 
@@ -88,3 +105,7 @@ class First:
     def __getitem__(self, part: slice) -> np.ndarray:
         """Some of them."""
         return self._numbers[slice(*part.indices(self._length))]
+
+    def columns(self, starts: Sequence[int], length: int) -> np.ndarray:
+        """Pieces side by side, as of `Streamed`; all of them among the first."""
+        return self._numbers.columns(starts, length)

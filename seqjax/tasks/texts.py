@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from seqjax.tasks.archives import check_file, read_bytes
-from seqjax.tasks.stored import Sliced
+from seqjax.tasks.stored import Streamed
 from seqjax.tasks.vocabulary import Vocabulary
 
 STRIDE = 512  # characters from one known place in the file to the next
@@ -191,7 +191,7 @@ class Numbers:
         return numbers
 
 
-def window(numbers: Sliced, count: int, size: int, length: int, number: int) -> np.ndarray:
+def window(numbers: Streamed, count: int, size: int, length: int, number: int) -> np.ndarray:
     """A window of the first ``count`` numbers in contiguous columns, as `seqjax.tasks.streams` cuts them.
 
     Args:

@@ -13,7 +13,7 @@ import seqjax as sj
 from seqjax.base import PyTree
 from seqjax.objectives import Objective
 from seqjax.recipes.running.options import BadInput
-from seqjax.tasks.stored import Sliced
+from seqjax.tasks.stored import Sliced, Streamed
 from seqjax.tasks.texts import window
 
 SOURCE_CHARACTERS = 1_500_000
@@ -133,7 +133,7 @@ def restart(xs: np.ndarray, end: int | None) -> tuple[np.ndarray, np.ndarray | N
 class Windows:
     """The windows of contiguous streams, in order; behind every symbol ``end`` the model starts anew."""
 
-    def __init__(self, numbers: Sliced, batch_size: int, window: int, end: int | None):
+    def __init__(self, numbers: Streamed, batch_size: int, window: int, end: int | None):
         """Nothing is read yet."""
         self._numbers, self._batch_size, self._window, self._end = numbers, batch_size, window, end
 
@@ -148,7 +148,7 @@ class Windows:
         return sj.Batch(xs, ticks[1:], None, reset)
 
 
-def windows_of(who: str, train: Sliced, batch_size: int, window: int, end: int | None) -> Windows:
+def windows_of(who: str, train: Streamed, batch_size: int, window: int, end: int | None) -> Windows:
     """The windows of a text to learn from, of one at least."""
     if len(train) < batch_size * (window + 1):
         raise BadInput(
