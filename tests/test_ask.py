@@ -220,7 +220,7 @@ def test_a_number_is_translated_as_beside_others():
 def test_a_sentence_is_tagged_as_beside_others():
     run = opened("tag")
     options = run.options(tag.Options)
-    train, held_back = tag.sentences(options)
+    train, held_back, _ = tag.sentences(options)
     code = tagging.Code.of(train, options.characters)
     taggers, start = tag.begin(options, code)
     params = learning.trained(run, start)[tag.BOTH]
@@ -266,9 +266,9 @@ TASKS = {
     "halves": sequences.halves,
     "dna": sequences.dna,
     "larger-sum": sequences.larger_sum,
-    "surnames": lambda: sequences.surnames_of(None, 0),
+    "surnames": lambda: sequences.surnames_of(classify.Options(), 0),
     "action": sequences.action,
-    "digits": lambda: sequences.digits(None, None, permuted=False, seed=0),
+    "digits": lambda: sequences.digits(classify.Options(), None, permuted=False, seed=0),
 }
 
 

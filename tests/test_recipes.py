@@ -386,7 +386,9 @@ def test_help_shows_every_option_with_its_default(name, recipe, capsys, monkeypa
         main([name, "--help"])
     assert stop.value.code == 0
     text = "\n".join(line.strip(" │") for line in capsys.readouterr().out.splitlines())
-    shown = {entry.split()[0]: " ".join(entry.split()) for entry in re.split(r"\n(?=--|FOLDER )", text)}
+    entries = [(entry, entry.splitlines()[0]) for entry in re.split(r"\n(?=--|FOLDER )", text)]
+    flags = re.compile(r"--[\w-]+|^FOLDER")
+    shown = {name: " ".join(entry.split()) for entry, first in entries for name in flags.findall(first)}
     for field in dataclasses.fields(recipe.Options):
         flag = "FOLDER" if field.name == "run" else "--" + field.name.replace("_", "-")
         default = f"(default: {field.default if field.default != () else ''})"

@@ -8,6 +8,7 @@ from marks import quick
 
 from seqjax import tasks
 from seqjax.__main__ import main
+from seqjax.recipes import classify
 from seqjax.recipes.classify import sequences
 from seqjax.recipes.language import tagging
 from seqjax.recipes.running import learning
@@ -86,7 +87,7 @@ def test_no_name_is_on_both_sides(folder):
     """Names that come twice are learned or asked, not both."""
     for file, lines in NAMES.items():
         (folder / file).write_text("\n".join(lines * 4))
-    task = sequences.surnames_of(str(folder), 0)
+    task = sequences.surnames_of(classify.Options(data=str(folder)), 0)
     asked = task.held_back(np.random.default_rng(0))
     learned = task.draw(np.random.default_rng(0), 500)
     sides = [{(tuple(xs[m]), y) for xs, m, y in zip(part.xs.T, part.mask.T, part.targets)} for part in (learned, asked)]

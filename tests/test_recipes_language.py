@@ -322,7 +322,7 @@ def test_long_words_keep_their_beginning_and_their_end():
 def test_tags_found_are_those_of_each_sentence_by_itself():
     small = dict.fromkeys(("hidden_size", "embedding_size", "character_size", "character_hidden_size"), 3)
     options = tag.Options(**small, cell="elman", dropout=0)
-    sentences, _ = tag.sentences(options)
+    sentences, *_ = tag.sentences(options)
     assert len(sentences[0].words) != len(sentences[1].words)  # one of them is padded
     code = tagging.Code.of(sentences, 12)
     tagger = tag.tagger(options, code, both_ways=True)
@@ -347,7 +347,7 @@ def test_no_source_is_on_both_sides(folder):
     lines = [f"one {w} {v}\tun {w}" for w in "abcdefgh" for v in ("x", "y")] * 2 + ["one a x\tun autre a"]
     (folder / "pairs.tsv").write_text("\n".join(lines))
     options = translate.Options(data="pairs.tsv", held_back=4, batch_size=4)
-    train, held_back = translate.lines(options)
+    train, held_back, _ = translate.lines(options)
     assert len(held_back) == 4
     assert all(p.text == " ".join(p.target) for p in held_back)
     assert not {p.source for p in train} & {p.source for p in held_back}
@@ -444,7 +444,7 @@ def test_files_of_digits_and_of_names(tmp_path):
         head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
         (tmp_path / name).write_bytes(head + array.tobytes())
     files = str(tmp_path / "images"), str(tmp_path / "labels")
-    task = sequences.digits(*files, permuted=True, seed=0)
+    task = sequences.digits(classify.Options(data=files[0]), files[1], permuted=True, seed=0)
     held_back = task.held_back(rng)
     assert held_back.xs.shape == (12, 10, 1)
     label_of = {tuple(sorted(picture.ravel())): label for picture, label in zip(pictures, labels)}
@@ -452,11 +452,11 @@ def test_files_of_digits_and_of_names(tmp_path):
         for xs, label in zip(np.moveaxis(examples.xs, 1, 0), examples.targets):
             assert label_of[tuple(sorted(np.round(255 * xs[:, 0]).astype(int)))] == label
     with pytest.raises(ValueError, match=r"expected pictures \[n, height, width\] and as many labels 0 to 9"):
-        sequences.digits(*files[::-1], permuted=False, seed=0)
+        sequences.digits(classify.Options(data=files[1]), files[0], permuted=False, seed=0)
 
     (tmp_path / "Irish.txt").write_text("\n".join(f"O'{c}" for c in "abcdefghij") + "\n")
     (tmp_path / "Greek.txt").write_text("\n".join(f"{c}is" for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcd") + "\n")
-    names = sequences.surnames_of(str(tmp_path), 0)
+    names = sequences.surnames_of(classify.Options(data=str(tmp_path)), 0)
     assert names.classes == ("Greek", "Irish")
     examples, held_back = names.draw(rng, 50), names.held_back(rng)
     assert held_back.xs.shape[1] == 8

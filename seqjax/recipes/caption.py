@@ -25,11 +25,11 @@ from seqjax.base import Array, PyTree
 from seqjax.models import Conditional, captioner, conditional_objective
 from seqjax.recipes.language.pairs import answerer, some, written_from
 from seqjax.recipes.pictures import curves
-from seqjax.recipes.running import drawing, learning
+from seqjax.recipes.running import drawing, learning, splits
 from seqjax.recipes.running.asking import Asked, Reply, of_size
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
-from seqjax.recipes.running.options import BadInput, FolderOrNone, bad_input, check_not_negative, check_sizes
+from seqjax.recipes.running.options import FolderOrNone, bad_input, check_not_negative, check_sizes
 from seqjax.recipes.running.run import Run, digest, vocabularies
 from seqjax.tasks.digits import NAMES
 
@@ -38,11 +38,12 @@ WORDS = tasks.Vocabulary([tasks.PAD, tasks.BOS, tasks.EOS, *NAMES])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(learning.LearningOptions):
+class Options(learning.LearningOptions, splits.SplitOptions):
     """Trains a network to caption strips of digits, and draws strips with its captions."""
 
     data: FolderOrNone = None
-    """Folder of the MNIST digits (train-images-idx3-ubyte and train-labels-idx1-ubyte, .gz or not); a font if none."""
+    """Folder of the MNIST digits (train-images-idx3-ubyte and train-labels-idx1-ubyte, .gz or not), the last sixth held
+    back; a font if none. --train, --held-back and --test are files of images, with their labels beside them."""
     shortest: int = 3
     """Digits on a strip, at least."""
     longest: int = 5
@@ -80,7 +81,7 @@ def main(options: Options) -> Course:
     """``python -m seqjax caption``."""
     # Data: strips put together from digits; those held back are of digits that no strip in training has.
     with bad_input("caption"):
-        train, others = (PRINTED, PRINTED) if options.data is None else handwritten(options.data)
+        train, others, tested = digits_of(options)
         asked = strips(learning.generator(options), HELD_BACK, others, options)
         strips(learning.generator(options), 1, train, options)  # complains now of digits that are missing
         height, width = asked.images.shape[1:]
@@ -95,8 +96,10 @@ def main(options: Options) -> Course:
     # Training
     params = model.init(jax.random.key(options.seed))
     answer, held_back = answerer(model, words), batch(asked)
+    test = None if tested is None else batch(strips(learning.generator(options), HELD_BACK, tested, options))
     chance = 10.0**-options.shortest / (options.longest - options.shortest + 1)
-    folder = Run.start("caption", options, {"sha256": digest(asked.images)} | vocabularies(words=words))
+    facts = {"sha256": digest(asked.images), **splits.facts(options)}
+    folder = Run.start("caption", options, facts | vocabularies(words=words))
     print(
         f"strips of {options.shortest} to {options.longest} digits, {height} × {width} pixels; a guess is right for "
         f"{chance:.3%}\nmodel: {options.cell}, {learning.parameter_count(params):,} parameters"
@@ -112,6 +115,7 @@ def main(options: Options) -> Course:
         evaluate=lambda params: answer(params, held_back).numbers,
         show_evaluation="held back: {exact:.1%} of captions, {symbols:.1%} of words right",
         best=learning.highest("exact"),
+        test=None if test is None else lambda params: answer(params, test).numbers,
     )
 
     # What came out
@@ -140,9 +144,8 @@ def main(options: Options) -> Course:
         f"\nheld back: {outcome.numbers['exact']:.2%} of captions right (chance {chance:.3%}), "
         f"{outcome.numbers['symbols']:.2%} of words; {outcome.steps} steps in {outcome.seconds:.0f} s"
     )
-    learning.conclude(
-        folder, "share right", {name: outcome.numbers[name] for name in ("exact", "symbols")}, {"chance": chance}
-    )
+    figures = {name: outcome.numbers[name] for name in ("exact", "symbols")}
+    learning.conclude(folder, "share right", figures, {"chance": chance}, outcome.test)
     print(f"run folder {folder.folder}, captions {path}, learning curve {picture}")
 
 
@@ -163,7 +166,7 @@ def model_of(options: Options, height: int, width: int) -> Conditional:
 def to_ask(run: Run) -> Asked:
     """Pictures to caption."""
     options = run.options(Options)
-    digits = PRINTED if options.data is None else handwritten(options.data)[0]
+    digits = digits_of(options)[0]
     height, width = strips(learning.generator(options), 1, digits, options).images.shape[1:]
     model = model_of(options, height, width)
     params = learning.trained(run, learning.begin(options, model.init(jax.random.key(options.seed))))
@@ -187,6 +190,24 @@ class Digits(NamedTuple):
 PRINTED = Digits(None, None)
 
 
+def digits_of(options: Options) -> tuple[Digits, Digits, Digits | None]:
+    """To learn from, held back, and of the test if there is one."""
+    files = splits.files(options)
+    if not files:
+        return (*((PRINTED, PRINTED) if options.data is None else handwritten(options.data)), None)
+    read = {name: tasks.read_labelled_images(path) for name, path in files.items()}
+    parts = {name: Digits(*found) for name, found in read.items()}
+    if "held_back" not in parts:
+        parts["train"], parts["held_back"] = in_two(*read["train"])
+    return parts["train"], parts["held_back"], parts.get("test")
+
+
+def in_two(images: np.ndarray, labels: np.ndarray) -> tuple[Digits, Digits]:
+    """The first five sixths to learn from, the rest to measure on."""
+    cut = len(images) * 5 // 6
+    return Digits(images[:cut], labels[:cut]), Digits(images[cut:], labels[cut:])
+
+
 def strips(rng: np.random.Generator, count: int, digits: Digits, options: Options) -> tasks.Strips:
     """Digits side by side, as many as the options say."""
     return tasks.digit_strips(
@@ -201,19 +222,9 @@ def strips(rng: np.random.Generator, count: int, digits: Digits, options: Option
 
 
 def handwritten(folder: str) -> tuple[Digits, Digits]:
-    """The MNIST digits and their labels: the first five sixths to learn from, the rest to measure on."""
-    found = []
-    for kind in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"):
-        paths = [Path(folder) / name for name in (kind, f"{kind}.gz")]
-        found.append(tasks.read_idx(next((path for path in paths if path.is_file()), paths[0])))
-    images, labels = found
-    if images.ndim != 3 or labels.shape != images.shape[:1]:
-        raise BadInput(
-            f"caption: expected pictures [n, height, width] and n labels in {folder}, got {images.shape} and "
-            f"{labels.shape}. Check the files."
-        )
-    cut = len(images) * 5 // 6
-    return Digits(images[:cut], labels[:cut]), Digits(images[cut:], labels[cut:])
+    """The MNIST digits and their labels, in two parts."""
+    paths = [Path(folder) / name for name in ("train-images-idx3-ubyte", "train-images-idx3-ubyte.gz")]
+    return in_two(*tasks.read_labelled_images(next((path for path in paths if path.is_file()), paths[0])))
 
 
 def columns_first(model: Conditional) -> Conditional:

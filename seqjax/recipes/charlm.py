@@ -13,6 +13,9 @@ References:
 """
 
 import dataclasses
+import functools
+
+import numpy as np
 
 import seqjax as sj
 from seqjax.base import PyTree
@@ -20,11 +23,11 @@ from seqjax.recipes.language.characters import CharacterOptions, encode_prompt, 
 from seqjax.recipes.language.ngrams import ngram_nats
 from seqjax.recipes.language.text import SCORED, log_loss, scorer, standard_library, write
 from seqjax.recipes.pictures import curves
-from seqjax.recipes.running import learning, watch
+from seqjax.recipes.running import learning, splits, watch
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.options import (
     BadInput,
-    FileOrNone,
+    DataFile,
     TextOrNone,
     bad_input,
     check_not_negative,
@@ -38,11 +41,13 @@ from seqjax.tasks.vocabulary import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(CharacterOptions):
+class Options(CharacterOptions, splits.SplitOptions):
     """Trains a character language model, writes text with it, and keeps it in a run folder."""
 
-    text: FileOrNone = None
-    """Any UTF-8 text; Python's own standard library if not given."""
+    whole = "text"
+
+    text: DataFile = None
+    """Any UTF-8 text, the last tenth of which is held back; Python's own standard library if not given."""
     steps: int = 1000
     window: int = 128
     """Characters from update to update, through which gradients flow."""
@@ -72,19 +77,26 @@ class Options(CharacterOptions):
 @trains
 def main(options: Options) -> Course:
     """``python -m seqjax charlm``."""
-    # Data: the whole text as numbers, and the part that is never trained on.
+    # Data: texts as numbers, and the part that is never trained on.
     with bad_input("charlm"):
-        text = Text(standard_library().encode()) if options.text is None else open_text(options.text)
-        vocabulary = Vocabulary.counted(text.counts, specials=())
+        given = splits.read(options, open_text, lambda: Text(standard_library().encode()))
+        counts = {character: 0 for part in given if part for character in part.counts} | given.train.counts
+        vocabulary = Vocabulary.counted(counts, specials=(), at_least=0)
         prompt = encode_prompt("charlm", vocabulary, options.prompt)
-    numbers, learned = Numbers(text, vocabulary), int(0.9 * len(text))
-    held_back = numbers[learned : learned + SCORED]
+    text, numbers = given.train, Numbers(given.train, vocabulary)
+    if given.held_back is None:
+        learned = int(0.9 * len(text))
+        held_back = numbers[learned : learned + SCORED]
+    else:
+        learned, held_back = len(text), Numbers(given.held_back, vocabulary)[:SCORED]
+    test = None if given.test is None else Numbers(given.test, vocabulary)[:]
     shortest = options.batch_size * (options.window + 1)
-    if learned < shortest or len(held_back) < 2:
+    if learned < shortest or len(held_back) < 2 or (test is not None and len(test) < 2):
+        least = shortest if given.held_back else max(-(-shortest * 10 // 9), 11)
         raise BadInput(
-            f"charlm: expected at least {max(-(-shortest * 10 // 9), 11)} characters of text, so that nine "
-            f"tenths fill {options.batch_size} streams of one window of {options.window}, got {len(text)}. "
-            "Give a longer text, or lower --batch-size or --window."
+            f"charlm: expected at least {least} characters of text{', two' * bool(splits.files(options))}, so that "
+            f"{'they' if given.held_back else 'nine tenths'} fill {options.batch_size} streams of one window of "
+            f"{options.window}, got {len(text)}. Give a longer text, or lower --batch-size or --window."
         )
     bigram = ngram_nats(First(numbers, learned), held_back, len(vocabulary), 2)[1]
 
@@ -101,20 +113,22 @@ def main(options: Options) -> Course:
     start = initial(model, options)
     measure = scorer(model)
 
-    def evaluate(params: PyTree) -> dict[str, float]:
-        nats, count = log_loss(measure, model, params, held_back, columns=32, lead=256)
+    def evaluate(params: PyTree, part: np.ndarray = held_back) -> dict[str, float]:
+        nats, count = log_loss(measure, model, params, part, columns=32, lead=256)
         return {"validation_loss": nats / count, "validation_bits": sj.bits_per_character(nats / count)}
 
     facts = {
+        **splits.facts(options),
         "sha256": text.sha256,
         "characters": len(text),
         "vocabulary": "".join(vocabulary.symbols),
         "bigram_loss": bigram,
     }
-    folder = Run.start("charlm", options, facts, free=("text", "prompt", "length", "temperature", "watch_gradients"))
+    free = ("text", "train", "held_back", "prompt", "length", "temperature", "watch_gradients")
+    folder = Run.start("charlm", options, facts, free=free)
     size = sj.summary(model, batch_of(0).xs[:, 0])
     print(
-        f"{options.text or 'Python standard library'}: {len(text):,} characters of {len(vocabulary)} kinds; "
+        f"{splits.told(options, 'Python standard library')}: {len(text):,} characters of {len(vocabulary)} kinds; "
         f"bigram model {bigram:.3f} nats, {sj.bits_per_character(bigram):.3f} bits a character\n"
         f"model: {size.parameter_count:,} parameters, state of {size.state_size:,} numbers, "
         f"{sum(size.flop):,.0f} FLOP a character"
@@ -133,6 +147,7 @@ def main(options: Options) -> Course:
         evaluate=evaluate,
         show_evaluation="validation {validation_loss:.4f} {validation_bits:.4f} bits/char",
         best=learning.lowest("validation_loss"),
+        test=None if test is None else functools.partial(evaluate, part=test),
         patience=Patience(folder, options.patience, "validation_loss") if options.patience else None,
         watch=watch.watcher(folder, *parts(options, len(vocabulary)), options.watch_gradients)
         if options.watch_gradients
@@ -162,7 +177,7 @@ def main(options: Options) -> Course:
         f"character; bigram model {bigram:.4f} nats, {sj.bits_per_character(bigram):.4f} bits; "
         f"{outcome.steps} steps in {outcome.seconds:.0f} s"
     )
-    learning.conclude(folder, "nats a character", outcome.numbers, {"bigrams": bigram})
+    learning.conclude(folder, "nats a character", outcome.numbers, {"bigrams": bigram}, outcome.test)
     print(f"run folder {folder.folder}, loss curve {picture}")
     if watch.records(folder):
         print(f"where the gradient went: {watch.draw(folder)}")

@@ -14,6 +14,7 @@ References:
 """
 
 import dataclasses
+import functools
 from typing import Literal
 
 import jax
@@ -24,7 +25,7 @@ import seqjax as sj
 from seqjax import models, tasks
 from seqjax.base import PyTree
 from seqjax.recipes.pictures import curves
-from seqjax.recipes.running import drawing, learning
+from seqjax.recipes.running import drawing, learning, splits
 from seqjax.recipes.running.asking import Asked, Reply, numbers
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
@@ -32,7 +33,6 @@ from seqjax.recipes.running.options import (
     BadInput,
     FileOrNone,
     bad_input,
-    check_left_out,
     check_not_negative,
     check_sizes,
 )
@@ -46,14 +46,16 @@ SERIES = {"mackey-glass": "Mackey-Glass series, τ = 17", "walk": "joint angles 
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(learning.LearningOptions):
+class Options(learning.LearningOptions, splits.SplitOptions):
     """Trains a network on a series, and compares its forecasts with the series and with simpler ones."""
+
+    generated = ("series",)
 
     series: Literal["mackey-glass", "walk"] = "mackey-glass"
     """Without --data: the Mackey-Glass series with τ = 17, or the eight joint angles of a figure whose walk changes
     its speed every now and then; 10,000 ticks."""
     data: FileOrNone = None
-    """Numbers, one tick a line."""
+    """Numbers, one tick a line; the last fifth of the ticks is held back."""
     cell: CellName | Literal["tcn"] = "lstm"
     """The recurrence, or a temporal convolutional network."""
     hidden_size: int = 64
@@ -75,32 +77,27 @@ class Options(learning.LearningOptions):
         super().check(who)
         check_sizes(who, self, "hidden_size", "layers", "window", "warm_up", "horizon")
         check_not_negative(who, self, "noise")
-        if self.data is not None:
-            check_left_out(who, self, "--data", "series")
 
 
 @trains
 def main(options: Options) -> Course:
     """``python -m seqjax forecast``."""
-    # Data: the first four fifths to learn from, the last fifth to forecast; scaled by what is learned from.
+    # Data: series to learn from and to forecast, scaled by what is learned from.
     with bad_input("forecast"):
-        values = values_of(options)
-    cut = len(values) * 4 // 5
-    needed = max(5 * (options.warm_up + options.horizon + 1), -(-(options.window + 1) * 5 // 4) + 1)
-    if len(values) < needed:
-        raise BadInput(
-            f"forecast: expected a series of at least {needed} values, for pieces to learn from and to forecast, got "
-            f"{len(values)}. Give a longer series, or lower --window, --warm-up or --horizon."
-        )
-    series = scaled(values, cut)
-    train, held_back = series[:cut], series[cut:]
-    last = len(held_back) - options.warm_up - options.horizon
-    starts = np.unique(np.linspace(0, last, STARTS).astype(int))
-    pieces = held_back[starts + np.arange(options.warm_up + options.horizon)[:, None]]
-    past, future = np.split(pieces, [options.warm_up])
+        parts = parts_of(options)
+    series = scaled(np.concatenate(parts), len(parts[0]))
+    train, held_back, *test = np.split(series, np.cumsum([len(part) for part in parts])[:-1])
+
+    def pieces(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pasts ``[warm_up, starts, size]`` from everywhere in a series, and what follows them."""
+        last = len(series) - options.warm_up - options.horizon
+        starts = np.unique(np.linspace(0, last, STARTS).astype(int))
+        found = series[starts + np.arange(options.warm_up + options.horizon)[:, None]]
+        return found[: options.warm_up], found[options.warm_up :]
+
+    size, (past, future) = train.shape[1], pieces(held_back)
 
     # Model
-    size = series.shape[1]
     model = sj.mixed_precision(network(options, size), options.products)
 
     # Training: pieces from anywhere in the series.
@@ -111,24 +108,24 @@ def main(options: Options) -> Course:
         return sj.Batch(xs[:-1] + noise, xs[1:])
 
     @jax.jit
-    def forecast(params: PyTree) -> jax.Array:
+    def forecast(params: PyTree, past: jax.Array) -> jax.Array:
         """What follows each past, ``[horizon, starts, size]``."""
-        state = model.initial_state(params, (len(starts),))
-        state, ys = model.apply(params, state, jnp.asarray(past))
+        state = model.initial_state(params, past.shape[1:2])
+        state, ys = model.apply(params, state, past)
         if options.horizon == 1:
             return ys[-1:]
         _, more = sj.free_run(model, params, state, ys[-1], length=options.horizon - 1)
         return jnp.concatenate([ys[-1:], more])
 
-    def evaluate(params: PyTree) -> dict[str, float]:
-        errors = rms(np.asarray(forecast(params)) - future)
+    def evaluate(params: PyTree, part: tuple[np.ndarray, np.ndarray] = (past, future)) -> dict[str, float]:
+        errors = rms(np.asarray(forecast(params, jnp.asarray(part[0]))) - part[1])
         return {"one": float(errors[0]), "furthest": float(errors[-1]), "mean": float(errors.mean())}
 
     start = begin(options, model)
-    folder = Run.start("forecast", options, {"sha256": digest(values)})
+    folder = Run.start("forecast", options, {"sha256": digest(np.concatenate(parts[:2])), **splits.facts(options)})
     print(
-        f"{options.data or SERIES[options.series]}: {len(train):,} ticks to learn from, {len(held_back):,} held "
-        f"back; {len(starts)} forecasts of {options.horizon} ticks after {options.warm_up}\n"
+        f"{splits.told(options, SERIES[options.series])}: {len(train):,} ticks to learn from, {len(held_back):,} held "
+        f"back; {past.shape[1]} forecasts of {options.horizon} ticks after {options.warm_up}\n"
         f"model: {options.cell}, {learning.parameter_count(start.train.params):,} parameters"
     )
     outcome = yield from learning.learn(
@@ -143,19 +140,19 @@ def main(options: Options) -> Course:
         evaluate=evaluate,
         show_evaluation=f"error {{one:.3g}} a tick ahead, {{furthest:.3g}} {options.horizon} ahead",
         best=learning.lowest("furthest"),
+        test=functools.partial(evaluate, part=pieces(test[0])) if test else None,
     )
 
     # What came out
     found = {
-        options.cell: np.asarray(forecast(outcome.params)),
+        options.cell: np.asarray(forecast(outcome.params, jnp.asarray(past))),
         "linear": linear(train, past, options.horizon),
         "persistence": np.broadcast_to(past[-1], future.shape),
     }
     errors = {name: rms(ys - future) for name, ys in found.items()}
     ahead = [h for h in (1, 6, 17, 50, 84, 100, 200) if h <= options.horizon]
-    print(
-        "\nerror, in standard deviations of the series\n" + f"{'ticks ahead':14}" + "".join(f"{h:>10}" for h in ahead)
-    )
+    heads = "".join(f"{h:>10}" for h in ahead)
+    print(f"\nerror, in standard deviations of the series\n{'ticks ahead':14}{heads}")
     for name, error in errors.items():
         print(f"{name:14}" + "".join(f"{told(error[h - 1], '.3g'):>10}" for h in ahead))
     said = {name: found[name][:, 0, 0] for name in (options.cell, "linear")}
@@ -178,7 +175,7 @@ def main(options: Options) -> Course:
     )
     floors = {f"{name}, {h} ahead": figure(errors[name][h - 1]) for name in ("linear", "persistence") for h in ahead}
     figures = {f"{h} ahead": figure(errors[options.cell][h - 1]) for h in ahead}
-    learning.conclude(folder, "standard deviations", figures, floors)
+    learning.conclude(folder, "standard deviations", figures, floors, outcome.test)
     print(f"run folder {folder.folder}, forecasts {path}, learning curve {curve}")
 
 
@@ -191,11 +188,11 @@ def begin(options: Options, model: sj.Layer) -> learning.Training:
 def to_ask(run: Run) -> Asked:
     """Beginnings of the series, in its own units, to go on with."""
     options = run.options(Options)
-    values = values_of(options)
-    if digest(values) != run.config["facts"]["sha256"]:
+    parts = parts_of(options)
+    if digest(np.concatenate(parts[:2])) != run.config["facts"]["sha256"]:
         raise BadInput("forecast: expected the series of the run, got another one. Put it back: it is the scale.")
-    learned = values[: len(values) * 4 // 5]
-    mean, deviation, size = learned.mean(0), learned.std(0), values.shape[1]
+    learned = parts[0]
+    mean, deviation, size = learned.mean(0), learned.std(0), learned.shape[1]
     model = sj.mixed_precision(network(options, size), options.products)
     params = learning.trained(run, begin(options, model))
 
@@ -209,14 +206,26 @@ def to_ask(run: Run) -> Asked:
         return Reply("; ".join(" ".join(f"{value:.4g}" for value in tick) for tick in ahead), note=note)
 
     kind = "ticks of a series" if size == 1 else f"ticks of {size} numbers, apart by semicolons"
-    return Asked(kind, "; ".join(" ".join(f"{value:.3g}" for value in tick) for tick in values[:2]), reply)
+    return Asked(kind, "; ".join(" ".join(f"{value:.3g}" for value in tick) for tick in learned[:2]), reply)
 
 
-def values_of(options: Options) -> np.ndarray:
-    """The series ``[T, size]``, by its name or from a file."""
-    if options.data is not None:
-        return tasks.read_series(options.data)
-    return tasks.walk(VALUES, seed=options.seed) if options.series == "walk" else tasks.mackey_glass(VALUES)[:, None]
+def parts_of(options: Options) -> list[np.ndarray]:
+    """Series ``[T, size]`` to learn from, to forecast, and of the test if there is one."""
+    walk = options.series == "walk"
+    made = lambda: tasks.walk(VALUES, seed=options.seed) if walk else tasks.mackey_glass(VALUES)[:, None]
+    train, held_back, test = splits.read(options, tasks.read_series, made)
+    asked, piece = options.warm_up + options.horizon + 1, options.window + 1
+    needed = piece if held_back is not None else max(5 * asked, -(-piece * 5 // 4) + 1)
+    others = [part for part in (held_back, test) if part is not None]
+    if len(train) < needed or min(map(len, others), default=asked) < asked:
+        raise BadInput(
+            f"forecast: expected a series of at least {needed} values, for pieces to learn from and to forecast, of "
+            f"{asked} in other files, got {' and '.join(str(len(part)) for part in (train, *others))}. Give longer "
+            "ones, or lower --window, --warm-up or --horizon."
+        )
+    if {part.shape[1] for part in others} - {train.shape[1]}:
+        raise BadInput("forecast: expected as many numbers a tick in every file, got other numbers. Give such files.")
+    return [*(np.split(train, [len(train) * 4 // 5]) if held_back is None else [train]), *others]
 
 
 def scaled(values: np.ndarray, cut: int) -> np.ndarray:

@@ -26,7 +26,7 @@ from seqjax.base import Array
 from seqjax.cells.elman import ElmanParams
 from seqjax.recipes.language.tagging import check_tags
 from seqjax.recipes.pictures import lattice
-from seqjax.recipes.running import drawing, learning
+from seqjax.recipes.running import drawing, learning, splits
 from seqjax.recipes.running.options import (
     BadInput,
     DrawingOptions,
@@ -45,7 +45,7 @@ EMISSION = np.array([[0.01, 0.01, 0.01, 0.97], [0.49, 0.01, 0.49, 0.01], [0.01, 
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(DrawingOptions):
+class Options(DrawingOptions, splits.SplitOptions):
     """Tags a sentence, and draws the lattice of tags with the most probable path.
 
     There is no --products: probabilities are summed to the last digit, and nothing is trained by gradient.
@@ -53,10 +53,9 @@ class Options(DrawingOptions):
 
     sentence: str = "John hit the ball"
     """Words, separated by spaces."""
-    train: FileOrNone = None
-    """Tagged sentences to learn from (CoNLL-U); a model of three tags and four words if not given."""
-    held_back: FileOrNone = None
-    """Tagged sentences to measure the tagger on (CoNLL-U); needs --train."""
+    data: FileOrNone = None
+    """Tagged sentences (CoNLL-U), the last tenth of them held back; a model of three tags and four words if not given.
+    All of --train is learned from: nothing is chosen by what is held back."""
     smoothing: float = 0.1
     """Added to every count of two tags in a row, and a hundredth of it to every count of a word with a tag."""
     paths: int = 3
@@ -69,8 +68,6 @@ class Options(DrawingOptions):
         super().check(who)
         check_sizes(who, self, "paths")
         check_positive(who, self, "smoothing")
-        if self.held_back is not None and self.train is None:
-            raise ValueError(f"{who}: expected --train with --held-back, got none. Name the sentences to learn from.")
 
 
 def main(options: Options) -> None:
@@ -80,16 +77,23 @@ def main(options: Options) -> None:
     if not words:
         raise BadInput("hmm-tag: expected --sentence to hold at least one word, got none. Give some words.")
     with bad_input("hmm-tag"):
-        tagger = textbook() if options.train is None else learn(tasks.read_conllu(options.train), options.smoothing)
-        held_back = None if options.held_back is None else tasks.read_conllu(options.held_back)
-        check_tags(tagger.tags, held_back or [])
+        train, held_back, test = splits.read(options, tasks.read_conllu, list[tasks.Sentence])
+        if options.data is not None:
+            train, held_back = train[: len(train) * 9 // 10], train[len(train) * 9 // 10 :]
+        given = options.data is not None or options.train is not None
+        tagger = learn(train, options.smoothing) if given else textbook()
+        check_tags(tagger.tags, [*(held_back or ()), *(test or ())])
     kept = {"vocabularies": {"tags": list(tagger.tags), "symbols": list(tagger.symbols)}}
-    folder = Run.create("hmm-tag", options, {"tags": list(tagger.tags), "symbols": len(tagger.symbols)} | kept)
+    facts = {"tags": list(tagger.tags), "symbols": len(tagger.symbols)} | splits.facts(options)
+    folder = Run.create("hmm-tag", options, facts | kept)
     print(f"{len(tagger.tags)} tags, {len(tagger.symbols):,} words and endings")
+    tested = None if test is None else splits.Measured(0, evaluate(tagger, test))
+    if held_back is None and tested is not None:
+        learning.conclude(folder, "accuracy", {}, {}, tested)
     if held_back is not None:
         report = evaluate(tagger, held_back)
         folder.log(step=0, **report)
-        learning.conclude(folder, "accuracy", report, {"commonest tag": report["commonest"]})
+        learning.conclude(folder, "accuracy", report, {"commonest tag": report["commonest"]}, tested)
         unknown = "no word is unknown"
         if "unknown" in report:
             unknown = f"{report['unknown']:.2%} of unknown words, which are {report['unknown_share']:.1%}"
@@ -106,7 +110,7 @@ def main(options: Options) -> None:
         "words so far": jnp.exp(hmm.forward(model, xs).log_filtered),
         "all words": jnp.exp(hmm.posterior(model, xs).log_marginals),
     }
-    if options.train is None:
+    if not given:
         columns["network"] = approximation(xs)
     if len(tagger.tags) <= lattice.ALL:
         print(f"\n{table(words, tagger.tags, best.states, columns)}")

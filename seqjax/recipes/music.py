@@ -14,6 +14,7 @@ References:
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -25,7 +26,7 @@ import seqjax as sj
 from seqjax import models, tasks
 from seqjax.base import Array, PyTree
 from seqjax.recipes.pictures import curves, piano_roll
-from seqjax.recipes.running import drawing, learning
+from seqjax.recipes.running import drawing, learning, splits
 from seqjax.recipes.running.asking import Asked, NoQuestion, Reply
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
@@ -46,11 +47,12 @@ PIECES, FRAMES, EVALUATIONS = {"train": 600, "valid": 100, "test": 100}, 64, 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(learning.LearningOptions):
+class Options(learning.LearningOptions, splits.SplitOptions):
     """Trains a network on piano rolls, and writes what it plays as a MIDI file and a picture."""
 
     data: FileOrNone = None
-    """Piano rolls (.mat with traindata, validdata, testdata); four voices that follow rules if not given."""
+    """Piano rolls (.mat with traindata, validdata, testdata); four voices that follow rules if not given. Of --train,
+    --held-back and --test each is read for its own part."""
     model: CellName | Literal["tcn"] = "lstm"
     """A recurrent network by its cell, or a temporal convolutional one."""
     hidden_size: int = 150
@@ -86,7 +88,7 @@ def main(options: Options) -> Course:
     """``python -m seqjax music``."""
     # Data: pieces as rolls [T, 88], some to learn from, some to choose when to stop by, some to measure on.
     with bad_input("music"):
-        pieces = four_voices(options) if options.data is None else tasks.read_piano_rolls(options.data)
+        pieces = pieces_of(options)
         for split, rolls in pieces.items():
             if not rolls or min(map(len, rolls)) < 2 or rolls[0].shape[1] != KEYS:
                 shapes = sorted({roll.shape for roll in rolls})[:3]
@@ -97,12 +99,13 @@ def main(options: Options) -> Course:
         plan = tasks.buckets(np.array([len(roll) for roll in pieces["train"]]), shapes=2, size=options.batch_size)
         drawn = learning.numbered([pieces["train"]], plan, options.batch_size, seed=options.seed)
         model = sj.mixed_precision(network(options), options.products)
-    held_back = {split: next_frames(tasks.pad(pieces[split])) for split in ("valid", "test")}
+    held_back = {split: next_frames(tasks.pad(rolls)) for split, rolls in pieces.items() if split != "train"}
+    asked = pieces.get("test", pieces["valid"])
     floors = {
-        "each key's frequency": marginal(pieces["train"], pieces["test"]),
-        "each key given itself": markov(pieces["train"], pieces["test"]),
+        "each key's frequency": marginal(pieces["train"], asked),
+        "each key given itself": markov(pieces["train"], asked),
     }
-    if options.data is None:
+    if not splits.told(options, ""):
         floors["the rules themselves"] = tasks.music_floor(FRAMES - 1)
 
     # Training
@@ -113,19 +116,16 @@ def main(options: Options) -> Course:
     objective = sj.objective(model, loss)
     measure = jax.jit(objective)
 
-    def evaluate(params: PyTree) -> dict[str, float]:
-        numbers = {}
-        for split, batch in held_back.items():
-            state = model.initial_state(params, batch.xs.shape[1:2])
-            numbers[split] = float(measure(params, state, batch)[1].mean)
-        return numbers
+    def evaluate(params: PyTree, split: str = "valid") -> dict[str, float]:
+        state = model.initial_state(params, held_back[split].xs.shape[1:2])
+        return {split: float(measure(params, state, held_back[split])[1].mean)}
 
     frames = np.concatenate([roll for rolls in pieces.values() for roll in rolls])
-    facts = {"sha256": digest(frames)}
+    facts = splits.facts(options) or {"sha256": digest(frames)}
     folder = Run.start("music", options, facts, free=("prompt", "length", "temperature"))
     to_beat = ", ".join(f"{name} {floor:.4f}" for name, floor in floors.items())
     print(
-        f"{options.data or 'four voices by rule'}: {len(pieces['train'])} pieces to learn from, {len(pieces['test'])} "
+        f"{splits.told(options, 'four voices by rule')}: {len(pieces['train'])} pieces to learn from, {len(asked)} "
         f"to measure on; {to_beat} nats a frame\n"
         f"model: {options.model}, {learning.parameter_count(params):,} parameters"
     )
@@ -139,36 +139,37 @@ def main(options: Options) -> Course:
         work=options.batch_size,
         unit="pieces",
         evaluate=evaluate,
-        show_evaluation="validation {valid:.4f} test {test:.4f} nats/frame",
+        show_evaluation="validation {valid:.4f} nats/frame",
         evaluations=EVALUATIONS,
         best=learning.lowest("valid"),
+        test=functools.partial(evaluate, split="test") if "test" in pieces else None,
     )
 
     # What came out
-    prompt = pieces["test"][0][: options.prompt]
+    prompt = asked[0][: options.prompt]
     played = play(model, outcome.params, prompt, options)
     midi = folder.folder / "played.mid"
     piano_roll.write_midi(midi, played)
-    real = pieces["test"][0][: len(played)]
+    real = asked[0][: len(played)]
     picture = drawing.save(folder, "played", "piano roll", real=real, played=played, prompt=len(prompt))
     curve = curves.draw(
         folder,
-        {"training": "loss", "validation": "valid", "test": "test"},
+        {"training": "loss", "validation": "valid"},
         levels=floors,
         x_scale=options.batch_size / len(pieces["train"]),
         x_label="epochs",
         y_label="cross-entropy (nats/frame)",
     )
-    best = min((record for record in folder.metrics() if "valid" in record), key=lambda record: record["valid"])
+    best = min(record["valid"] for record in folder.metrics() if "valid" in record)
     print(
-        f"\ntest {outcome.numbers['test']:.4f} nats a frame, {best['test']:.4f} where validation was lowest (step "
-        f"{best['step']}); {to_beat}; {outcome.steps} steps in {outcome.seconds:.0f} s"
+        f"\nvalidation {outcome.numbers['valid']:.4f} nats a frame, {best:.4f} where it was lowest; {to_beat}; "
+        f"{outcome.steps} steps in {outcome.seconds:.0f} s"
     )
-    figures = {"test": best["test"], "validation": best["valid"], "test at the end": outcome.numbers["test"]}
-    learning.conclude(folder, "nats a frame", figures, floors)
+    figures = {"validation": best, **(outcome.test.numbers if outcome.test else {})}
+    learning.conclude(folder, "nats a frame", figures, floors, outcome.test)
     print(
         f"played on from {len(prompt)} frames: {played[len(prompt) :].sum(1).mean():.2f} keys a frame (pieces: "
-        f"{np.concatenate(pieces['test']).sum(1).mean():.2f})"
+        f"{np.concatenate(asked).sum(1).mean():.2f})"
     )
     print(f"run folder {folder.folder}, music {midi}, piano roll {picture}, loss curve {curve}")
 
@@ -203,6 +204,18 @@ def to_ask(run: Run) -> Asked:
     return Asked(
         f"frames of keys from {LOWEST} to {last}, 60 the middle C, apart by semicolons", "60 64 67; 60 65 69", reply
     )
+
+
+def pieces_of(options: Options) -> dict[str, list[np.ndarray]]:
+    """Rolls by the parts ``train``, ``valid`` and, if there is one, ``test``."""
+    given = splits.files(options)
+    if not given:
+        return four_voices(options) if options.data is None else tasks.read_piano_rolls(options.data)
+    found = tasks.read_piano_rolls(given["train"], ["train"] if "held_back" in given else ["train", "valid"])
+    for name, part in (("held_back", "valid"), ("test", "test")):
+        if name in given:
+            found |= tasks.read_piano_rolls(given[name], [part])
+    return found
 
 
 def four_voices(options: Options) -> dict[str, list[np.ndarray]]:

@@ -11,6 +11,7 @@ References:
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -24,12 +25,12 @@ from seqjax.recipes.language.ngrams import ngram_nats
 from seqjax.recipes.language.speaker import language_model, ranked
 from seqjax.recipes.language.text import SCORED, log_loss, scorer, standard_library, windows_of, write
 from seqjax.recipes.pictures import curves
-from seqjax.recipes.running import beside, learning
+from seqjax.recipes.running import beside, learning, splits
 from seqjax.recipes.running.asking import Asked, Reply, encode, unknown
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.learning import LearningOptions
-from seqjax.recipes.running.options import FileOrNone, bad_input, check_left_out, check_positive, check_sizes
+from seqjax.recipes.running.options import DataFile, bad_input, check_left_out, check_positive, check_sizes
 from seqjax.recipes.running.run import Run, kept, vocabularies
 from seqjax.tasks.stored import First, Streamed
 from seqjax.tasks.texts import Numbers, Text, open_text
@@ -39,13 +40,15 @@ WINDOWED, RECURRENT = "fixed_window", "recurrent"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(LearningOptions):
+class Options(LearningOptions, splits.SplitOptions):
     """Trains a model of the next symbol from the last few, and beside it a recurrent one."""
+
+    whole = "text"
 
     symbols: Literal["characters", "words"] = "characters"
     """What the text is made of."""
-    text: FileOrNone = None
-    """Any UTF-8 text; that of charlm or of wordlm if not given."""
+    text: DataFile = None
+    """Any UTF-8 text, the last tenth of which is held back; that of charlm or of wordlm if not given."""
     vocabulary: int = 5000
     """Words known, where the symbols are words."""
     context: int = 6
@@ -97,21 +100,21 @@ def main(options: Options) -> Course:
     # Training: both on the same windows.
     measures = {name: scorer(model) for name, model in learned.items()}
 
-    def evaluate(params: dict[str, PyTree]) -> dict[str, float]:
+    def evaluate(params: dict[str, PyTree], part: np.ndarray = stream.held_back) -> dict[str, float]:
         nats = {}
         for name, model in learned.items():
-            total, count = log_loss(measures[name], model, params[name], stream.held_back, columns=32, lead=128)
+            total, count = log_loss(measures[name], model, params[name], part, columns=32, lead=128)
             nats[f"nats_{name}"] = total / count
         return nats
 
     folder = Run.start(
         "ngramlm",
         options,
-        stream.facts | vocabularies(symbols=stream.vocabulary),
-        free=("text", "length", "temperature"),
+        stream.facts | vocabularies(symbols=stream.vocabulary) | splits.facts(options),
+        free=("text", "train", "held_back", "length", "temperature"),
     )
     print(
-        f"{options.text or stream.name}: {len(stream.train):,} {options.symbols} to learn from, "
+        f"{splits.told(options, stream.name)}: {len(stream.train):,} {options.symbols} to learn from, "
         f"{len(stream.held_back):,} held back, {size:,} kinds; the model sees {options.context}"
     )
     outcome = yield from learning.learn(
@@ -130,6 +133,7 @@ def main(options: Options) -> Course:
         evaluate=evaluate,
         show_evaluation="validation nats: " + "  ".join(f"{name} {{nats_{name}:.4f}}" for name in learned),
         best=learning.lowest(*(f"nats_{name}" for name in learned)),
+        test=None if stream.test is None else functools.partial(evaluate, part=stream.test),
     )
 
     # What came out: what each writes, a table, the curve.
@@ -163,7 +167,7 @@ def main(options: Options) -> Course:
         x_label=f"{options.symbols} read (millions)",
         y_label=f"cross-entropy (nats/{options.symbols[:-1]}, held back)",
     )
-    learning.conclude(folder, f"nats a {options.symbols[:-1]}", outcome.numbers, counted)
+    learning.conclude(folder, f"nats a {options.symbols[:-1]}", outcome.numbers, counted, outcome.test)
     print(f"run folder {folder.folder}, learning curve {picture}")
 
 
@@ -216,6 +220,7 @@ class Stream(NamedTuple):
       facts: by which a run knows its text again.
       characters: held back, behind the first symbol.
       spelling: nats that spelling the unknown words takes.
+      test: symbols to measure on once, or None.
     """
 
     name: str
@@ -225,6 +230,7 @@ class Stream(NamedTuple):
     facts: dict
     characters: int
     spelling: float
+    test: np.ndarray | None = None
 
     def bits(self, nats: float) -> float:
         """Nats a symbol as bits a character."""
@@ -245,17 +251,23 @@ def told(vocabulary: Vocabulary, numbers: Sequence[int]) -> str:
 
 def characters(options: Options) -> Stream:
     """The text of charlm, split as there."""
-    text = Text(standard_library().encode()) if options.text is None else open_text(options.text)
-    vocabulary = Vocabulary.counted(text.counts, specials=())
-    numbers, learned = Numbers(text, vocabulary), int(0.9 * len(text))
-    train, held_back = First(numbers, learned), numbers[learned : learned + SCORED]
-    facts = {"sha256": text.sha256}
-    return Stream("Python standard library", train, held_back, vocabulary, facts, len(held_back) - 1, 0.0)
+    given = splits.read(options, open_text, lambda: Text(standard_library().encode()))
+    counts = {character: 0 for part in given if part for character in part.counts} | given.train.counts
+    vocabulary = Vocabulary.counted(counts, specials=(), at_least=0)
+    text, numbers = given.train, Numbers(given.train, vocabulary)
+    learned = int(0.9 * len(text)) if given.held_back is None else len(text)
+    if given.held_back is None:
+        held_back = numbers[learned : learned + SCORED]
+    else:
+        held_back = Numbers(given.held_back, vocabulary)[:SCORED]
+    test = None if given.test is None else Numbers(given.test, vocabulary)[:]
+    facts, train = {"sha256": text.sha256}, First(numbers, learned)
+    return Stream("Python standard library", train, held_back, vocabulary, facts, len(held_back) - 1, 0.0, test)
 
 
 def of_words(options: Options) -> Stream:
     """The text of wordlm, split as there."""
-    text = words.read("ngramlm", options.text, at="marks", lower=False)
+    text = words.read_split("ngramlm", options, at="marks", lower=False)
     vocabulary = words.vocabulary_of(text, options.vocabulary)
     train, held_back = words.number(vocabulary, text.train()), words.number(vocabulary, text.held_back)[:]
     return Stream(
@@ -266,4 +278,5 @@ def of_words(options: Options) -> Stream:
         {"sha256": text.sha256},
         words.characters(text.held_back),
         words.unknown_nats(vocabulary, text),
+        None if text.test is None else words.number(vocabulary, text.test)[:],
     )

@@ -14,19 +14,20 @@ References:
 
 import dataclasses
 import warnings
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tyro
 
 import seqjax as sj
 from seqjax import precision, reservoir, tasks
-from seqjax.recipes.running import drawing, learning
+from seqjax.recipes.running import drawing, learning, splits
 from seqjax.recipes.running.options import (
     BadInput,
+    DataFile,
     DrawingOptions,
-    FileOrNone,
     FolderOrNone,
     bad_input,
     check_left_out,
@@ -42,10 +43,12 @@ AWAY = 1e3  # ranges of the series
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(DrawingOptions):
+class Options(DrawingOptions, splits.SplitOptions):
     """Fits reservoirs to a chaotic series, lets them run freely, and draws what they say."""
 
-    series: FileOrNone = None
+    whole = "series"
+
+    series: DataFile = None
     """Numbers, one a line; the Mackey-Glass series with τ = 17, squashed by tanh(x - 1), if not given."""
     units: int = 1000
     """Of each reservoir."""
@@ -64,8 +67,10 @@ class Options(DrawingOptions):
     """Penalty on the readout's weights."""
     washout: int = 100
     """Ticks that the readout does not see."""
-    train: int = 2000
-    """Ticks to learn from, the washout included."""
+    train: Annotated[int | str, tyro.conf.arg(metavar="NUMBER|FILE")] = 2000  # type: ignore[assignment]
+    """Ticks to learn from, the washout included, before those to run freely; or a file of its own, all of whose ticks
+    are, but for those where --held-back is not given. Of that and --test the washout is read before the free run; the
+    reservoir that is the best on what is held back is tested."""
     free: int = 500
     """Ticks to run freely."""
     reservoirs: int = 5
@@ -78,60 +83,61 @@ class Options(DrawingOptions):
     def check(self, who: str) -> None:
         """Refuses sizes out of range."""
         super().check(who)
-        check_sizes(who, self, "units", "train", "free", "reservoirs")
+        check_sizes(who, self, "units", "free", "reservoirs")
         check_not_negative(who, self, "connections", "ridge", "washout")
         check_positive(who, self, "leak", "radius", "input_scale")
         check_seed(who, self.seed + self.reservoirs - 1)
         if self.connections:
             check_left_out(who, self, "--connections", "products")
-        if self.washout >= self.train:
+        if isinstance(self.train, int) and self.washout >= self.train:
             raise ValueError(f"{who}: expected --washout below --train {self.train}, got {self.washout}. Lower it.")
 
 
 def main(options: Options) -> None:
     """``python -m seqjax reservoir``."""
-    needed = options.train + options.free + 1
     with bad_input("reservoir"):
-        series = np.tanh(tasks.mackey_glass(needed) - 1) if options.series is None else one_column(options.series)
+        series, held_back, test = splits.read(options, one_column, lambda: mackey_glass(options))
+        learned = learned_from(options, series, held_back, test)
         cell = reservoir_of(options)
-    if len(series) < needed:
-        raise BadInput(
-            f"reservoir: expected a series of at least {needed} values, to learn from {options.train} and compare "
-            f"{options.free} with, got {len(series)}. Give a longer series, or lower --train or --free."
-        )
-    series = series[:needed]
-    largest = np.abs(series).max()
-    if largest > LARGEST or np.ptp(series[: options.train]) <= RESOLVED * largest:
+    series = series[: learned + 1 + (options.free if held_back is None else 0)]
+    largest = max(np.abs(part).max() for part in (series, held_back, test) if part is not None)
+    if largest > LARGEST or np.ptp(series[:learned]) <= RESOLVED * largest:
         raise BadInput(
             f"reservoir: expected values of at most {LARGEST:g} that change by more than {RESOLVED:g} of the largest "
             f"where they are learned from, got up to {largest:.4g} and a change of "
-            f"{np.ptp(series[: options.train]):.4g}. Scale the series, or mend what is no measurement."
+            f"{np.ptp(series[:learned]):.4g}. Scale the series, or mend what is no measurement."
         )
-    folder = Run.create("reservoir", options, {"values": len(series)})
-    print(f"{options.series or 'Mackey-Glass series, τ = 17'}: variance {series.var():.4g}")
+    folder = Run.create("reservoir", options, {"values": len(series)} | splits.facts(options))
+    print(f"{splits.told(options, 'Mackey-Glass series, τ = 17')}: variance {series.var():.4g}")
 
-    xs = jnp.array(series[:, None], jnp.zeros(()).dtype)
-    truth = series[options.train + 1 : needed]
+    as_xs = lambda series: jnp.array(series[:, None], jnp.zeros(()).dtype)
+    xs = as_xs(series)
+    asked, read = (series, learned) if held_back is None else (held_back, options.washout)
+    truth = asked[read + 1 : read + 1 + options.free]
+
+    def run_freely(params: Any, fitted: reservoir.Fit, asked: np.ndarray, read: int) -> np.ndarray:
+        """What a reservoir says behind the first ticks of a series, which it reads."""
+        state = fitted.state
+        if asked is not series:
+            state, _ = sj.unroll(cell, params, cell.initial_state(params), as_xs(asked[:read]))
+        with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # told below, with its step
+            _, ys = reservoir.free_run(cell, params, fitted.readout, state, as_xs(asked)[read], options.free)
+        return np.asarray(ys[:, 0], np.float64)
+
     runs: list[np.ndarray] = []
     errors: list[float] = []
+    made: list[tuple] = []
     for seed in range(options.seed, options.seed + options.reservoirs):
         params = cell.init(jax.random.key(seed))
         with bad_input("reservoir"):
             fitted = reservoir.fit(
-                cell,
-                params,
-                xs[: options.train],
-                xs[1 : options.train + 1],
-                washout=options.washout,
-                ridge=options.ridge,
+                cell, params, xs[:learned], xs[1 : learned + 1], washout=options.washout, ridge=options.ridge
             )
-        start = xs[options.train]
-        with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # told below, with its step
-            _, ys = reservoir.free_run(cell, params, fitted.readout, fitted.state, start, options.free)
-        runs.append(np.asarray(ys[:, 0], np.float64))
+        made.append((params, fitted))
+        runs.append(run_freely(params, fitted, asked, read))
         left = departure(runs[-1], series)
         errors.append(np.inf if left else float(np.mean((runs[-1] - truth) ** 2)))
-        forgets = reservoir.forgetting(cell, params, xs[: options.train], jax.random.key(seed))
+        forgets = reservoir.forgetting(cell, params, xs[:learned], jax.random.key(seed))
         free = {"exploded_at": left} if left else {"error": errors[-1]}
         folder.log(step=seed, **free, teacher_forced_error=float(fitted.error[0]), rate=float(forgets.rate))
         print(
@@ -142,7 +148,15 @@ def main(options: Options) -> None:
     path = drawing.save(folder, "free_run", "free run", truth=truth, run=typical)
     middle, worst, guess = float(np.median(errors)), max(errors), float(truth.var())
     figures = {name: error if error < np.inf else None for name, error in (("median", middle), ("worst", worst))}
-    learning.conclude(folder, "squared error", figures, {"guessing the mean": guess})
+    tested = None
+    if test is not None:
+        best = int(np.argmin(errors))
+        params, fitted = made[best]
+        run = run_freely(params, fitted, test, options.washout)
+        error = float(np.mean((run - test[options.washout + 1 :][: options.free]) ** 2))
+        name = f"seed {options.seed + best}, the best on what is held back"
+        tested = splits.Measured(0, {name: None if departure(run, series) else error})
+    learning.conclude(folder, "squared error", figures, {"guessing the mean": guess}, tested)
     print(f"median {told(middle)}; guessing the mean {guess:.1e}")
     if exploded := sum(error == np.inf for error in errors):
         print(
@@ -150,6 +164,32 @@ def main(options: Options) -> None:
             "Raise --ridge or --train, or lower --input-scale or --radius."
         )
     print(f"run folder {folder.folder}, free run {path}")
+
+
+def mackey_glass(options: Options) -> np.ndarray:
+    """The series that is learned from where no file is given."""
+    return np.tanh(tasks.mackey_glass(int(options.train) + options.free + 1) - 1)
+
+
+def learned_from(options: Options, series: np.ndarray, held_back: np.ndarray | None, test: np.ndarray | None) -> int:
+    """The ticks of a series that are learned from; series that are too short are refused."""
+    if isinstance(options.train, int):
+        learned, needed = options.train, options.train + options.free + 1
+    else:
+        needed = options.washout + 2 + (options.free if held_back is None else 0)
+        learned = len(series) - 1 - (options.free if held_back is None else 0)
+    if len(series) < needed:
+        raise BadInput(
+            f"reservoir: expected a series of at least {needed} values, to learn from {options.train} and compare "
+            f"{options.free} with, got {len(series)}. Give a longer series, or lower --train or --free."
+        )
+    others = [len(part) for part in (held_back, test) if part is not None]
+    if min(others, default=options.washout + options.free + 1) <= options.washout + options.free:
+        raise BadInput(
+            f"reservoir: expected more than {options.washout + options.free} values, to read and to compare with, in "
+            f"--held-back and --test, got {min(others)}. Give a longer series, or lower --washout or --free."
+        )
+    return learned
 
 
 def one_column(path: str) -> np.ndarray:

@@ -13,6 +13,7 @@ References:
 """
 
 import dataclasses
+import functools
 from typing import Literal, NamedTuple
 
 import jax
@@ -37,7 +38,7 @@ from seqjax.recipes.language.tagging import (
     told,
 )
 from seqjax.recipes.pictures import curves
-from seqjax.recipes.running import beside, drawing, learning
+from seqjax.recipes.running import beside, drawing, learning, splits
 from seqjax.recipes.running.asking import Asked, NoQuestion, Reply
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
@@ -46,7 +47,6 @@ from seqjax.recipes.running.options import (
     BadInput,
     FileOrNone,
     bad_input,
-    check_left_out,
     check_not_negative,
     check_rates,
     check_sizes,
@@ -60,15 +60,15 @@ BOTH, ONE = "both_ways", "left_to_right"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(LearningOptions):
+class Options(LearningOptions, splits.SplitOptions):
     """Trains a tagger that reads in both directions, and beside it one that does not look ahead."""
+
+    generated = ("task",)
 
     task: Literal["entities", "parts-of-speech"] = "entities"
     """What the generated sentences are tagged with; files bring their own tags."""
-    train: FileOrNone = None
-    """Tagged sentences to learn from (CoNLL-U, universal tags); generated ones if not given."""
-    held_back: FileOrNone = None
-    """Tagged sentences to measure on; a tenth of --train if not given."""
+    data: FileOrNone = None
+    """Tagged sentences (CoNLL-U, universal tags), the last tenth of them held back; generated ones if not given."""
     steps: int = 300
     batch_size: int = 32
     learning_rate: float = 3e-3
@@ -104,10 +104,6 @@ class Options(LearningOptions):
         check_sizes(who, self, "characters", "buckets")
         check_rates(who, self, "dropout")
         check_not_negative(who, self, "word_dropout")
-        if self.train is not None:
-            check_left_out(who, self, "--train", "task")
-        if self.held_back is not None and self.train is None:
-            raise ValueError(f"{who}: expected --train with --held-back, got none. Name the sentences to learn from.")
 
 
 @trains
@@ -115,9 +111,9 @@ def main(options: Options) -> Course:
     """``python -m seqjax tag``."""
     # Data: sentences, and everything in them as numbers.
     with bad_input("tag"):
-        train, held_back = sentences(options)
+        train, held_back, test = sentences(options)
         code = Code.of(train, options.characters)
-        check_tags(code.tags.symbols, held_back)
+        check_tags(code.tags.symbols, [*held_back, *(test or ())])
     floor = scores(commonest(train, held_back), held_back)
     measure = "f1" if "f1" in floor else "accuracy"
     examples = [code.encode(sentence) for sentence in train]
@@ -138,22 +134,26 @@ def main(options: Options) -> Course:
     taggers, start = begin(options, code)
 
     # Training
-    def evaluate(params: dict[str, PyTree]) -> dict[str, float]:
+    def evaluate(params: dict[str, PyTree], part: list[tasks.Sentence] = held_back) -> dict[str, float]:
         found = {
-            name: tag(tagger.answers, params[name], code, held_back, buckets=options.buckets)
+            name: tag(tagger.answers, params[name], code, part, buckets=options.buckets)
             for name, tagger in taggers.items()
         }
-        return {
-            f"{kind}_{name}": value for name, tags in found.items() for kind, value in scores(tags, held_back).items()
-        }
+        return {f"{kind}_{name}": value for name, tags in found.items() for kind, value in scores(tags, part).items()}
 
     kept = vocabularies(words=code.words, characters=code.characters, tags=code.tags)
-    facts = {"sentences": len(train), "held_back": len(held_back), "tags": list(code.tags.symbols), "floor": floor}
+    facts: dict = {
+        "sentences": len(train),
+        "held_back": len(held_back),
+        "tags": list(code.tags.symbols),
+        "floor": floor,
+    }
     sha256 = digest(*(f"{word}\t{tag}\n" for part in (train, held_back) for s in part for word, tag in zip(*s)))
-    folder = Run.start("tag", options, facts | {"words": len(code.words), "sha256": sha256} | kept)
+    more = {"words": len(code.words), "sha256": sha256} | kept | splits.facts(options)
+    folder = Run.start("tag", options, facts | more)
     print(
-        f"{options.train or 'generated sentences'}: {len(train):,} sentences to learn from, {len(held_back):,} held "
-        f"back; {len(code.words):,} words, {len(code.tags)} tags; the commonest tag of each word: {told(floor)}; "
+        f"{splits.told(options, 'generated sentences')}: {len(train):,} sentences to learn from, {len(held_back):,} "
+        f"held back; {len(code.words):,} words, {len(code.tags)} tags; the commonest tag of each word: {told(floor)}; "
         f"{len(plan.members)} shapes of batches, {plan.waste:.0%} padding"
     )
     outcome = yield from learning.learn(
@@ -169,6 +169,7 @@ def main(options: Options) -> Course:
         evaluate=evaluate,
         show_evaluation=f"{measure}: " + "  ".join(f"{label(name)} {{{measure}_{name}:.2%}}" for name in taggers),
         best=learning.highest(*(f"{measure}_{name}" for name in taggers)),
+        test=None if test is None else functools.partial(evaluate, part=test),
     )
 
     # What came out
@@ -193,9 +194,8 @@ def main(options: Options) -> Course:
     for name in taggers:
         print(f"{label(name)}: {told({kind: outcome.numbers[f'{kind}_{name}'] for kind in floor})}")
     print(f"commonest tag of each word: {told(floor)}; {outcome.steps} steps in {outcome.seconds:.0f} s")
-    learning.conclude(
-        folder, "share right", outcome.numbers, {f"{kind}, commonest tag": x for kind, x in floor.items()}
-    )
+    floors = {f"{kind}, commonest tag": x for kind, x in floor.items()}
+    learning.conclude(folder, "share right", outcome.numbers, floors, outcome.test)
     print(f"run folder {folder.folder}, curves {picture}, confusion {table}")
 
 
@@ -230,22 +230,24 @@ def to_ask(run: Run) -> Asked:
     return Asked("a sentence to tag", "Alan Turing , the famous scientist , is dear to us .", reply)
 
 
-def sentences(options: Options) -> tuple[list[tasks.Sentence], list[tasks.Sentence]]:
-    """Sentences to learn from, and those held back."""
-    if options.train is not None:
-        read = tasks.read_conllu(options.train)
-        if options.held_back is not None:
-            return read, tasks.read_conllu(options.held_back)
-        if len(read) < 10:
-            raise BadInput(f"tag: expected at least 10 sentences in {options.train}, got {len(read)}. Give more.")
-        return read[: len(read) * 9 // 10], read[len(read) * 9 // 10 :]
+def sentences(options: Options) -> tuple[list[tasks.Sentence], list[tasks.Sentence], list[tasks.Sentence] | None]:
+    """Sentences to learn from, those held back, and those of the test if there is one."""
+    if options.data is not None or options.train is not None:
+        train, held_back, test = splits.read(options, tasks.read_conllu, list[tasks.Sentence])
+        if held_back is not None:
+            return train, held_back, test
+        if len(train) < 10:
+            raise BadInput(
+                f"tag: expected at least 10 sentences in {splits.told(options, '')}, got {len(train)}. Give more."
+            )
+        return train[: len(train) * 9 // 10], train[len(train) * 9 // 10 :], test
     problem = tasks.entity_sentences() if options.task == "entities" else tasks.part_of_speech_sentences()
     rng = np.random.default_rng(options.seed)
     both = [
         [tasks.Sentence(tuple(pair.source), tuple(pair.target)) for pair in problem.draw(rng, count)]
         for count in SENTENCES
     ]
-    return both[0], both[1]
+    return both[0], both[1], None
 
 
 class Tagger(NamedTuple):

@@ -16,20 +16,33 @@ References:
 """
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
-import sacrebleu
+import tyro
 
 import seqjax as sj
 from seqjax import models, tasks
 from seqjax.base import PyTree
-from seqjax.recipes.language.translators import Languages, Translator, batch, looked_at, searching, word_by_word
+from seqjax.recipes.language.translators import (
+    Languages,
+    Line,
+    Translator,
+    batch,
+    bleu,
+    looked_at,
+    numbers_spelled,
+    read_lines,
+    searching,
+    short,
+    word_by_word,
+)
 from seqjax.recipes.pictures import curves
-from seqjax.recipes.running import beside, drawing, learning
+from seqjax.recipes.running import beside, drawing, learning, splits
 from seqjax.recipes.running.asking import Asked, Reply, encode, rounded, unknown
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
@@ -44,13 +57,13 @@ MAIN, ALIGNED = "translator", "aligned"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(LearningOptions):
+class Options(LearningOptions, splits.SplitOptions):
     """Trains an encoder and a decoder to translate, and beside them a translator that goes word by word."""
 
     data: FileOrNone = None
     """Pairs of sentences, one a line, separated by a tab; numbers spelled in English and French if not given."""
-    held_back: int = 500
-    """Sentences to measure on, none of which is learned from."""
+    held_back: Annotated[int | str, tyro.conf.arg(metavar="NUMBER|FILE")] = 500  # type: ignore[assignment]
+    """Sentences to measure on, none of which is learned from: how many of --data or --train, or a file of their own."""
     longest: int = 20
     """Pairs with more words on either side are left out."""
     vocabulary: int = 10_000
@@ -86,7 +99,7 @@ class Options(LearningOptions):
     def check(self, who: str) -> None:
         """Refuses sizes and rates out of range."""
         super().check(who)
-        check_sizes(who, self, "held_back", "longest", "vocabulary", "beam", "layers", "hidden_size", "embedding_size")
+        check_sizes(who, self, "longest", "vocabulary", "beam", "layers", "hidden_size", "embedding_size")
         check_sizes(who, self, "buckets")
         check_not_negative(who, self, "length_penalty")
         if self.reverse and self.both_ways:
@@ -104,7 +117,7 @@ def main(options: Options) -> Course:
     """``python -m seqjax translate``."""
     # Data: pairs of sentences as words, no source on both sides of the split.
     with bad_input("translate"):
-        train, held_back = lines(options)
+        train, held_back, test = lines(options)
         words = source, target = languages(options, train)
         if options.beam > len(target):
             raise ValueError(
@@ -125,24 +138,27 @@ def main(options: Options) -> Course:
         sources, targets = drawn(step).fields
         return batch(sources, targets, words)
 
-    xs = tasks.pad([source.encode(p.source) for p in held_back])
     blind = Counter(p.target for p in held_back).most_common(1)[0][1] / len(held_back)
     length = max(map(len, written)) + 2
 
-    def evaluate(params: dict[str, PyTree]) -> dict[str, float]:
+    def translated(params: dict[str, PyTree], part: list[Line]) -> dict[str, list[tuple[str, ...]]]:
+        xs = tasks.pad([source.encode(p.source) for p in part])
+        return {name: t.translate(params[name], xs, length) for name, t in translators.items()}
+
+    def evaluate(params: dict[str, PyTree], part: list[Line] = held_back) -> dict[str, float]:
         numbers: dict[str, float] = {}
-        for name, translator in translators.items():
-            found = translator.translate(params[name], xs, length)
-            exact = np.mean([f == p.target for f, p in zip(found, held_back)])
-            numbers |= {f"exact_{name}": float(exact), f"bleu_{name}": bleu(found, [p.text for p in held_back])}
+        for name, found in translated(params, part).items():
+            exact = np.mean([f == p.target for f, p in zip(found, part)])
+            numbers |= {f"exact_{name}": float(exact), f"bleu_{name}": bleu(found, [p.text for p in part])}
         return numbers
 
-    facts = {"pairs": len(train), "held_back": len(held_back), "source": len(source), "target": len(target)}
+    facts: dict = {"pairs": len(train), "held_back": len(held_back), "source": len(source), "target": len(target)}
     sha256 = digest(*(f"{pair.source}\t{pair.target}\n" for pair in (*train, *held_back)))
-    folder = Run.start("translate", options, facts | {"sha256": sha256} | vocabularies(source=source, target=target))
+    facts |= {"sha256": sha256} | vocabularies(source=source, target=target) | splits.facts(options)
+    folder = Run.start("translate", options, facts)
     print(
-        f"{options.data or 'numbers in English and French'}: {len(train):,} pairs to learn from, {len(held_back):,} "
-        f"held back; {len(source):,} and {len(target):,} words; "
+        f"{splits.told(options, 'numbers in English and French')}: {len(train):,} pairs to learn from, "
+        f"{len(held_back):,} held back; {len(source):,} and {len(target):,} words; "
         f"{len(plan.members)} shapes of batches, {plan.waste:.0%} padding"
     )
     outcome = yield from learning.learn(
@@ -160,6 +176,7 @@ def main(options: Options) -> Course:
             f"{name} exact {{exact_{name}:.1%}} BLEU {{bleu_{name}:.1f}}" for name in translators
         ),
         best=learning.highest(*(f"exact_{name}" for name in translators)),
+        test=None if test is None else functools.partial(evaluate, part=test),
     )
 
     # What came out
@@ -170,7 +187,7 @@ def main(options: Options) -> Course:
         y_label="sentences translated exactly (share)",
         name="exact",
     )
-    found = {name: t.translate(outcome.params[name], xs, length) for name, t in translators.items()}
+    found = translated(outcome.params, held_back)
     for i in range(min(SHOWN, len(held_back))):
         print("\n" + " ".join(held_back[i].source) + "\n  = " + " ".join(held_back[i].target))
         for name in translators:
@@ -186,7 +203,7 @@ def main(options: Options) -> Course:
         told = {"weights": weights, "read": held_back[longest].source, "written": said}
         path = drawing.save(folder, "attention", "attention", **told)
         print(f"where it looks {path}")
-    learning.conclude(folder, "share exact, BLEU", outcome.numbers, {"commonest answer": blind})
+    learning.conclude(folder, "share exact, BLEU", outcome.numbers, {"commonest answer": blind}, outcome.test)
     print(f"run folder {folder.folder}, curves {picture}")
 
 
@@ -202,7 +219,7 @@ def begin(
     return translators, learning.begin(options, params, memory, noise=options.dropout > 0)
 
 
-def languages(options: Options, train: Sequence["Line"]) -> Languages:
+def languages(options: Options, train: Sequence[Line]) -> Languages:
     """The words of both sides that the model knows."""
     source = Vocabulary.build([line.source for line in train], specials=(PAD, UNK), limit=options.vocabulary)
     target = Vocabulary.build([line.target for line in train], specials=SPECIALS, limit=options.vocabulary)
@@ -217,50 +234,37 @@ def to_ask(run: Run) -> Asked:
     translators, start = begin(options, words, encoder_decoder(options, words))
     params = learning.trained(run, start)[MAIN]
 
+    numbers = not splits.told(options, "")
+
     def reply(question: str) -> Reply:
-        numbers = options.data is None
         said = tasks.words(question.replace("-", " ") if numbers else question, lower=numbers)
         source = tasks.pad([encode(said, words.source, "words")], length=rounded(len(said)))
         (found,) = translators[MAIN].translate(params, source, options.longest + 2)
         note = "" if len(said) <= options.longest else f"longer than the {options.longest} words it has learned from"
         return Reply(" ".join(found), unknown(said, words.source), note)
 
-    kind = "a number spelled in English" if options.data is None else "a sentence to translate"
-    return Asked(kind, "seventy-one thousand and two" if options.data is None else words.source.symbols[2], reply)
+    kind = "a number spelled in English" if numbers else "a sentence to translate"
+    return Asked(kind, "seventy-one thousand and two" if numbers else words.source.symbols[2], reply)
 
 
-class Line(NamedTuple):
-    """A pair as words, and the target as it was written."""
-
-    source: tuple[str, ...]
-    target: tuple[str, ...]
-    text: str
-
-
-def lines(options: Options) -> tuple[list[Line], list[Line]]:
-    """What to learn from, and what is held back: one translation of each of so many sources."""
-    if options.data is None:
-        drawn = tasks.number_spelling().draw(np.random.default_rng(options.seed), GENERATED)
-        read = [Line(tuple(pair.source), tuple(pair.target), " ".join(pair.target)) for pair in drawn]
-    else:
-        pairs = [(str(pair.source), str(pair.target)) for pair in tasks.read_pairs(options.data)]
-        read = [Line(tuple(tasks.words(x)), tuple(tasks.words(y)), y) for x, y in pairs]
-    short = [line for line in read if all(0 < len(side) <= options.longest for side in (line.source, line.target))]
-    if len(short) < len(read):
-        print(f"{len(read) - len(short):,} pairs without words or of more than {options.longest} are left out")
+def lines(options: Options) -> tuple[list[Line], list[Line], list[Line] | None]:
+    """What to learn from, what is held back, and the test: of one file, one translation of each of so many sources."""
+    given = splits.read(options, read_lines, lambda: numbers_spelled(options.seed, GENERATED))
+    train, held_back, test = (None if part is None else short(part, options.longest) for part in given)
     of_source: dict[tuple[str, ...], list[Line]] = {}
-    for line in short:
+    for line in train or ():
         of_source.setdefault(line.source, []).append(line)
-    if len(of_source) < options.held_back + options.batch_size:
+    count = options.held_back if isinstance(options.held_back, int) else 0
+    if len(of_source) < count + options.batch_size or held_back == [] or test == []:
         raise BadInput(
-            f"translate: expected at least {options.held_back + options.batch_size} different sentences of at most "
-            f"{options.longest} words, to hold {options.held_back} back and fill a batch, got {len(of_source)}. "
-            "Give more pairs, or lower --held-back or --batch-size."
+            f"translate: expected at least {count + options.batch_size} different sentences of at most "
+            f"{options.longest} words, to hold {count} back and fill a batch, and one in every file, got "
+            f"{len(of_source)}. Give more pairs, or lower --held-back or --batch-size."
         )
     sources = list(of_source)
     order = [sources[i] for i in np.random.default_rng(options.seed).permutation(len(sources))]
-    held_back = [of_source[source][0] for source in order[: options.held_back]]
-    return list(dict.fromkeys(line for source in order[options.held_back :] for line in of_source[source])), held_back
+    learned = list(dict.fromkeys(line for source in order[count:] for line in of_source[source]))
+    return learned, held_back or [of_source[source][0] for source in order[:count]], test
 
 
 def encoder_decoder(options: Options, words: Languages) -> models.Conditional:
@@ -293,8 +297,3 @@ def aligned(options: Options, words: Languages) -> sj.Layer:
         dropout=options.dropout,
     )
     return sj.mixed_precision(model, options.products)
-
-
-def bleu(found: Sequence[Sequence[str]], texts: list[str]) -> float:
-    """BLEU of the corpus, words tokenised as mteval-v13a does."""
-    return sacrebleu.corpus_bleu([" ".join(sentence) for sentence in found], [texts], tokenize="13a").score

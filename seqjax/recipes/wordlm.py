@@ -16,7 +16,6 @@ References:
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import jax
@@ -33,13 +32,13 @@ from seqjax.recipes.language.salads import ASKED, salads
 from seqjax.recipes.language.speaker import Speaker, language_model, ranked
 from seqjax.recipes.language.text import documentation, log_loss, scorer, windows_of
 from seqjax.recipes.pictures import curves
-from seqjax.recipes.running import learning
+from seqjax.recipes.running import learning, splits
 from seqjax.recipes.running.asking import Asked, NoQuestion, Reply, unknown
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.learning import PatientOptions
 from seqjax.recipes.running.options import (
-    FileOrNone,
+    DataFile,
     FolderOrNone,
     bad_input,
     check_left_out,
@@ -57,11 +56,13 @@ UNCOUNTED = 10**6  # words learned from, where nothing but the rates of a preset
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(PatientOptions):
+class Options(PatientOptions, splits.SplitOptions):
     """Trains a word language model, ranks sentences and writes some with it."""
 
-    text: FileOrNone = None
-    """Any UTF-8 text, a sentence a line; the one named by --about if not given."""
+    whole, generated = "text", ("about",)
+
+    text: DataFile = None
+    """Any UTF-8 text, a sentence a line, the last tenth of it held back; the one named by --about if not given."""
     about: Literal["documentation", "salads"] = "documentation"
     """Without --text: the documentation of Python's standard library, or sentences by rule of pears in salads and pairs
     of shoes; then "the apple and pear salad" and "the apple and pair salad" are ranked if --rank is not given."""
@@ -104,8 +105,8 @@ class Options(PatientOptions):
         check_sizes(who, self, "vocabulary", "layers", "hidden_size", "embedding_size", "window")
         check_rates(who, self, "dropout")
         check_positive(who, self, "temperature")
-        if self.text is not None:
-            check_left_out(who, self, "--text", "about")
+        if self.train is not None:
+            check_left_out(who, self, "--train", "characters")
         if self.preset != "none":
             decided = ("cell", "layers", "hidden_size", "embedding_size", "dropout", "batch_size", "window")
             check_left_out(
@@ -120,8 +121,9 @@ def main(options: Options) -> Course:
     with bad_input("wordlm"):
         text = data(options)
         vocabulary = words.vocabulary_of(text, options.vocabulary)
-        train, held_back = words.number(vocabulary, text.train()), words.number(vocabulary, text.held_back)[:]
-        spelling = words.unknown_nats(vocabulary, text)
+        train, asked = words.number(vocabulary, text.train()), words.asked(vocabulary, text, text.held_back)
+        test = None if text.test is None else words.asked(vocabulary, text, text.test)
+    held_back = asked.numbers
     floors = dict(zip(("unigram", "bigram"), np.exp(ngram_nats(train, held_back, len(vocabulary), 2)).tolist()))
     beside = {} if options.characters is None else {"characters": characters.character_row(options.characters, text)}
 
@@ -134,22 +136,24 @@ def main(options: Options) -> Course:
     start = begin(used, method)
     measure = scorer(model)
 
-    def evaluate(params: PyTree) -> dict[str, float]:
-        nats, count = log_loss(measure, model, params, held_back, columns=16, lead=64, end=end)
-        bits = sj.bits_per_character(nats + spelling, words.characters(text.held_back))
+    def evaluate(params: PyTree, part: words.Asked = asked) -> dict[str, float]:
+        nats, count = log_loss(measure, model, params, part.numbers, columns=16, lead=64, end=end)
+        bits = sj.bits_per_character(nats + part.spelling, part.characters)
         return {"validation_perplexity": float(np.exp(nats / count)), "validation_bits": bits}
 
     facts = {
+        **splits.facts(options),
         "sha256": text.sha256,
         "vocabulary": len(vocabulary),
         "floors": floors,
         **vocabularies(words=vocabulary),
     }
-    folder = Run.start("wordlm", options, facts, free=("text", "rank", "prompt", "temperature", "characters"))
+    free = ("text", "train", "held_back", "rank", "prompt", "temperature", "characters")
+    folder = Run.start("wordlm", options, facts, free=free)
     text.copy(folder.folder / "text.txt")
     missing = float(np.mean(held_back == vocabulary.unk))
     print(
-        f"{options.text or TEXTS[options.about]}: {len(train):,} words to learn from, "
+        f"{splits.told(options, TEXTS[options.about])}: {len(train):,} words to learn from, "
         f"{len(held_back):,} held back, {len(vocabulary):,} known, {missing:.1%} of those held back are not\n"
         f"perplexity of the unigram model {floors['unigram']:.1f}, of the bigram model {floors['bigram']:.1f}; "
         f"model: {learning.parameter_count(start.train.params):,} parameters"
@@ -173,6 +177,7 @@ def main(options: Options) -> Course:
         patience=Patience(folder, options.patience, "validation_perplexity") if options.patience else None,
         show_evaluation="validation perplexity {validation_perplexity:.2f} {validation_bits:.3f} bits/char",
         best=learning.lowest("validation_perplexity"),
+        test=None if test is None else functools.partial(evaluate, part=test),
     )
 
     # What came out
@@ -195,8 +200,8 @@ def main(options: Options) -> Course:
     for sentence in speaker.written(SENTENCES, temperature=options.temperature, seed=options.seed):
         print(f"  {words.told(sentence)}")
     print(
-        f"\nof {len(duels)} sentences held back, {share([duel.score > duel.swapped_score for duel in duels])} are "
-        "likelier than with two neighbouring words swapped (chance 50%)"
+        f"\nof {len(duels)} sentences held back, {words.share([duel.score > duel.swapped_score for duel in duels])} "
+        "are likelier than with two neighbouring words swapped (chance 50%)"
     )
     rows = {"words": (outcome.numbers["validation_bits"], len(held_back), outcome.seconds)}
     rows |= beside
@@ -207,8 +212,8 @@ def main(options: Options) -> Course:
         f"bigram model {floors['bigram']:.2f}; {outcome.steps} steps in {outcome.seconds:.0f} s"
     )
     figures = outcome.numbers | {f"bits_{name}": bits for name, (bits, _, _) in rows.items()}
-    learning.conclude(folder, "perplexity, bits a character", figures, floors)
-    if options.characters is None:
+    learning.conclude(folder, "perplexity, bits a character", figures, floors, outcome.test)
+    if options.characters is None and options.train is None:
         print(
             f"To compare with characters: python -m seqjax charlm --text {folder.folder / 'text.txt'}, then "
             f"{folder.resume_command()} --characters CHARLM_RUN"
@@ -250,7 +255,7 @@ def to_ask(run: Run) -> Asked:
 def data(options: Options) -> words.Words:
     """The text, to learn from and held back."""
     text = salads if options.about == "salads" else documentation
-    return words.read("wordlm", options.text, default=text, at=options.split, lower=options.lower)
+    return words.read_split("wordlm", options, default=text, at=options.split, lower=options.lower)
 
 
 class Method(NamedTuple):
@@ -289,8 +294,3 @@ def begin(options: Options, method: Method) -> learning.Training:
     params = method.model.init(jax.random.key(options.seed))
     memory = method.model.initial_state(params, (options.batch_size,))
     return learning.begin(options, params, memory, optimizer=method.optimizer, noise=True)
-
-
-def share(which: Sequence[bool]) -> str:
-    """How many of them, in percent."""
-    return f"{np.mean(which):.1%}" if which else "none"

@@ -27,7 +27,7 @@ In order of reading:
 """
 
 from seqjax.tasks import applications, frames
-from seqjax.tasks.arrays import read_idx, read_piano_rolls, read_series
+from seqjax.tasks.arrays import read_idx, read_labelled_images, read_piano_rolls, read_series
 from seqjax.tasks.batches import (
     BatchSource,
     Drawn,
@@ -134,6 +134,7 @@ __all__ = [
     "read_conllu",
     "read_idx",
     "read_labelled",
+    "read_labelled_images",
     "read_lines",
     "read_pairs",
     "read_parallel",

@@ -1,6 +1,7 @@
 """Readers of numbers: series, pictures, piano rolls. Every complaint names the file."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,8 +60,48 @@ def read_idx(path: str | Path) -> np.ndarray:
     return np.frombuffer(data, np.uint8, size, start).reshape(shape)
 
 
-def read_piano_rolls(path: str | Path) -> dict[str, list[np.ndarray]]:
+def read_labelled_images(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Images in IDX format, and their labels from the file beside it that is named alike, as those of MNIST are.
+
+    ``train-images-idx3-ubyte.gz`` and ``train-labels-idx1-ubyte.gz``, either packed or not.
+
+    Returns:
+      Images ``[n, height, width]`` and labels ``[n]`` of uint8.
+
+    Raises:
+      FileNotFoundError: one of the files is not there.
+      ValueError: one of them is damaged, or they do not belong together.
+
+    Example:
+      >>> import tempfile
+      >>> folder, two = Path(tempfile.mkdtemp()), bytes([0, 0, 0, 2])
+      >>> _ = (folder / "t10k-images-idx3-ubyte").write_bytes(bytes([0, 0, 8, 3]) + 3 * two + bytes(range(8)))
+      >>> _ = (folder / "t10k-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1]) + two + bytes([7, 1]))
+      >>> images, labels = read_labelled_images(folder / "t10k-images-idx3-ubyte")
+      >>> images[1].tolist(), labels.tolist()
+      ([[4, 5], [6, 7]], [7, 1])
+    """
+    images = Path(path)
+    plain = images.name.removesuffix(".gz").replace("images", "labels").replace("idx3", "idx1")
+    beside = [images.with_name(name) for name in (plain, f"{plain}.gz")]
+    labels = next((other for other in beside if other.is_file()), beside[0])
+    pictures, answers = read_idx(images), read_idx(labels)
+    if pictures.ndim != 3 or answers.shape != pictures.shape[:1]:
+        raise ValueError(
+            f"{images}: expected images [n, height, width] and n labels in {labels.name}, got shapes {pictures.shape} "
+            f"and {answers.shape}. Check the files."
+        )
+    return pictures, answers
+
+
+def read_piano_rolls(
+    path: str | Path, splits: Sequence[str] = ("train", "valid", "test")
+) -> dict[str, list[np.ndarray]]:
     """Piano rolls from a MATLAB file with the keys ``traindata``, ``validdata``, ``testdata``.
+
+    Args:
+      path: of the file.
+      splits: those to read; the file may lack the others.
 
     Returns:
       ``{"train": rolls, "valid": rolls, "test": rolls}``, a roll ``[T, keys]`` of float32 zeros and ones.
@@ -78,8 +119,8 @@ def read_piano_rolls(path: str | Path) -> dict[str, list[np.ndarray]]:
         raise ValueError(
             f"{path}: expected a MATLAB file of piano rolls, got another or a damaged one ({error}). Fetch it again."
         ) from error
-    splits = {}
-    for split in ("train", "valid", "test"):
+    read: dict[str, list[np.ndarray]] = {}
+    for split in splits:
         if f"{split}data" not in content:
             raise ValueError(f"{path}: expected the key {split}data, got {sorted(content)}. Check the file.")
         cells = content[f"{split}data"]
@@ -99,5 +140,5 @@ def read_piano_rolls(path: str | Path) -> dict[str, list[np.ndarray]]:
                 )
         if (size := 4 * sum(roll.size for roll in rolls)) > room(len(data)):
             raise too_large(path, len(data), f"rolls that take {size:,}")
-        splits[split] = [roll.astype(np.float32) for roll in rolls]
-    return splits
+        read[split] = [roll.astype(np.float32) for roll in rolls]
+    return read

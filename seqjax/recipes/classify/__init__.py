@@ -26,7 +26,7 @@ from seqjax.objectives import Objective
 from seqjax.recipes.classify import sequences
 from seqjax.recipes.classify.sequences import Task
 from seqjax.recipes.pictures import curves
-from seqjax.recipes.running import beside, drawing, learning
+from seqjax.recipes.running import beside, drawing, learning, splits
 from seqjax.recipes.running.cells import CELLS, CellName, convolutions
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.learning import LearningOptions
@@ -39,13 +39,15 @@ SHOWN = 6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(LearningOptions):
+class Options(LearningOptions, splits.SplitOptions):
     """Trains a network that reads a sequence and names its class."""
 
     task: Literal["halves", "parity", "larger-sum", "surnames", "digits", "dna", "action", "sentiment"] = "halves"
     """What to tell apart; all but surnames and digits read from files are generated, without end."""
     data: FolderOrFile = None
-    """For surnames a folder with one file a language; for digits images in IDX format."""
+    """For surnames a folder with one file a language, a fifth of the names held back; for digits images in IDX format,
+    a sixth of them held back. So are --train, --held-back and --test, images with their labels beside them as in MNIST.
+    """
     labels: FileOrNone = None
     """For digits: the labels of the images in --data, in IDX format."""
     permuted: bool = False
@@ -80,10 +82,11 @@ class Options(LearningOptions):
             check_left_out(who, self, "--cell tcn", "layers")
         if self.task != "digits":
             check_left_out(who, self, f"--task {self.task}", "permuted")
-        if self.data is not None and self.task not in ("surnames", "digits"):
-            raise ValueError(
-                f"{who}: expected --task surnames or digits with --data, got {self.task}. Leave out --data."
-            )
+        for name in ("data", "train"):
+            if getattr(self, name) is not None and self.task not in ("surnames", "digits"):
+                raise ValueError(
+                    f"{who}: expected --task surnames or digits with --{name}, got {self.task}. Leave out --{name}."
+                )
         if (self.labels is not None) != (self.task == "digits" and self.data is not None):
             raise ValueError(
                 f"{who}: expected --task digits with both --data and --labels, got one of them. Name both."
@@ -110,12 +113,12 @@ def main(options: Options) -> Course:
             groups[CONTROL] = batch(tasks.parity(WINDOW, WINDOW).draw(rng, options.batch_size))
         return sj.Batch(*({name: group[i] for name, group in groups.items()} for i in range(3)))
 
-    def evaluate(params: dict[str, PyTree]) -> dict[str, float]:
-        return {f"accuracy_{name}": accuracy(c, params[name], held_back) for name, c in classifiers.items()}
+    def evaluate(params: dict[str, PyTree], part: tasks.Examples = held_back) -> dict[str, float]:
+        return {f"accuracy_{name}": accuracy(c, params[name], part) for name, c in classifiers.items()}
 
     facts = {"classes": list(task.classes), "chance": task.chance, "sha256": task.sha256}
     kept = {} if task.vocabulary is None else vocabularies(symbols=task.vocabulary)
-    folder = Run.start("classify", options, facts | kept)
+    folder = Run.start("classify", options, facts | kept | splits.facts(options))
     print(
         f"{options.task}: {len(task.classes)} classes, chance {task.chance:.2%}; up to {len(held_back.xs)} ticks, "
         f"{held_back.xs.shape[1]:,} sequences held back"
@@ -133,6 +136,7 @@ def main(options: Options) -> Course:
         evaluate=evaluate,
         show_evaluation="  ".join(f"{name} {{accuracy_{name}:.2%}}" for name in classifiers),
         best=learning.highest(*(f"accuracy_{name}" for name in classifiers)),
+        test=None if task.test is None else functools.partial(evaluate, part=task.test),
     )
 
     # What came out: some answers, a table, figures.
@@ -185,7 +189,7 @@ def main(options: Options) -> Course:
         pictures.append(drawing.save(folder, "confusion", "confusion", tables=tables, names=task.classes, **labels))
     figures = {name: row[0] for name, row in rows.items()}
     figures |= {f"{name}, {label}": share for name, row in rows.items() for label, share in zip(columns, row[1:])}
-    learning.conclude(folder, "accuracy", figures, {"chance": task.chance})
+    learning.conclude(folder, "accuracy", figures, {"chance": task.chance}, outcome.test)
     print(f"run folder {folder.folder}, figures {' '.join(map(str, pictures))}")
 
 
@@ -197,9 +201,9 @@ def width(label: str) -> int:
 def task_of(options: Options) -> Task:
     """The task by its name."""
     if options.task == "surnames":
-        return sequences.surnames_of(options.data, options.seed)
+        return sequences.surnames_of(options, options.seed)
     if options.task == "digits":
-        return sequences.digits(options.data, options.labels, permuted=options.permuted, seed=options.seed)
+        return sequences.digits(options, options.labels, permuted=options.permuted, seed=options.seed)
     return getattr(sequences, options.task.replace("-", "_"))()
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from seqjax import tasks
 from seqjax.recipes.classify import Options, Task, answers, classifiers_of, task_of
-from seqjax.recipes.running import beside, learning
+from seqjax.recipes.running import beside, learning, splits
 from seqjax.recipes.running.asking import Asked, NoQuestion, Reply, encode, numbers, of_size, rounded, unknown
 from seqjax.recipes.running.options import BadInput
 from seqjax.recipes.running.run import Run
@@ -94,6 +94,6 @@ def indices(symbols: str | list[str], known: str | list[str]) -> np.ndarray:
 
 def size_of(options: Options) -> tuple[int, int]:
     """Height and width of the pictures learned from."""
-    if options.data is not None:
-        return tasks.read_idx(options.data).shape[1:]
+    if path := splits.told(options, ""):
+        return tasks.read_idx(path).shape[1:]
     return tasks.digit_strips(np.random.default_rng(0), 1, shortest=1, longest=1).images.shape[1:]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seqjax import tasks
+from seqjax.recipes.running import splits
 from seqjax.recipes.running.options import BadInput
 from seqjax.recipes.running.run import digest
 from seqjax.tasks import applications
@@ -31,6 +32,7 @@ class Task(NamedTuple):
       beyond: all lengths that are longer than any in training, up to the last: how they are called, and the draw.
       sha256: of the data; None where they are generated.
       vocabulary: of texts; None where the input is none.
+      test: sequences to measure on once, or None.
     """
 
     draw: Callable[[np.random.Generator, int], tasks.Examples]
@@ -46,6 +48,7 @@ class Task(NamedTuple):
     beyond: tuple[str, Callable[[np.random.Generator], tasks.Examples]] | None = None
     sha256: str | None = None
     vocabulary: Vocabulary | None = None
+    test: tasks.Examples | None = None
 
 
 HELD_BACK = 2000
@@ -135,21 +138,29 @@ def sentiment() -> Task:
     return of_texts(problem, Vocabulary([PAD, *problem.source_symbols]), " ")
 
 
-def surnames_of(folder: str | None, seed: int) -> Task:
+def surnames_of(options: splits.SplitOptions, seed: int) -> Task:
     """Surnames by rule; those of a folder with a file a language are split by names, a fifth of them held back."""
-    if folder is None:
+    if not splits.told(options, ""):
         problem = tasks.surnames()
         return of_texts(problem, Vocabulary([PAD, *problem.source_symbols]), "")
-    pairs = sorted(set(tasks.read_labelled(folder)))
-    languages = tuple(sorted({str(pair.target) for pair in pairs}))
-    parts = tasks.split(len(pairs), (0.8, 0.2), seed)
-    train, held_back = ([pairs[i] for i in part] for part in parts)
+    train, held_back, test = splits.read(
+        options, lambda folder: sorted(set(tasks.read_labelled(folder))), list[tasks.Pair]
+    )
+    languages = tuple(sorted({str(pair.target) for pair in train}))
+    for pair in (*(held_back or ()), *(test or ())):
+        if pair.target not in languages:
+            raise BadInput(
+                f"classify: expected the languages that are learned from in every folder, got {pair.target}. Leave it "
+                "out, or learn from it."
+            )
+    if held_back is None:
+        train, held_back = ([train[i] for i in part] for part in tasks.split(len(train), (0.8, 0.2), seed))
     symbols = Vocabulary.build([pair.source for pair in train], specials=(PAD, UNK))
     counts = np.bincount([languages.index(str(pair.target)) for pair in held_back])
     learned, measured = (coded_texts(part, symbols, languages) for part in (train, held_back))
     chance = counts.max() / counts.sum()
     task = fixed(learned, measured, len(symbols), languages, chance, told(symbols, ""))
-    return task._replace(vocabulary=symbols)
+    return task._replace(vocabulary=symbols, test=None if test is None else coded_texts(test, symbols, languages))
 
 
 def of_texts(problem: tasks.TextProblem, symbols: Vocabulary, between: str) -> Task:
@@ -178,25 +189,36 @@ def told(symbols: Vocabulary, between: str) -> Callable[[np.ndarray], str]:
     return lambda xs: between.join(symbols.decode(xs))
 
 
-def digits(images: str | None, labels: str | None, *, permuted: bool, seed: int) -> Task:
+def digits(options: splits.SplitOptions, labels: str | None, *, permuted: bool, seed: int) -> Task:
     """Pictures of digits, pixel by pixel: printed in a font of five by seven dots, or from IDX files."""
 
     def tell(xs: np.ndarray) -> str:
         return f"{len(xs)} pixels of brightness {xs.mean():.2f}"
 
     order = 0 if permuted else None
-    if images is not None and labels is not None:
-        pictures, answers = tasks.read_idx(images), tasks.read_idx(labels)
+
+    def examples(images: str) -> tasks.Examples:
+        if labels is None:
+            pictures, answers = tasks.read_labelled_images(images)
+        else:
+            pictures, answers = tasks.read_idx(images), tasks.read_idx(labels)
         if pictures.ndim != 3 or answers.ndim != 1 or len(pictures) != len(answers) or answers.max() > 9:
             raise BadInput(
                 f"classify: expected pictures [n, height, width] and as many labels 0 to 9, got shapes "
                 f"{pictures.shape} and {answers.shape}, labels to {answers.max()}. Name the images with --data "
                 "and their labels with --labels."
             )
-        xs = tasks.pixels(pictures, permutation=order)
-        parts = tasks.split(len(answers), (5 / 6, 1 / 6), seed)
-        halves = [one_answer(xs[:, part], answers[part]) for part in parts]
-        return fixed(halves[0], halves[1], 0, NAMES, np.bincount(answers[parts[1]]).max() / len(parts[1]), tell)
+        return one_answer(tasks.pixels(pictures, permutation=order), answers)
+
+    if splits.told(options, ""):
+        train, held_back, test = splits.read(options, examples, lambda: draw(np.random.default_rng(seed), 0))
+        if held_back is None:
+            parts = tasks.split(len(train.targets), (5 / 6, 1 / 6), seed)
+            train, held_back = (one_answer(train.xs[:, part], train.targets[part]) for part in parts)
+        if {len(part.xs) for part in (held_back, test) if part is not None} != {len(train.xs)}:
+            raise BadInput("classify: expected pictures of one size in every file, got others. Give such files.")
+        chance = np.bincount(held_back.targets).max() / len(held_back.targets)
+        return fixed(train, held_back, 0, NAMES, chance, tell)._replace(test=test)
 
     def draw(rng: np.random.Generator, count: int) -> tasks.Examples:
         strips = tasks.digit_strips(rng, count, shortest=1, longest=1)

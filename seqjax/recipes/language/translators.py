@@ -1,11 +1,12 @@
 """Two kinds of translators as the recipe asks them: trained on batches of pairs, and put to use on sentences."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import sacrebleu
 
 import seqjax as sj
 from seqjax import models, tasks
@@ -23,6 +24,14 @@ class Languages(NamedTuple):
     def specials(self) -> list[int]:
         """The numbers of ``<pad>``, ``<unk>``, ``<bos>`` and ``<eos>`` in the target."""
         return self.target.encode(SPECIALS).tolist()
+
+
+class Line(NamedTuple):
+    """A pair as words, and the target as it was written."""
+
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+    text: str
 
 
 class Translator(NamedTuple):
@@ -116,3 +125,28 @@ def looked_at(
         weights.append(np.asarray(state.weights[0]))
         said.append(words.target.symbols[symbol])
     return np.array(weights), said
+
+
+def numbers_spelled(seed: int, count: int) -> list[Line]:
+    """Numbers in English and French."""
+    drawn = tasks.number_spelling().draw(np.random.default_rng(seed), count)
+    return [Line(tuple(pair.source), tuple(pair.target), " ".join(pair.target)) for pair in drawn]
+
+
+def read_lines(path: str) -> list[Line]:
+    """The pairs of a file."""
+    pairs = [(str(pair.source), str(pair.target)) for pair in tasks.read_pairs(path)]
+    return [Line(tuple(tasks.words(x)), tuple(tasks.words(y)), y) for x, y in pairs]
+
+
+def short(lines: Sequence[Line], longest: int) -> list[Line]:
+    """Those of words on both sides and of not too many; the others are told."""
+    kept = [line for line in lines if all(0 < len(side) <= longest for side in (line.source, line.target))]
+    if len(kept) < len(lines):
+        print(f"{len(lines) - len(kept):,} pairs without words or of more than {longest} are left out")
+    return kept
+
+
+def bleu(found: Sequence[Sequence[str]], texts: list[str]) -> float:
+    """BLEU of the corpus, words tokenised as mteval-v13a does."""
+    return sacrebleu.corpus_bleu([" ".join(sentence) for sentence in found], [texts], tokenize="13a").score

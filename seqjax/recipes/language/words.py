@@ -7,10 +7,14 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from seqjax import tasks
 from seqjax.recipes.language.ngrams import ngram_nats
 from seqjax.recipes.language.text import SCORED, documentation
+from seqjax.recipes.running import splits
 from seqjax.recipes.running.options import BadInput
 from seqjax.tasks.stored import Stored, temporary
 from seqjax.tasks.vocabulary import EOS, UNK, Vocabulary
@@ -26,6 +30,8 @@ class Words:
     Args:
       who: the recipe, for errors.
       sentences: the words of each; the last tenth of the text is held back.
+      held_back: other sentences that are held back instead; they end the text.
+      test: sentences that are no part of the text.
 
     Attributes:
       counts: how often each word to learn from occurs.
@@ -36,34 +42,46 @@ class Words:
       BadInput: too few sentences.
     """
 
-    def __init__(self, who: str, sentences: Iterable[Sequence[str]]):
+    def __init__(
+        self,
+        who: str,
+        sentences: Iterable[Sequence[str]],
+        held_back: Iterable[Sequence[str]] | None = None,
+        test: Iterable[list[str]] | None = None,
+    ):
         """Reads them once, and what became of them once more."""
-        digest, count, characters = hashlib.sha256(), 0, 0
+        digest, count, characters, end = hashlib.sha256(), 0, 0, 0
+        self.test = None if test is None else [*test]
 
         def lines() -> Iterator[bytes]:
-            nonlocal count, characters
-            for sentence in sentences:
-                line = " ".join(sentence) + "\n"
-                count, characters = count + 1, characters + len(line)
-                digest.update(line.encode())
-                yield line.encode()
+            nonlocal count, characters, end
+            for part in (sentences, held_back or ()):
+                for sentence in part:
+                    line = " ".join(sentence) + "\n"
+                    count, characters = count + 1, characters + len(line)
+                    digest.update(line.encode())
+                    yield line.encode()
+                end = end or characters
 
         self._file = temporary(self, lines())
         self.counts, self.held_back, self.sha256 = Counter[str](), list[list[str]](), digest.hexdigest()
         self._learned, before, parted = 0, 0, 0
+        last = 0.9 * characters if held_back is None else end
         for raw in self._lines(self._file.tell()):
             line = raw.decode()
-            if before < 0.9 * characters:
+            if before < last:
                 self.counts.update(line.split(" "))
                 self._learned, parted = self._learned + len(raw) + 1, parted + 1
-            elif before < 0.9 * characters + SCORED:
+            elif before < last + SCORED:
                 self.held_back.append(line.split(" "))
             before += len(line) + 1
-        if parted < 2 or not self.held_back:
+        if held_back is None and (parted < 2 or not self.held_back):
             raise BadInput(
                 f"{who}: expected a text of at least ten lines that can be parted at nine tenths of its length, got "
                 f"{count}{', the last of them too long' if count >= 10 else ''}. Give a longer one."
             )
+        if not parted or not self.held_back or self.test == []:
+            raise BadInput(f"{who}: expected at least one line in every file, got none in one. Give another text.")
 
     def train(self) -> Iterator[list[str]]:
         """The sentences to learn from, one after the other."""
@@ -112,8 +130,21 @@ def read(who: str, path: str | None, *, at: str, lower: bool, default: Callable[
       default: another text, of which what holds for files holds.
     """
     pieces = [default()] if path is None else tasks.open_text(path).pieces()
-    sentences = (split(line, at=at, lower=lower) for line in _joined(pieces))
-    return Words(who, filter(None, sentences))
+    return Words(who, sentences_of(pieces, at=at, lower=lower))
+
+
+def read_split(
+    who: str, options: splits.SplitOptions, *, at: str, lower: bool, default: Callable[[], str] = documentation
+) -> Words:
+    """As `read`, of one file or of those that are split already."""
+    pieces = splits.read(options, lambda path: tasks.open_text(path).pieces(), lambda: iter([default()]))
+    train, held_back, test = (None if part is None else sentences_of(part, at=at, lower=lower) for part in pieces)
+    return Words(who, train or (), held_back, test)
+
+
+def sentences_of(pieces: Iterable[str], *, at: str, lower: bool) -> Iterator[list[str]]:
+    """The words of every line that is not empty, of a text that comes in pieces."""
+    return filter(None, (split(line, at=at, lower=lower) for line in _joined(pieces)))
 
 
 def number(vocabulary: Vocabulary, sentences: Iterable[Sequence[str]]) -> Stored:
@@ -127,13 +158,14 @@ def vocabulary_of(words: Words, limit: int) -> Vocabulary:
     return Vocabulary.counted(words.counts, specials=(UNK, EOS), limit=limit, at_least=2)
 
 
-def unknown_nats(vocabulary: Vocabulary, words: Words) -> float:
-    """What it takes to spell the unknown words that are held back, in nats: by a 3-gram model of characters.
+def unknown_nats(vocabulary: Vocabulary, words: Words, asked: Sequence[Sequence[str]] | None = None) -> float:
+    """What it takes to spell the unknown words that are held back, or asked, in nats: by a 3-gram model of characters.
 
     The model learns from the unknown words of the text to learn from, or from all where there are none. With this
     added, a model of words is one of characters, to be compared with others in bits a character.
     """
-    test = [word for sentence in words.held_back for word in sentence if word not in vocabulary]
+    sentences = words.held_back if asked is None else asked
+    test = [word for sentence in sentences for word in sentence if word not in vocabulary]
     if not test:
         return 0.0
     learned = {word for word in words.counts if word not in vocabulary} or words.counts.keys()
@@ -146,6 +178,20 @@ def unknown_nats(vocabulary: Vocabulary, words: Words) -> float:
     train = spelled(word for sentence in words.train() for word in sentence if word in learned)
     numbers = spelled(test)[:]
     return ngram_nats(train, numbers, len(letters), 3)[-1] * (len(numbers) - 1)
+
+
+class Asked(NamedTuple):
+    """Sentences to measure on: one stream of words, nats to spell the unknown ones, how many characters they are."""
+
+    numbers: np.ndarray
+    spelling: float
+    characters: int
+
+
+def asked(vocabulary: Vocabulary, words: Words, sentences: list[list[str]]) -> Asked:
+    """Sentences, unknown words in which are spelled as those learned from are."""
+    spelling = unknown_nats(vocabulary, words, sentences)
+    return Asked(number(vocabulary, sentences)[:], spelling, characters(sentences))
 
 
 def characters(sentences: Sequence[Sequence[str]]) -> int:
@@ -168,6 +214,11 @@ def commonest_pairs(sentences: Iterable[Sequence[str]]) -> list[str]:
         if s[i].isalpha() and s[i + 1].isalpha()
     )
     return [pair for pair, _ in pairs.most_common(4)]
+
+
+def share(which: Sequence[bool]) -> str:
+    """How many of them, in percent."""
+    return f"{np.mean(which):.1%}" if which else "none"
 
 
 def _together(words: Iterable[str]) -> Iterator[list[str]]:

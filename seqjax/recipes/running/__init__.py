@@ -8,6 +8,7 @@ In order of reading:
 - `trackers`: where a run's numbers go, JSON lines and a dashboard; `drawing`: figures, and the numbers behind each;
 - `loop`: updates with a bar, records, checkpoints and Ctrl-C; `learning`: a model, a loss and
   an optimizer for that loop, by the names of `optimizers`; `courses`: who makes the updates, of one run or of several;
+- `splits`: files that are split already, and the test, measured once;
 - `seeds`: runs that differ in the seed, side by side, and their spread;
 - `devices`: the cores that share a batch; `processes`: several of them, on one machine or on many, started by
   `launching`; `cache`: compiled programs, kept for the next start;

@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -15,7 +14,7 @@ import seqjax as sj
 from seqjax import precision, tasks
 from seqjax.base import Array, PyTree
 from seqjax.objectives import Objective
-from seqjax.recipes.running import causes, devices, files, loop, optimizers, processes, trackers
+from seqjax.recipes.running import causes, devices, files, loop, optimizers, processes, splits, trackers
 from seqjax.recipes.running.courses import Answer, Update
 from seqjax.recipes.running.options import (
     RunOptions,
@@ -29,6 +28,7 @@ from seqjax.recipes.running.patience import Patience
 from seqjax.recipes.running.run import Run
 
 EVALUATIONS = 10
+Figures = Mapping[str, float | None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,12 +88,13 @@ class Training(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What training ended with: parameters, the last evaluation's numbers, updates, seconds of training."""
+    """What training ended with: parameters, the last evaluation's numbers, updates, seconds of training, the test."""
 
     params: PyTree
     numbers: dict[str, float]
     steps: int
     seconds: float
+    test: splits.Measured | None = None
 
 
 def schedule_of(options: LearningOptions) -> optax.Schedule:
@@ -151,6 +152,7 @@ def learn(
     watch: Callable[[Training, sj.Batch, int], None] | None = None,
     patience: Patience | None = None,
     best: Callable[[dict[str, float]], float | None] = lambda numbers: None,
+    test: Callable[[PyTree], dict[str, float]] | None = None,
 ) -> Generator[Update, Answer, Outcome]:
     """Trains to ``options.steps`` updates or to the end of its patience, from the start or from the run's checkpoint.
 
@@ -177,6 +179,7 @@ def learn(
       watch: sees what every update starts from, its batch, and its number from 1.
       patience: for early stopping.
       best: the figure of an evaluation without patience, lower is better; its checkpoint is never removed.
+      test: ``(params) -> numbers``, asked once, with the parameters of that checkpoint.
 
     Returns:
       Parameters on the first device, and the last evaluation.
@@ -222,7 +225,7 @@ def learn(
         evaluate_every=max(1, options.steps // (evaluations or EVALUATIONS)),
         over=(lambda: False) if patience is None else patience.over,
         best=best if patience is None else patience.improved,
-        sound=sound,
+        sound=loop.sound,
         cause=causes.of(objective, empty, batch_of, goes_on),
     )
     params = processes.on_one(final.train.params)
@@ -235,10 +238,11 @@ def learn(
     if patience is not None:
         params, last = processes.on_one(run.restore_best(start, params_of)), patience.lowest()
         print(f"lowest {patience.measure} at step {last['step']} of {steps}, whose parameters are taken")
-    return Outcome(params, last, steps, max(record.get("seconds", 0.0) for record in records))
+    seconds = max(record.get("seconds", 0.0) for record in records)
+    return Outcome(params, last, steps, seconds, None if test is None else splits.measured(run, start, params_of, test))
 
 
-def conclude(run: Run, measure: str, figures: Mapping[str, float | None], floors: Mapping[str, float | None]) -> None:
+def conclude(run: Run, measure: str, figures: Figures, floors: Figures, test: splits.Measured | None = None) -> None:
     """Writes what a run came to into its ``result.json``, with what training took, for tables over many runs.
 
     Args:
@@ -246,10 +250,13 @@ def conclude(run: Run, measure: str, figures: Mapping[str, float | None], floors
       measure: what the figures are, with the unit.
       figures: by name, of everything that was trained; None for what never came.
       floors: of what learns nothing: chance, counting, persistence; None as there.
+      test: of the `Outcome`; it is told.
     """
-    steps, seconds = (max(record.get(name, 0) for record in run.metrics()) for name in ("step", "seconds"))
+    steps, seconds = (max((r.get(name, 0) for r in run.metrics()), default=0) for name in ("step", "seconds"))
     figures = {name: figure for name, figure in figures.items() if name != "step"}
     result = {"measure": measure, "figures": figures, "floors": floors, "steps": steps, "seconds": seconds}
+    if test is not None:
+        result["test"] = splits.tell(test, measure)
     files.replace(run.folder / "result.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -273,12 +280,6 @@ def numbered(
 def params_of(state: Training) -> PyTree:
     """The parameters that are trained."""
     return state.train.params
-
-
-def sound(state: Training) -> bool:
-    """Whether a state may be gone on from: all is finite, but for memories that start from -∞, which are numbers."""
-    floats = [x for x in jax.tree.leaves(state.memory) if jax.dtypes.issubdtype(x.dtype, np.inexact)]
-    return loop.finite(state.train) and not any(jax.device_get([jnp.isnan(x).any() for x in floats]))
 
 
 def lowest(*names: str) -> Callable[[dict[str, float]], float]:

@@ -194,6 +194,12 @@ def finite(state: PyTree) -> bool:
     return all(jax.device_get([jnp.isfinite(leaf).all() for leaf in floats]))
 
 
+def sound(state: Any) -> bool:
+    """Whether training may go on from a state: all is finite, but for memories, which may start from -∞."""
+    floats = [x for x in jax.tree.leaves(state.memory) if jax.dtypes.issubdtype(x.dtype, np.inexact)]
+    return finite(state.train) and not any(jax.device_get([jnp.isnan(x).any() for x in floats]))
+
+
 def told(error: OSError) -> str:
     """What could not be done, as the system says it."""
     where = f" {error.filename}" if error.filename else ""

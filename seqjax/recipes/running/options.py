@@ -15,6 +15,7 @@ Folder = Annotated[str, tyro.conf.arg(metavar="FOLDER")]
 File = Annotated[str, tyro.conf.arg(metavar="FILE")]
 FolderOrNone = Annotated[str | None, tyro.conf.arg(metavar="FOLDER")]
 FileOrNone = Annotated[str | None, tyro.conf.arg(metavar="FILE")]
+DataFile = Annotated[str | None, tyro.conf.arg(metavar="FILE", aliases=("--data",))]  # by a name of its own
 TextOrNone = Annotated[str | None, tyro.conf.arg(metavar="TEXT")]
 Track = Literal["tensorboard", "wandb"]
 Figures = Literal["png", "pdf", "svg"]
@@ -22,7 +23,7 @@ FolderOrFile = Annotated[str | None, tyro.conf.arg(metavar="FOLDER|FILE")]
 
 
 # Options that any start of a run may change: they do not say what is computed.
-FREE = frozenset({"steps", "devices", "processes", "track", "keep", "checkpoint_every", "largest", "figures"})
+FREE = frozenset({"steps", "devices", "processes", "track", "keep", "checkpoint_every", "largest", "figures", "test"})
 
 
 class BadInput(ValueError):

@@ -84,7 +84,7 @@ class Run:
             tell(
                 f"{run.folder}: made on {devices} devices, of which there are not so many here. It goes on with fewer."
             )
-        run.config.update(config.changed(run.config, {name: now[name] for name in (*FREE, *free)}))
+        run.config.update(config.changed(run.config, {name: now[name] for name in (*FREE, *free) if name in now}))
         run.write_config()
         run.forget_after(done)
         return run
@@ -209,6 +209,11 @@ class Run:
             tell(f"{self.folder}: the checkpoint of step {lost} is not as it was written, that of step {step} is read.")
         with bad_input(recipe):
             return step, checkpoints.restore(self._checkpoints, step, like, self._digest)
+
+    def best_step(self) -> int | None:
+        """The step of the checkpoint that `restore_best` reads."""
+        apart = self.folder / "best"
+        return checkpoints.best(self._checkpoints, self._digest) or checkpoints.last_step(apart) or self.last_step()
 
     def restore_best(self, like: PyTree, part: Callable[[PyTree], PyTree]) -> PyTree:
         """A part of the checkpoint with the lowest evaluation, or of the latest where none has one.

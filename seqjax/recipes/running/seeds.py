@@ -128,6 +128,9 @@ def conclude(whole: Run, runs: Mapping[str, Run], draw: Callable[[Run, Sequence[
     first, *_ = results.values()
     each = {kind: {name: r[kind] for name, r in results.items()} for kind in ("steps", "seconds")}
     found = {kind: spreads([r[kind] for r in results.values()]) for kind in ("figures", "floors")}
+    if all("test" in r for r in results.values()):
+        tested = spreads([r["test"]["figures"] for r in results.values()])
+        found["figures"] |= {f"test, {name}": spread for name, spread in tested.items()}
     summary = {"measure": first["measure"], "runs": list(results), **found, **each}
     path = whole.folder / "seeds.json"
     files.replace(path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
