@@ -4,11 +4,13 @@ import ast
 import dataclasses
 import importlib
 import importlib.util
+import inspect
 import io
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from seqjax import leaving
 
@@ -18,6 +20,7 @@ REMEDY = "Install them by: python -m pip install 'seqjax[recipes]'"
 
 # A command is a module with `Options` and ``main(options)``; it is imported when it is called.
 COMMANDS = {
+    "compare": "seqjax.recipes.compare",
     "charlm": "seqjax.recipes.charlm",
     "wordlm": "seqjax.recipes.wordlm",
     "ngramlm": "seqjax.recipes.ngramlm",
@@ -89,11 +92,11 @@ def _command(name: str, argv: list[str], *, alone: bool) -> int:
         return 2
     recipe = importlib.import_module(COMMANDS[name])
 
+    from seqjax.recipes.comparing import several
     from seqjax.recipes.pictures.seeds import draw
     from seqjax.recipes.running import cache, devices, folders, launching, lock, processes, seeds
     from seqjax.recipes.running.loop import Interrupted, told
     from seqjax.recipes.running.options import BadInput, Ended, RunOptions, bad_input
-    from seqjax.recipes.running.run import Run
     from seqjax.room import NoRoom
     from seqjax.settings import books
     from seqjax.tasks.archives import at_most
@@ -102,31 +105,44 @@ def _command(name: str, argv: list[str], *, alone: bool) -> int:
         leaving.who = name
         leaving.last.append(lock.give_all_back)
     devices.make()
-    program, rest = f"{PROGRAM} {name}", argv[1:]
-    options = tyro.cli(recipe.Options, prog=program, args=rest)
+    trains = issubclass(recipe.Options, RunOptions)
+    description = f"{inspect.getdoc(recipe.Options)}" + trains * f"\n\n{several.HELP}"
+
+    def parse(words: list[str], **default: Any) -> Any:
+        return tyro.cli(recipe.Options, prog=f"{PROGRAM} {name}", description=description, args=words, **default)
+
+    words = several.apart(recipe.Options, argv[1:]) if trains else [argv[1:]]
+    each = [parse(one) for one in words]
+    options = each[0]
     count = getattr(options, "processes", 1)
-    if count > 1 and not launching.told():
+    if count > 1 and len(each) == 1 and not launching.told():
         return launching.launch(count, argv)
     taken: list[Path] = []  # folders in which something was begun
     try:
+        if len(each) > 1:
+            several.check(name, each)
         if count == 0 or count > 1:
             launching.join(name)
-        if isinstance(options, RunOptions) and options.resume is not None:
-            saved = Run.open(name, options.resume, several=True).options(type(options))
-            saved = dataclasses.replace(saved, processes=count)  # of this start, not of the one that made it
-            options = tyro.cli(type(options), prog=program, args=rest, default=saved)
+        if trains and options.resume is not None:
+            made = several.saved(name, options.resume, recipe.Options, words)
+            # Processes are of this start, not of the one that made it.
+            each = [parse(words[0], default=dataclasses.replace(saved, processes=count)) for saved in made]
         with bad_input(name):
             books.of_environment()
-            options.check(name)
-            if isinstance(options, RunOptions):
-                options = processes.placed(options, lambda: folders.named(name))
+            for options in each:
+                options.check(name)
+            if trains and len(each) == 1:
+                each = [processes.placed(options, lambda: folders.named(name))]
         if alone:  # what a caller of this function has set stays
             cache.use()
-        with lock.kept(taken), at_most(getattr(options, "largest", 1) * 1e9):
+
+        def run(options: Any) -> int | None:
             if getattr(options, "seeds", ()):
-                seeds.main(name, recipe.main.course, options, draw)
-            else:
-                return recipe.main(options) or 0
+                return seeds.main(name, recipe.main.course, options, draw)
+            return recipe.main(options)
+
+        with lock.kept(taken), at_most(getattr(options, "largest", 1) * 1e9):
+            return (several.main(name, each, run) if len(each) > 1 else run(each[0])) or 0
     except BadInput as error:
         return _say(processes.by() + str(error), 2)
     except NoRoom as error:

@@ -28,6 +28,17 @@ def curve(y, x=tuple(range(1, 11)), **more):
     return COURSE | {"lines": lines, "levels": {"commonest answer of all": 0.3, "chance, whole captions": 0.2}} | more
 
 
+def beside(names, panels, seeds=3):
+    """Configurations, each with a model of its own and a control."""
+    lines = [
+        {"name": name, "model": model, "x": STEPS, "y": R.uniform(0.2, 0.9, (seeds, 3))}
+        for name in names
+        for model in ("", "frame by frame")
+    ]
+    told = {"y_label": LONG, "log": True, "levels": {"chance": 0.3, "commonest answer of all": 0.4}, "lines": lines}
+    return {"panels": [told] * panels, "x_label": "updates"}
+
+
 def sixteen():
     """Words with an a four letters before the end: every state has two arrows."""
     dfa = automata.regex("(a|b)*a(a|b)(a|b)(a|b)")
@@ -50,6 +61,9 @@ FIGURES = {
         lambda: COURSE | {"y_scale": "log", "levels": {"chance": 0.3},
                           "lines": {"training": ([1, 2, 3], R.uniform(0.2, 0.3, (4, 3)))}},
     ),
+    "several cells": ("compared", lambda: beside(["lstm", "gru", "elman", "indrnn", "mingru", "rglru"], panels=1)),
+    "two units": ("compared", lambda: beside(["cell gru, hidden size 128", "cell lstm, hidden size 64"], panels=2)),
+    "one of several": ("compared", lambda: beside(["runs/classify-20261130-010203"], panels=1, seeds=1)),
     "confusion": (
         "confusion",
         lambda: {"tables": {"both ways": R.integers(0, 9, (3, 3)), "left to right": R.integers(0, 9, (3, 3))},

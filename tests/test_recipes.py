@@ -376,7 +376,8 @@ def test_a_command_is_imported_when_it_is_called():
 
 def test_every_command_is_listed():
     found = {module.name for module in pkgutil.iter_modules(recipes.__path__, "seqjax.recipes.")}
-    assert found == {*COMMANDS.values(), *(f"seqjax.recipes.{room}" for room in ("language", "pictures", "running"))}
+    rooms = ("comparing", "language", "pictures", "running")
+    assert found == {*COMMANDS.values(), *(f"seqjax.recipes.{room}" for room in rooms)}
 
 
 @pytest.mark.parametrize(("name", "recipe"), [("charlm", charlm), ("sample", sample), ("score", score)])

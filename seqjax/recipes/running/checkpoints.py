@@ -183,6 +183,12 @@ def restore(folder: Path, step: int, like: PyTree, run: str = "") -> PyTree:
         return checkpointer.restore(files / STATE if (files / STATE).exists() else files, like)
 
 
+def forms(folder: Path) -> dict[str, str]:
+    """Types and shapes of the arrays in the latest checkpoint, such as ``float32[8,32]``; none before the first."""
+    step = last_step(folder)
+    return {} if step is None else json.loads(_entry_of(folder, step).read_text("utf-8"))["arrays"]
+
+
 def put_aside(folder: Path, step: int, why: str) -> Path:
     """Renames a checkpoint, so that nothing counts it among the others; nothing of it is lost."""
     folder = processes.common(folder)

@@ -5,7 +5,8 @@
 - ``free``: the options that may change from start to start;
 - ``digest``: SHA-256 of the recipe, the facts and all other options, which decide what is computed. Every checkpoint
   names it: configuration, vocabulary and arrays belong together;
-- ``saved``: that there has been a checkpoint.
+- ``saved``: that there has been a checkpoint;
+- ``compared``: the options of which this folder has a run for each value.
 
 Any later version reads it. An option that is younger than the run has its default, which therefore is what was done
 before there was the option; one that this version does not know is named and left as it is.
@@ -52,7 +53,7 @@ def changed(config: Mapping[str, Any], free: Mapping[str, Any]) -> dict[str, Any
 
 
 def read(recipe: str, folder: Path, *, several: bool = False) -> dict[str, Any]:
-    """The configuration of a run of this recipe, or of ``several`` seeds; anything else is bad input."""
+    """The configuration of a run of this recipe, or of ``several`` of them; anything else is bad input."""
     path = folder / FILE
     wanted = f"{recipe}: expected {folder} to be the folder of a {recipe} run"
     remedy = f"Name a folder that `python -m seqjax {recipe}` made."
@@ -77,8 +78,9 @@ def read(recipe: str, folder: Path, *, several: bool = False) -> dict[str, Any]:
             f"{recipe}: expected {path} as the run wrote it, got another recipe, other options or other facts of its "
             "data. Put back the file, or start a new run."
         )
-    if not several and config["options"].get("seeds"):
-        raise BadInput(f"{wanted}, got that of several seeds. Name one of the runs in it.")
+    if not several and (config["options"].get("seeds") or config.get("compared")):
+        kind = "several runs" if config.get("compared") else "several seeds"
+        raise BadInput(f"{wanted}, got that of {kind}. Name one of the runs in it.")
     return config
 
 

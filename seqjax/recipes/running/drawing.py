@@ -20,6 +20,7 @@ PICTURES = "seqjax.recipes.pictures"
 DRAWN = {
     "learning curve": f"{PICTURES}.curves:curves",
     "curves": f"{PICTURES}.curves:curves",
+    "compared": f"{PICTURES}.compared:compared",
     "seeds": f"{PICTURES}.seeds:seeds",
     "confusion": f"{PICTURES}.tables:confusion",
     "attention": f"{PICTURES}.tables:attention",

@@ -152,7 +152,7 @@ class Run:
 
     @classmethod
     def open(cls, recipe: str, folder: str | Path, *, several: bool = False) -> Self:
-        """Opens a run of this recipe, or of ``several`` seeds; anything else is bad input."""
+        """Opens a run of this recipe, or of ``several`` of them; anything else is bad input."""
         folder = Path(folder)
         return cls(folder, config.read(recipe, folder, several=several))
 
@@ -232,6 +232,13 @@ class Run:
     def last_step(self) -> int | None:
         """The step of the latest checkpoint; None before the first."""
         return checkpoints.last_step(self._checkpoints)
+
+    def parameters(self, model: str) -> int | None:
+        """How many numbers are trained, of the model of that name where there are several; None before a checkpoint."""
+        forms = {name: form for name, form in checkpoints.forms(self._checkpoints).items() if ".train.params" in name}
+        named = {name: form for name, form in forms.items() if name.startswith(f".train.params[{model!r}]")}
+        sizes = [form.partition("[")[2].rstrip("]") for form in (named or forms).values()]
+        return sum(math.prod(map(int, filter(None, size.split(",")))) for size in sizes) if sizes else None
 
     def resume_command(self) -> str:
         """What to type to go on."""
