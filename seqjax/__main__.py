@@ -41,6 +41,7 @@ COMMANDS = {
     "music": "seqjax.recipes.music",
     "forecast": "seqjax.recipes.forecast",
     "speech": "seqjax.recipes.speech",
+    "gradients": "seqjax.recipes.gradients",
 }
 
 

@@ -23,8 +23,8 @@ import numpy as np
 import seqjax as sj
 from seqjax import hmm, masks, tasks
 from seqjax.base import Array
-from seqjax.cells.elman import ElmanParams
 from seqjax.recipes.language.tagging import check_tags
+from seqjax.recipes.language.textbook import TAGS, WORDS, markov_model, network
 from seqjax.recipes.pictures import lattice
 from seqjax.recipes.running import drawing, learning, splits
 from seqjax.recipes.running.options import (
@@ -37,11 +37,6 @@ from seqjax.recipes.running.options import (
     check_sizes,
 )
 from seqjax.recipes.running.run import Run
-
-# Rows: determiner, noun, verb; columns of the words: ball, hit, John, the.
-TAGS, WORDS = ("Det", "Noun", "Verb"), ("ball", "hit", "John", "the")
-TRANSITION = np.array([[0.1, 0.8, 0.1], [0.1, 0.1, 0.8], [0.8, 0.1, 0.1]])
-EMISSION = np.array([[0.01, 0.01, 0.01, 0.97], [0.49, 0.01, 0.49, 0.01], [0.01, 0.97, 0.01, 0.01]])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,14 +140,12 @@ class Tagger(NamedTuple):
 
 def textbook() -> Tagger:
     """Three tags, four words, the first tag uniform."""
-    model = hmm.from_probabilities(np.full(3, 1 / 3), TRANSITION, EMISSION)
-    return Tagger(TAGS, {word: i for i, word in enumerate(WORDS)}, model)
+    return Tagger(TAGS, {word: i for i, word in enumerate(WORDS)}, markov_model())
 
 
 def approximation(xs: np.ndarray) -> Array:
-    """The textbook's network for the same task: h' = softmax(U h + W x - 1), from h = 0; its tags ``[T, 3]``."""
-    cell = sj.elman(len(WORDS), len(TAGS), activation=jax.nn.softmax)
-    params = ElmanParams(jnp.array(EMISSION.T), jnp.array(TRANSITION), -jnp.ones(len(TAGS)))
+    """The textbook's network for the same task; its tags ``[T, 3]``."""
+    cell, params = network()
     known = jax.nn.one_hot(xs, len(WORDS), dtype=params.w_x.dtype)
     return sj.unroll(cell, params, cell.initial_state(params), known)[1]
 

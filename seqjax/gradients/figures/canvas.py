@@ -43,6 +43,6 @@ def log_ticks(axis: Any) -> None:
         axis.set_major_formatter("{x:g}")
 
 
-def legend(panel: Any, **options: Any) -> None:
+def legend(panel: Any, *shown: Any, **options: Any) -> None:
     """A legend without a frame."""
-    panel.legend(**{"frameon": False, "fontsize": "small", **options})
+    panel.legend(*shown, **{"frameon": False, "fontsize": "small", **options})

@@ -28,7 +28,8 @@ def bifurcation(rates: Array, orbit: Array, exponents: Array) -> Any:
     places = np.broadcast_to(rates, np.shape(orbit))
     axes[0, 0].scatter(places, orbit, s=0.3, color=COLOURS[0], linewidths=0, alpha=0.5, rasterized=True)
     axes[0, 0].set(ylabel="$x$ on the attractor", ylim=(0, 1))
-    above = np.asarray(exponents) > 0
+    exponents = np.asarray(exponents, float)
+    above = exponents > 0
     axes[1, 0].axhline(0, color="0.5", linewidth=0.8)
     axes[1, 0].plot(rates, np.where(above, np.nan, exponents), color=COLOURS[0], linewidth=0.9, label="forgets")
     axes[1, 0].plot(rates, np.where(above, exponents, np.nan), color=COLOURS[1], linewidth=0.9, label="chaos")
@@ -111,7 +112,7 @@ def cliff(grid: Point, losses: Array, paths: Mapping[str, tuple[Point, Array]]) 
     figure.colorbar(image, ax=plane, label="loss")
     left, right, low, high = (float(f(v)) for v in (ws, bs) for f in (np.min, np.max))
     for (name, (path, _)), colour, marker in zip(paths.items(), (COLOURS[1], "white"), ("s", "o")):
-        x, y = np.asarray(path.w), np.asarray(path.b)
+        x, y = map(np.asarray, path)
         inside = (left <= x) & (x <= right) & (low <= y) & (y <= high)
         leaves = len(x) if inside.all() else int(np.argmin(inside))
         plane.plot(x[:leaves], y[:leaves], color=colour, marker=marker, markersize=3, linewidth=1.0, label=name)

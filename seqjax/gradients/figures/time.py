@@ -129,6 +129,33 @@ def depth(stretches: Mapping[str, Array]) -> Any:
     return figure
 
 
+def bounded(bound: float, norms: Mapping[str, Array], logs: Mapping[str, Array]) -> Any:
+    """The norm of a state against its bound, and the size of its derivative, which has none.
+
+    Args:
+      bound: of the norm, √n.
+      norms: ``name -> [T + 1]``, ‖h_t‖.
+      logs: ``name -> [T + 1]``, ln ‖dh_t/dh_0‖.
+
+    Returns:
+      A figure of two panels.
+    """
+    figure, axes = panels(1, 2, height=3.0)
+    for name, colour, style in zip(norms, COLOURS, STYLES):
+        axes[0, 0].plot(norms[name], color=colour, linestyle=style, label=name)
+        axes[0, 1].plot(np.asarray(logs[name], float) / np.log(10), color=colour, linestyle=style)
+    axes[0, 0].axhline(bound, color="0.5", linewidth=0.8)
+    axes[0, 0].annotate(r"$\sqrt{n}$", (0.98, bound), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+    axes[0, 0].set(xlabel="ticks t", ylabel=r"$\|h_t\|$", ylim=(0, 1.2 * bound))
+    axes[0, 1].axhline(0, color="0.5", linewidth=0.8)
+    axes[0, 1].set(xlabel="ticks t", ylabel=r"$\log_{10} \|dh_t / dh_0\|$")
+    for panel in axes[0]:
+        panel.margins(x=0)
+    letters(axes)
+    legend(axes[0, 1], *axes[0, 0].get_legend_handles_labels(), loc="best")
+    return figure
+
+
 def training(
     steps: Sequence[int], gradient: np.ndarray, stretch: np.ndarray, memory: np.ndarray, saturation: Mapping[str, Any]
 ) -> Any:

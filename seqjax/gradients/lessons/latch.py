@@ -1,10 +1,12 @@
 """The latch: how likely a recurrence is to learn to keep one bit, the longer it must keep it."""
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from seqjax import checks
@@ -68,18 +70,33 @@ def train_latch(
       https://doi.org/10.1109/72.279181
     """
     checks.sizes("train_latch", output_size=output_size, length=length, steps=steps, batch=batch)
+    return _train(cell, output_size, key, length, length, optimizer, steps, batch, noise)
+
+
+def _train(
+    cell: Cell,
+    output_size: int,
+    key: Array,
+    length: Array | int,
+    longest: int,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    batch: int,
+    noise: float,
+) -> Latch:
+    """`train_latch` on sequences of ``longest`` ticks, of which the network is asked after ``length``."""
     readout = dense(output_size, 1)
 
     def draw(key: Array, count: int) -> tuple[Array, Array]:
         bits, rest = jax.random.split(key)
         labels = jax.random.bernoulli(bits, shape=(count,))
-        xs = noise * jax.random.normal(rest, (length, count, 1))
+        xs = noise * jax.random.normal(rest, (longest, count, 1))
         return xs.at[0, :, 0].set(jnp.where(labels, 1, -1).astype(xs.dtype)), labels
 
     def logits(params: PyTree, xs: Array) -> Array:
         state = cell.initial_state(params[0], xs.shape[1:2])
         _, ys = unroll(cell, params[0], state, xs, engine="scan")
-        return readout.apply(params[1], (), ys[-1:])[1][0, :, 0]
+        return readout.apply(params[1], (), ys[length - 1][None])[1][0, :, 0]
 
     def loss(params: PyTree, key: Array) -> tuple[Array, tuple]:
         xs, labels = draw(key, batch)
@@ -93,11 +110,40 @@ def train_latch(
     return Latch(run.params, run.loss, right.sum().astype(xs.dtype) / TEST)
 
 
+def wilson(share: float, runs: int, deviations: float = 1.96) -> tuple[float, float]:
+    """The interval in which a probability lies, of which a share of so many runs was seen: Wilson's.
+
+        (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n)
+
+    Args:
+      share: p, the fraction seen.
+      runs: n.
+      deviations: z; 1.96 covers 95 %.
+
+    Returns:
+      Its ends, within 0 … 1.
+
+    Example:
+      >>> low, high = wilson(1.0, 20)
+      >>> round(low, 3), high
+      (0.839, 1.0)
+
+    References:
+      Wilson (1927), Probable inference, the law of succession, and statistical inference.
+      https://doi.org/10.1080/01621459.1927.10502953
+    """
+    checks.sizes("wilson", runs=runs)
+    square = deviations**2 / runs
+    half = deviations * (share * (1 - share) / runs + square / (4 * runs)) ** 0.5
+    middle = share + square / 2
+    return max(0.0, (middle - half) / (1 + square)), min(1.0, (middle + half) / (1 + square))
+
+
 def latch_probability(
     cell: Cell,
     output_size: int,
     key: Array,
-    length: int,
+    length: int | Sequence[int],
     *,
     optimizer: optax.GradientTransformation,
     runs: int = 20,
@@ -108,29 +154,43 @@ def latch_probability(
     """The fraction of training runs that learn to store one bit for T ticks.
 
     `train_latch` from many initial parameters, side by side; a run has learned if it names at least 95 of 100
-    classes.
+    classes. Of several lengths all are one program, on sequences of the longest: of the others the network is asked
+    before their end, and what comes later has no gradient.
 
     Args:
       cell: as in `train_latch`.
       output_size: the size of its output.
       key: of all runs.
-      length: T.
+      length: T, or K of them.
       optimizer: an Optax transformation.
-      runs: how many networks.
+      runs: how many networks, of each length.
       steps: updates a network.
       batch: examples an update.
       noise: standard deviation of the inputs after the first.
 
     Returns:
-      A number from 0 to 1.
+      A number from 0 to 1, or ``[K]``.
 
     References:
       Bengio, Simard and Frasconi (1994), Learning long-term dependencies with gradient descent is difficult.
       https://doi.org/10.1109/72.279181
     """
-    checks.sizes("latch_probability", runs=runs)
-    train = functools.partial(
-        train_latch, cell, output_size, length=length, optimizer=optimizer, steps=steps, batch=batch, noise=noise
-    )
-    accuracy = jax.vmap(lambda key: train(key).accuracy)(jax.random.split(key, runs))
-    return (accuracy > (ENOUGH - 0.5) / TEST).astype(accuracy.dtype).mean()
+    checks.sizes("latch_probability", runs=runs, output_size=output_size, steps=steps, batch=batch)
+    lengths = np.atleast_1d(length)
+    for one in lengths:
+        checks.sizes("latch_probability", length=int(one))
+    keys = jax.random.split(key, runs * len(lengths)).reshape(len(lengths), runs)
+    fixed = (int(lengths.max()), optimizer, steps, batch)
+    shares = _shares(cell, output_size, fixed, keys, jnp.asarray(lengths), noise)
+    return shares if np.ndim(length) else shares[0]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _shares(cell: Cell, output_size: int, fixed: tuple, keys: Array, lengths: Array, noise: float) -> Array:
+    longest, optimizer, steps, batch = fixed
+
+    def accuracy(key: Array, length: Array) -> Array:
+        return _train(cell, output_size, key, length, longest, optimizer, steps, batch, noise).accuracy
+
+    found = jax.vmap(jax.vmap(accuracy, (0, None)))(keys, lengths)
+    return (found > (ENOUGH - 0.5) / TEST).astype(found.dtype).mean(1)
