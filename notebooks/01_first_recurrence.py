@@ -102,6 +102,26 @@ np.testing.assert_allclose(copies.w_h.sum(0), machine[0].w_h, rtol=1e-10, atol=1
 copies.w_h.shape  # one gradient of U a tick
 
 # %% [markdown]
+# Unrolled, the loop is a graph in which every tick has a copy of the step. Along its edges go the state, forwards, and
+# $dL/ds_t$, backwards. For a loss on the output of the fourth tick:
+
+
+# %%
+def fourth(ys):
+    return ys[3, 0].sum()
+
+
+first = (state[:1], xs[:4, :1])
+along = gradients.flow(cell, params, *first, fourth, probes=1).loss_gradient[:, 0]
+copies = gradients.untied_gradients(cell, params, *first, fourth)
+shares = jnp.sqrt(sum((leaf.reshape(4, -1) ** 2).sum(1) for leaf in jax.tree.leaves(copies)))
+figures.unrolled(along, shares)
+
+# %% [markdown]
+# **Figure 1.** *A recurrence, folded and unrolled.* Black arrows go forwards. Dashed ones carry $dL/ds_t$ back, with
+# its norm; below, the norm of what each copy of the parameters contributes to the gradient of the shared ones.
+
+# %% [markdown]
 # ## Learning to echo
 #
 # The task: say every symbol again, three ticks later. A model is a stack of layers; `train_step` takes one batch and
@@ -130,7 +150,7 @@ figures.legend(panel)
 figure
 
 # %% [markdown]
-# **Figure 1.** *Learning to repeat what was heard three ticks ago.* Within a hundred updates the
+# **Figure 2.** *Learning to repeat what was heard three ticks ago.* Within a hundred updates the
 # network goes from guessing to making no mistake, though nothing but its 24 numbers of state connects a symbol with
 # its repetition.
 
@@ -142,3 +162,12 @@ assert history[0] > 1.2
 assert history[-1] < 0.05
 assert accuracy > 0.99
 print(f"accuracy on 200 ticks, ten times the training length: {accuracy:.3f}")
+
+# %% [markdown]
+# ## Questions
+#
+# 1. Why is the gradient of a shared weight a *sum* over ticks, and what would an average change?
+# 2. What does padding have to do with the gradient, if the outputs there are never looked at?
+#
+# Where the answers are: Figure 1 and the cell below it; `help(sj.unroll)` and the cell with `junk`; contract 6 of a
+# mask is tested in `tests/test_masks.py`.

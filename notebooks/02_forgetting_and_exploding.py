@@ -99,3 +99,37 @@ for s, moment in ((0.9, 0.1216), (1.0, 1.0), (1.1, 6.73)):
     np.testing.assert_allclose(ten.mean_log, np.log(s) - 0.635, atol=3e-3)
 at_one = found[1.0][-1]
 assert float(at_one.typical) < 1e-6  # while the expected mean square is 1
+
+# %% [markdown]
+# ## A bounded state, an unbounded derivative
+#
+# With $\tanh$ the state cannot explode: $\|h_t\| \le \sqrt n$, whatever the weights are. Its derivative can.
+
+# %%
+runs = {f"gain {gain:g}": gradients.bounded_run(jax.random.key(0), 64, 100, gain) for gain in (0.8, 1.5, 3.0)}
+figures.bounded(
+    8.0, {name: run.norm for name, run in runs.items()}, {name: run.log_jacobian for name, run in runs.items()}
+)
+
+# %% [markdown]
+# **Figure 4.** *The same runs, forwards and differentiated*: $h_t = \tanh(h_{t-1} U)$ with 64 units, no input, weights
+# of standard deviation gain$/\sqrt n$. **a** No state passes the line $\sqrt n$. **b** The derivative by where the run
+# began falls below one or rises above it, on and on.
+
+# %%
+for name, run in runs.items():
+    tens = float(run.log_jacobian[-1]) / np.log(10)
+    print(f"{name}: largest state {run.norm.max():.2f}, derivative after 100 ticks 10^{tens:.1f}")
+    assert run.norm.max() < 8
+assert runs["gain 0.8"].log_jacobian[-1] < -5 < 5 < runs["gain 3"].log_jacobian[-1]
+
+# %% [markdown]
+# ## Questions
+#
+# 1. A weight of 0.9 and a weight of 1.1: after how many ticks has either changed a gradient tenfold?
+# 2. Why do the dots in Figure 3a fall below their lines, and the more draws, the later?
+# 3. How can $\|h_t\|$ stand still while $\|dh_t/dh_0\|$ grows tenfold every few ticks?
+#
+# Where the answers are: $\ln 10 / |\ln w|$, Figure 1; the docstring of `gradients.RandomProducts`; Figure 4 and
+# notebook 3, where it is the distance between two neighbouring runs that grows. `python -m seqjax gradients chain` and
+# `bounded`.

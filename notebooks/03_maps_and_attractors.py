@@ -23,6 +23,22 @@ jax.config.update("jax_enable_x64", True)
 #
 # $$ x_{t+1} = r\, x_t (1 - x_t) $$
 #
+# At $r = 3.5$ it ends in a cycle. The iterates can be drawn one after the other, or as a cobweb: up to the parabola,
+# across to the diagonal, again and again.
+
+# %%
+orbits = {}
+for start in (0.1, 0.6):
+    x = jnp.array(start)
+    _, xs = sj.unroll(gradients.logistic_map, jnp.array(3.5), x, None, length=30)
+    orbits[f"$x_0$ = {start}"] = jnp.append(x, xs)
+cycle = gradients.bifurcation(jnp.array([3.5]))[:4, 0]
+figures.iterates(3.5, orbits, cycle)
+
+# %% [markdown]
+# **Figure 1.** *The iterates of $3.5\, x (1 - x)$.* **a** From two starts to one cycle of four (grey lines). **b** The
+# first of them as a cobweb; dots are the cycle.
+#
 # How fast neighbouring starting points part is the Lyapunov exponent,
 #
 # $$ \lambda = \lim_{T \to \infty} \frac{1}{T} \sum_t \ln |f'(x_t)|, $$
@@ -38,13 +54,15 @@ exponents = gradients.lyapunov_exponents(
 figures.bifurcation(rates, orbit, exponents)
 
 # %% [markdown]
-# **Figure 1.** *The logistic map.* **a** Where iteration ends up: one point, then two, four, eight …, then chaos with
+# **Figure 2.** *The logistic map.* **a** Where iteration ends up: one point, then two, four, eight …, then chaos with
 # windows of order in it. **b** The exponent touches zero where a branch splits, dives where the cycle passes through
 # $x = 1/2$ (there $f' = 0$), and is above zero in chaos: no parameter in that region can be trained by gradient through
 # many iterations.
 
 # %%
 assert gradients.period(gradients.bifurcation(jnp.array([3.5])))[0] == 4
+np.testing.assert_allclose(orbits["$x_0$ = 0.1"][1:3], [0.315, 3.5 * 0.315 * 0.685], rtol=1e-14)
+assert np.abs(np.subtract.outer(np.asarray(cycle), np.asarray(orbits["$x_0$ = 0.1"][-4:]))).min(1).max() < 0.01
 chaos = gradients.lyapunov_exponents(gradients.logistic_map, jnp.array(4.0), jnp.array(0.3), None, length=20_000)
 np.testing.assert_allclose(chaos[0], np.log(2), atol=2e-3)
 print(f"at r = 4: {chaos[0]:.4f} nats an iteration, ln 2 = {np.log(2):.4f}")
@@ -87,7 +105,7 @@ path = jnp.concatenate([jnp.zeros((1, 2, 2)), path])
 figures.basins(grid, grid, reports, attractors, path)
 
 # %% [markdown]
-# **Figure 2.** *A trained network of two units.* Left: every point of the plane is a state, coloured by the attractor
+# **Figure 3.** *A trained network of two units.* Left: every point of the plane is a state, coloured by the attractor
 # it falls to; dots are the attractors, and the black lines two noisy runs, one of each class, from the origin. Middle
 # and right: how much the state after 3 and 6 ticks moves with the first one. On the boundary between the basins is a
 # ridge that gets narrower and higher with time: a hair's breadth decides where the run ends. Everywhere else the
@@ -121,3 +139,13 @@ assert ridge[0] > 0
 assert (np.diff(ridge) > 1).all()
 assert inside[0] < -2
 assert (np.diff(inside) < -2).all()
+
+# %% [markdown]
+# ## Questions
+#
+# 1. At which $r$ does the cycle of two begin, and what is $f'$ at the fixed point there?
+# 2. Why does the exponent dive where the cycle passes through $x = 1/2$?
+# 3. A bit is safe at an attractor. Why can it not be learned there?
+#
+# Where the answers are: Figure 2, at $r = 3$, $f' = 2 - r$; $f'(1/2) = 0$; Figure 3 and notebook 4. `python -m seqjax
+# gradients maps --rate 3.2` draws another cobweb.

@@ -69,3 +69,51 @@ assert clipped_loss.min() < 1e-3
 # The wall is where the starting state lies on the boundary between the basins.
 across = np.asarray(gradients.cliff_loss(even))[:, 100]
 np.testing.assert_allclose(even.b[np.argmax(np.abs(np.diff(across))), 100], -w[100] / 2, atol=0.01)
+
+# %% [markdown]
+# ## What clipping costs: a bias
+#
+# Gradients of single examples, or of minibatches, are clipped one by one, and $E[\mathrm{clip}(g)]$ is not
+# $\mathrm{clip}(E[g])$: a rare, large gradient is outvoted. Take one gradient of 10 and nine of -1. Their mean is 0.1;
+# clipped to 1 their mean is -0.8, and descent goes uphill.
+
+# %%
+each = jnp.array([[10.0]] + 9 * [[-1.0]])
+thresholds = jnp.geomspace(0.1, 20.0, 200)
+pairs = ((each[:, None] + each) / 2).reshape(-1, 1)  # all minibatches of two
+found = {
+    "one example": gradients.clipping_bias(each, thresholds),
+    "2 examples": gradients.clipping_bias(pairs, thresholds),
+}
+figures.clipping(
+    thresholds,
+    0.1,
+    {name: bias.mean_of_clipped for name, bias in found.items()},
+    {name: bias.cosine for name, bias in found.items()},
+    {name: bias.rate for name, bias in found.items()},
+)
+
+# %% [markdown]
+# **Figure 2.** *The mean of clipped gradients against the clipped mean.* **a** Their norms; where a line dips to zero
+# the mean changes its sign. **b** The cosine between the two: in one dimension it is 1 or -1. **c** The share that is
+# clipped. Minibatches are clipped less often, and are wrong up to a lower threshold. `python -m seqjax gradients
+# clipping` does the same with a network's gradients.
+
+# %%
+at = gradients.clipping_bias(each, jnp.array([1.0, 15.0]))
+np.testing.assert_allclose(at.mean_of_clipped, [0.8, 0.1], rtol=1e-12)
+np.testing.assert_allclose(at.cosine, [-1, 1], rtol=1e-12)
+turned = {name: float(thresholds[np.flatnonzero(bias.cosine < 0)[-1]]) for name, bias in found.items()}
+print("the sign is wrong up to a threshold of", {name: round(value, 2) for name, value in turned.items()})
+np.testing.assert_allclose(turned["one example"], 9.0, atol=0.3)
+assert turned["2 examples"] < turned["one example"]
+
+# %% [markdown]
+# ## Questions
+#
+# 1. Why does the clipped descent zigzag along the wall?
+# 2. Clipping keeps the direction of one gradient. Why does it not keep the direction of their mean?
+# 3. Which batch size would make the bias of Figure 2 vanish at threshold 1?
+#
+# Where the answers are: the gradient on the wall points across it, Figure 1; the docstring of
+# `gradients.clipping_bias`; all ten at once, for then there is one gradient only, their mean of 0.1.

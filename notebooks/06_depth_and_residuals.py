@@ -69,3 +69,12 @@ for name in tens:
 assert middle["plain"][-1] < -8
 assert abs(middle["residual"][-1]) < 0.5
 assert tens["plain"][-1, 0] - middle["plain"][-1] > 8
+
+# %% [markdown]
+# ## Questions
+#
+# 1. What is the derivative of a residual stack whose last weights are all zero?
+# 2. Time multiplies by the same matrix, depth by another one at each layer. Which of the two can be kept at size one?
+#
+# Where the answers are: the assertion under "The identity at the start"; Figure 1, and notebook 2 with an orthogonal
+# matrix. `python -m seqjax gradients depth --scale 1.5`.

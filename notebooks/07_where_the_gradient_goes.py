@@ -125,3 +125,12 @@ for name in ("Elman", "LSTM"):  # far from the end, the slope in the figure is t
     np.testing.assert_allclose(-late, first[name], atol=0.03)
 # The flow is the gradient: at the last tick that of the readout.
 np.testing.assert_allclose(reports["Elman"].loss_gradient[-1], jnp.linalg.norm(weights), rtol=1e-12)
+
+# %% [markdown]
+# ## Questions
+#
+# 1. A forget gate of 0.88 alone would halve a gradient every five ticks. Why does the third line not fall?
+# 2. The loss looks at the last output. How would Figure 1a look if it looked at all of them?
+# 3. Which number says in advance how steep the lines are?
+#
+# Where the answers are: the caption of Figure 1; try `last_output` with `ys.sum(0)`; the last section.

@@ -72,3 +72,12 @@ assert rows["β = 0"][3] > 2 * rows["β = 0"][2]
 for name in ("β = 1", "β = 5"):
     assert rows[name][1] < 1.3 * rows[name][0]
     assert rows[name][3] < 1.4 * rows[name][2]
+
+# %% [markdown]
+# ## Questions
+#
+# 1. The penalty leaves the direction of the state free. What would go wrong if it did not?
+# 2. Why does the loss of the untreated network rise only after the training length?
+#
+# Where the answers are: the equation at the top, and the loss inside the training length in the last cell; Figure 1,
+# where grey is what training has seen.

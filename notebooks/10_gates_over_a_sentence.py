@@ -20,6 +20,7 @@ import functools
 import jax
 import numpy as np
 import optax
+from IPython.display import Markdown
 
 import seqjax as sj
 from seqjax import gradients
@@ -105,6 +106,25 @@ figures.gates({name: row[:, shown] for name, row in rows.items()}, symbols, dict
 # noun's number; the top row is the best. Its forget gate stays near 1 (bright) almost everywhere: what is in its memory
 # is kept. Other units open and close with the words: they hold the place in the sentence.
 
+# %% [markdown]
+# As a table, the number unit reads the sentence so; three of its memories are left out. They follow from
+# $c' = f c + i g$.
+
+# %%
+candidate = gates["2 tanh"]
+columns = [np.asarray(row)[: verb + 1, shown, number_unit] for row in (forget, write, candidate, c)]
+hidden = (3, 5, 7)
+lines = ["| word | f | i | g | c |", "|---|---|---|---|---|"]
+for t, row in enumerate(zip(*columns)):
+    kept = "?" if t in hidden else f"{row[3]:+.2f}"
+    lines.append(f"| {symbols[t]} | {row[0]:.2f} | {row[1]:.2f} | {row[2]:+.2f} | {kept} |")
+Markdown("\n".join(lines))
+
+# %%
+f, i, g, kept = columns
+answers = [float(f[t] * kept[t - 1] + i[t] * g[t]) for t in hidden]
+print("answers:", *(f"{symbols[t]} {answer:+.2f}" for t, answer in zip(hidden, answers)))
+
 # %%
 figure, axes = figures.panels(1, 2, height=2.7, sharey=True)
 for panel, (name, unit) in zip(axes[0], {"the number unit": number_unit, "another unit": int(order[-1])}.items()):
@@ -146,8 +166,19 @@ print("agreement with 0, 1, 2 … units removed:", *(f"{a:.2f}" for a in agreeme
 
 # %%
 assert agrees.mean() > 0.98
+np.testing.assert_allclose(answers, kept[list(hidden)], atol=1e-5)
 assert apart[number_unit] > 0.2
 assert np.median(apart) < 0.1
 assert np.asarray(forget)[3:verb, :, number_unit].mean() > 0.8  # it keeps
 assert agreement[0] > 0.98
 assert agreement[-1] < 0.7
+
+# %% [markdown]
+# ## Questions
+#
+# 1. Fill in the three question marks of the table. Which gate has to be near what for the number to be kept?
+# 2. The unit counts words as well. Why does that not disturb the number?
+# 3. A GRU has no memory besides its output. Where does it keep the number?
+#
+# Where the answers are: the cell below the table; Figure 2, left; `python -m seqjax gradients gates`, which makes the
+# same table for a GRU and compares resets with lengths of memory.

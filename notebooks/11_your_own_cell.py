@@ -121,3 +121,11 @@ slowest = jax.nn.sigmoid(params.rho).max()
 late = reports["damped"].log_stretch
 slope = float((late[100] - late[0]).mean()) / 100
 assert abs(slope + float(jnp.log(slowest))) < 0.05
+
+# %% [markdown]
+# ## Questions
+#
+# 1. What would `sj.explain` say if the damping saw $h$ instead of $z$?
+# 2. Why is the memory that of the slowest unit and not of the mean one?
+#
+# Where the answers are: change the step and ask again; Figure 1, and the sum over units in `help(sj.gradients.flow)`.

@@ -17,10 +17,11 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import seqjax as sj
 from seqjax import hmm
-from seqjax.gradients import figures
+from seqjax.gradients import figures, lessons
 
 jax.config.update("jax_enable_x64", True)
 
@@ -79,6 +80,36 @@ assert (filtered.argmax(1) == np.asarray(soft).argmax(1)).all()
 assert [tags[k] for k in hmm.viterbi(model, xs).states] == ["Noun", "Verb", "Det", "Noun"]
 
 # %% [markdown]
+# ## Learning on from there
+#
+# The approximation has the right form and the wrong weights: a filter multiplies, so that its weights would be
+# logarithms. Gradient descent finds them, from sentences that the model draws and from their true tags alone; the exact
+# filter is not shown to it.
+
+
+# %%
+def beliefs(params, drawn):
+    return sj.unroll(approximate, params, jnp.zeros((drawn.shape[1], 3)), jax.nn.one_hot(drawn, 4))[1]
+
+
+def loss(params, key):
+    true, drawn = hmm.sample(model, key, 20, (32,))
+    return -jnp.log(jnp.take_along_axis(beliefs(params, drawn), true[..., None], -1)).mean(), ()
+
+
+keys = jax.random.split(jax.random.key(0), 1500)
+learned = jax.jit(lambda keys: lessons.descend(loss, weights, optax.adam(0.01), keys).params)(keys)
+_, drawn = hmm.sample(model, jax.random.key(1), 20, (500,))
+exact = jnp.exp(hmm.forward(model, drawn).log_filtered)
+confidence = {
+    name: float(p.max(-1).mean())
+    for name, p in (("exact", exact), ("set by hand", beliefs(weights, drawn)), ("learned", beliefs(learned, drawn)))
+}
+print("mean probability of the likeliest tag:", {name: round(value, 4) for name, value in confidence.items()})
+assert confidence["set by hand"] < 0.7
+assert abs(confidence["learned"] - confidence["exact"]) < 0.01
+
+# %% [markdown]
 # ## Against enumeration
 #
 # Four words and three tags make 81 paths. Summing over all of them is the definition; the recurrence must agree.
@@ -107,3 +138,13 @@ for path in itertools.product(range(3), repeat=4):
     np.add.at(counts, (path[:-1], path[1:]), p / likelihood)
 np.testing.assert_allclose(gradient.log_transition, counts, rtol=1e-8, atol=1e-12)
 print("expected uses of each transition, three in all:", np.round(counts, 3), sep="\n")
+
+# %% [markdown]
+# ## Questions
+#
+# 1. Which of the two tables of weights does learning change more, and towards what?
+# 2. Why can the learned network not be exactly the filter?
+# 3. Which expected count would be 3 if every transition were certain?
+#
+# Where the answers are: `python -m seqjax gradients tagger` tells the distances to the logarithms; $\ln (p A)$ is
+# linear in $p$ only where $p$ is certain; the last cell.

@@ -115,3 +115,12 @@ assert newton.loss[-1] < 0.02
 assert newton.score > 0.95
 assert plain.loss[-1] > 0.5
 assert plain.score < 0.8
+
+# %% [markdown]
+# ## Questions
+#
+# 1. Why is $G$ never below zero where the Hessian may be?
+# 2. What does an update cost, counted in gradients?
+#
+# Where the answers are: the first equation, with $H$ of a convex loss; the docstring of
+# `sj.curvature.gauss_newton_product`, and the axis of Figure 1.

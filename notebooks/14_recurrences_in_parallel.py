@@ -629,3 +629,12 @@ for loop in sj.explain(cell, params, state, xs).loops:
 by_scan, found = (sj.unroll(cell, params, state, xs, engine=engine)[1] for engine in ("scan", "auto"))
 assert [loop.way.split(",")[1] for loop in sj.explain(cell, params, state, xs).loops].count(" a matrix by chunks") == 1
 np.testing.assert_allclose(found, by_scan, atol=1e-5)
+
+# %% [markdown]
+# ## Questions
+#
+# 1. What makes a recurrence fit for a chunk of products, and which of the gated cells are?
+# 2. What does the backward pass of a linear recurrence have to keep?
+# 3. When is the scan faster all the same?
+#
+# Where the answers are: section 1; section 4; [docs/parallel.md](../docs/parallel.md).

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from seqjax import automata
+from seqjax.gradients import lessons
 from seqjax.recipes import charlm
 from seqjax.recipes.hmm_tag import textbook
 from seqjax.recipes.pictures import automaton, lattice, seeds
@@ -101,6 +102,80 @@ FIGURES = {
                  "memory": [2, 3, 4], "saturation": {"σ near 0": [0.1] * 3, "σ near 1": [0.0] * 3,
                                                      "tanh near ±1": [0.2] * 3}},
     ),
+    "chains": ("chains", lambda: {"factors": {"w = 1.1": 1.1 ** np.arange(9), "w = 1/2": 0.5 ** np.arange(9)}}),
+    "products": (
+        "products",
+        lambda: {"lengths": [1, 5], "found": {s: [lessons.RandomProducts(*R.uniform(0.1, 1, 4)) for _ in range(2)]
+                                              for s in (0.9, 1.0)}},
+    ),
+    "iterates": (
+        "iterates", lambda: {"rate": 3.5, "cycle": [0.4, 0.8],
+                             "orbits": {"x": R.uniform(size=9), "y": R.uniform(size=9)}}
+    ),
+    "bifurcation": (
+        "bifurcation", lambda: {"rates": np.linspace(3, 4, 5), "orbit": R.uniform(size=(7, 5)),
+                                "exponents": [-0.1, -np.inf, 0.1, 0.2, 0.3]},
+    ),
+    "basins": (
+        "basins", lambda: {"first": np.linspace(-1, 1, 4), "second": np.linspace(-1, 1, 5),
+                           "found": {t: lessons.Basins(R.normal(size=(5, 4, 2)), R.normal(size=(5, 4)))
+                                     for t in (3, 6)},
+                           "ends": lessons.Attractors(R.uniform(-1, 1, (2, 2)), R.integers(0, 2, (5, 4))),
+                           "path": R.uniform(-1, 1, (6, 2, 2))},
+    ),
+    "cliff": (
+        "cliff", lambda: {"grid": np.meshgrid(np.linspace(4, 5, 9), np.linspace(-2.7, -1.9, 7)),
+                          "losses": R.uniform(size=(7, 9)),
+                          "paths": {"plain": (([4.2, 4.4, 9.0], [-2.6, -2.4, 3.0]), [0.1] * 3),
+                                    "clipped": (([4.2, 4.3], [-2.6, -2.5]), [0.1] * 2)}},
+    ),
+    "clipping": (
+        "clipping", lambda: {"thresholds": np.geomspace(0.1, 10, 5), "mean": 1.0,
+                             **{name: {"one example": R.uniform(size=5), "8 examples": R.uniform(size=5)}
+                                for name in ("sizes", "cosines", "rates")}},
+    ),
+    "depth": ("depth", lambda: {"stretches": {"plain": -R.uniform(size=(6, 4)), "residual": R.uniform(size=(6, 4))}}),
+    "bounded": (
+        "bounded", lambda: {"bound": 8.0, "norms": {"gain 3": R.uniform(6, 7, 9)}, "logs": {"gain 3": np.arange(9)}}
+    ),
+    "flow": (
+        "flow", lambda: {"reports": {name: {"loss_gradient": R.uniform(0.1, 1, (9, 4)),
+                                            "log_stretch": -R.uniform(size=(9, 4))}
+                                     for name in ("Elman", "LSTM")}},
+    ),
+    "distance": ("distance", lambda: {"norms": {name: R.uniform(0.1, 1, (9, 4)) for name in ("Elman", "LSTM")}}),
+    "unrolled": ("unrolled", lambda: {"along": [0.001234, 0.5, 123.0], "shares": [0.1, 0.2, 0.3]}),
+    "shapes": (
+        "shapes", lambda: {"problems": {name: {"inputs": [0], "states": [0, 1], "outputs": [1]}
+                                        for name in ("one", "two")},
+                           "told": {"one": "digits: the\nlargest", "two": "a digit"}},
+    ),
+    "latch": (
+        "latch", lambda: {"lengths": [5, 8, 12, 17, 25, 36, 50, 70, 100, 140], "runs": 20,
+                          "probabilities": {name: R.uniform(size=10) for name in ("one tanh unit", "LSTM of 4")}},
+    ),
+    "remedies": (
+        "remedies", lambda: {"updates": [10, 30, 50], "losses": {name: R.uniform(0.01, 1, (2, 3)) for name in "abcde"},
+                             "errors": {name: [0.1, 0.2] for name in "abcde"}, "chance": 1 / 6},
+    ),
+    "capacity": (
+        "capacity", lambda: {"counts": {"Elman": [50, 100], "GRU": [50, 100]},
+                             "parameters": {"Elman": [99], "GRU": [97]},
+                             "bits": {"Elman": R.uniform(40, 90, (3, 2)), "GRU": R.uniform(40, 90, (3, 2))},
+                             "best": {"Elman": R.uniform(40, 90, (3, 1)), "GRU": R.uniform(40, 90, (3, 1))}},
+    ),
+    "gates": (
+        "gates", lambda: {"values": {"memory": R.uniform(-1, 1, (4, 3)), "forget gate": R.uniform(size=(4, 3))},
+                          "symbols": WORDS, "units": {"memory": [2, 0, 1]}},
+    ),
+    "reset activity": (
+        "reset activity", lambda: {"lengths": R.uniform(1, 90, 9), "activity": R.uniform(size=9), "correlation": -0.5}
+    ),
+    "tagger": (
+        "tagger", lambda: {"words": ["John", "hit", "it"], "tags": ["Det", "Noun", "Verb"], "updates": [0, 100, 200],
+                           "beliefs": {name: R.dirichlet(np.ones(3), 3) for name in ("exact filter", "learned")},
+                           "confidence": [0.5, 0.8, 0.97], "exact": 0.97},
+    ),
 }  # fmt: skip
 
 
@@ -147,7 +222,7 @@ def test_nothing_is_cut_and_no_ticks_touch(name, tmp_path, monkeypatch):
     for labels in ticks:
         assert not any(one.overlaps(other) for one, other in itertools.combinations(labels, 2))
     numbered = [panel.get_ylabel() + panel.get_xlabel() for panel in saved[0].axes]
-    assert any(numbered) or kind in ("attention", "captions", "lattice")
+    assert any(numbered) or saved[0].get_supxlabel() or kind in ("attention", "captions", "lattice", "unrolled", "shapes")
 
 
 @pytest.mark.parametrize("figures", ["png", "pdf", "svg"])

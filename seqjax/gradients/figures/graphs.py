@@ -35,6 +35,8 @@ def unrolled(along: Sequence[float], shares: Sequence[float]) -> Any:
             panel.text(place - 0.75, -0.2, f"{along[t - 2]:.2g}", fontsize="small", color=COLOURS[1], ha="center")
         panel.text(place, -1.45, f"{shares[t - 1]:.2g}", fontsize="small", color=COLOURS[1], ha="center")
     end = 1.5 * ticks - 0.55
+    _arrow(panel, (end - 0.13, 1.02), (end - 0.13, 0.46), COLOURS[1], "--")
+    panel.text(end - 0.2, 0.74, f"{along[-1]:.2g}", fontsize="small", color=COLOURS[1], ha="right", va="center")
     panel.text(end + 0.75, 1.3, "L", fontsize="large", ha="center", va="center", fontstyle="italic")
     _arrow(panel, (end + 0.3, 1.37), (end + 0.62, 1.37))
     _arrow(panel, (end + 0.62, 1.22), (end + 0.3, 1.22), COLOURS[1], "--")
@@ -53,23 +55,24 @@ def shapes(problems: Mapping[str, Mapping[str, Sequence[int]]], told: Mapping[st
     Returns:
       A figure, a panel a problem.
     """
-    widths = [max(max(ticks) for ticks in graph.values()) + 1.6 for graph in problems.values()]
-    figure, panel = _blank(0.52 * sum(widths) + 0.4, 2.5, (-0.9, sum(widths) - 0.5), (-1.55, 2.3))
+    spans = [max(graph["states"]) for graph in problems.values()]
+    widths = [max(span + 1.6, 3.3) for span in spans]  # room for the words
+    figure, panel = _blank(0.5 * sum(widths), 2.4, (0, sum(widths)), (-1.55, 2.5))
     offset = 0.0
-    for (name, graph), width in zip(problems.items(), widths):
-        middle = offset + (width - 1.6) / 2
+    for (name, graph), width, span in zip(problems.items(), widths, spans):
+        middle, first = offset + width / 2, offset + (width - span) / 2
         panel.text(middle, 2.0, name, ha="center", va="bottom", fontsize="medium")
         panel.text(middle, -0.75, told[name], ha="center", va="top", fontsize="small", color="0.3")
         for t in graph["states"]:
-            _square(panel, offset + t, 0.75, STATE)
+            _square(panel, first + t, 0.75, STATE)
             if t + 1 in graph["states"]:
-                _arrow(panel, (offset + t + 0.24, 0.75), (offset + t + 0.76, 0.75))
+                _arrow(panel, (first + t + 0.24, 0.75), (first + t + 0.76, 0.75))
         for t in graph["inputs"]:
-            _square(panel, offset + t, 0.0, INPUT)
-            _arrow(panel, (offset + t, 0.2), (offset + t, 0.55))
+            _square(panel, first + t, 0.0, INPUT)
+            _arrow(panel, (first + t, 0.2), (first + t, 0.55))
         for t in graph["outputs"]:
-            _square(panel, offset + t, 1.5, OUTPUT)
-            _arrow(panel, (offset + t, 0.95), (offset + t, 1.3))
+            _square(panel, first + t, 1.5, OUTPUT)
+            _arrow(panel, (first + t, 0.95), (first + t, 1.3))
         offset += width
     return figure
 

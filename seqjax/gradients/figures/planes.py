@@ -28,11 +28,11 @@ def bifurcation(rates: Array, orbit: Array, exponents: Array) -> Any:
     places = np.broadcast_to(rates, np.shape(orbit))
     axes[0, 0].scatter(places, orbit, s=0.3, color=COLOURS[0], linewidths=0, alpha=0.5, rasterized=True)
     axes[0, 0].set(ylabel="$x$ on the attractor", ylim=(0, 1))
-    exponents = np.asarray(exponents, float)
-    above = exponents > 0
+    found = np.asarray(exponents, float)
+    above = found > 0
     axes[1, 0].axhline(0, color="0.5", linewidth=0.8)
-    axes[1, 0].plot(rates, np.where(above, np.nan, exponents), color=COLOURS[0], linewidth=0.9, label="forgets")
-    axes[1, 0].plot(rates, np.where(above, exponents, np.nan), color=COLOURS[1], linewidth=0.9, label="chaos")
+    axes[1, 0].plot(rates, np.where(above, np.nan, found), color=COLOURS[0], linewidth=0.9, label="forgets")
+    axes[1, 0].plot(rates, np.where(above, found, np.nan), color=COLOURS[1], linewidth=0.9, label="chaos")
     axes[1, 0].set(xlabel="$r$", ylabel="exponent (nats)", ylim=(-2, 1), xlim=(float(rates[0]), float(rates[-1])))
     legend(axes[1, 0], loc="lower left", ncols=2)
     letters(axes)

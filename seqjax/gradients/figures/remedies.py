@@ -116,8 +116,8 @@ def told(trials: Mapping[str, Trial | Sequence[Trial]], chance: float) -> str:
     return (
         f"Below a tenth of a blind answer's error ({chance:.4f}): {_list(solved)}. Below six tenths of it: "
         f"{_list(helped)}. No better than that: {_list(blind)}. Before learning, what arrives at the first tick of the "
-        f"gradient at the last is less than a thousandth with {_list(lost)}, and more than a tenth with {_list(kept)}: "
-        f"of the former {learned(lost)} learned something, of the latter {learned(kept)}."
+        f"gradient at the last is less than a thousandth with {_list(lost)} - of which {learned(lost)} learned "
+        f"something - and more than a tenth with {_list(kept)}, of which {learned(kept)} did."
     )
 
 
@@ -132,4 +132,4 @@ def _seeds(trial: Trial | Sequence[Trial]) -> Sequence[Trial]:
 
 
 def _list(names: Sequence[str]) -> str:
-    return ", ".join(names) if names else "none"
+    return "; ".join(names) if names else "none"

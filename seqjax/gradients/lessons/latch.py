@@ -179,18 +179,18 @@ def latch_probability(
     lengths = np.atleast_1d(length)
     for one in lengths:
         checks.sizes("latch_probability", length=int(one))
-    keys = jax.random.split(key, runs * len(lengths)).reshape(len(lengths), runs)
+    keys = jax.random.split(key, runs * len(lengths))
     fixed = (int(lengths.max()), optimizer, steps, batch)
-    shares = _shares(cell, output_size, fixed, keys, jnp.asarray(lengths), noise)
+    accuracy = _accuracies(cell, output_size, fixed, keys, jnp.asarray(lengths.repeat(runs)), noise)
+    shares = (accuracy > (ENOUGH - 0.5) / TEST).astype(accuracy.dtype).reshape(len(lengths), runs).mean(1)
     return shares if np.ndim(length) else shares[0]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _shares(cell: Cell, output_size: int, fixed: tuple, keys: Array, lengths: Array, noise: float) -> Array:
+def _accuracies(cell: Cell, output_size: int, fixed: tuple, keys: Array, lengths: Array, noise: float) -> Array:
     longest, optimizer, steps, batch = fixed
 
     def accuracy(key: Array, length: Array) -> Array:
         return _train(cell, output_size, key, length, longest, optimizer, steps, batch, noise).accuracy
 
-    found = jax.vmap(jax.vmap(accuracy, (0, None)))(keys, lengths)
-    return (found > (ENOUGH - 0.5) / TEST).astype(found.dtype).mean(1)
+    return jax.vmap(accuracy)(keys, lengths)

@@ -75,7 +75,7 @@ class Options:
     def check(self, who: str) -> None:
         """Refuses what the experiment refuses."""
         if self.experiment is not None:
-            self.experiment.check(f"{who} {named(self.experiment)}")
+            self.experiment.check(who)
 
 
 def main(options: Options) -> None:

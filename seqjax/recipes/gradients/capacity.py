@@ -41,16 +41,17 @@ class Options(LearningOptions, DrawnOptions):
 
 def main(options: Options, report: Report) -> None:
     """``python -m seqjax gradients capacity``."""
-    budgets, repeats = ((40, 60), 2) if options.small else (options.parameters, options.repeats)
+    budgets, repeats = (options.parameters[:1], 2) if options.small else (options.parameters, options.repeats)
+    shares = SHARES[:2] if options.small else SHARES
     schedule = optax.cosine_decay_schedule(options.learning_rate, options.steps)
     optimizer = optax.chain(sj.clip_by_global_norm(1.0), optax.adam(schedule))
     keys = jax.random.split(jax.random.key(options.seed), repeats)
-    counts, bits, sizes, best = {}, {}, {}, {}
+    counts, bits, sizes, best = dict[str, list](), dict[str, np.ndarray](), dict[str, list](), dict[str, list]()
     for name, make in CELLS.items():
         sizes[name], best[name] = [], []
         for budget in budgets:
             units = fitting(make, budget)
-            size, shown = parameters(make, units), [round(share * budget) for share in SHARES]
+            size, shown = parameters(make, units), [round(share * budget) for share in shares]
             learn = functools.partial(
                 lessons.memorise,
                 make(FEATURES, units),

@@ -38,7 +38,7 @@ def main(options: Options, report: Report) -> None:
     w = jnp.linspace(4, 5, side)
     b = bent(w, side // 2)
     grid = lessons.Point(jnp.broadcast_to(w, b.shape), b)
-    start = lessons.Point(4.6, -2.6)
+    start = lessons.Point(jnp.array(4.6), jnp.array(-2.6))
     paths = {
         name: lessons.cliff_descent(start, options.learning_rate, options.steps, clip)
         for name, clip in (("without clipping", None), ("clipped", options.clip))
@@ -48,8 +48,8 @@ def main(options: Options, report: Report) -> None:
     norms = np.hypot(slope.w, slope.b)
     report.say(
         f"h_t = σ(w h_(t-1) + b), 50 ticks, loss (h_50 - 0.7)². On this map the norm of the gradient is "
-        f"{np.median(norms):.3f} in the middle and {norms.max():.0f} at most. Two descents from w = {start.w}, "
-        f"b = {start.b}, rate {options.learning_rate:g}:"
+        f"{np.median(norms):.3f} in the middle and {norms.max():.0f} at most. Two descents from w = {start.w:g}, "
+        f"b = {start.b:g}, rate {options.learning_rate:g}:"
     )
     report.table(
         ["descent", "ends at w, b", "largest step", "lowest loss", "last loss"],

@@ -33,7 +33,7 @@ def main(options: Options, report: Report) -> None:
     """``python -m seqjax gradients flow``."""
     batch, hidden, features = options.batch_size, options.hidden_size, 4
     ticks, long = (20, 100) if options.small else (options.length, 1500)
-    cells = {
+    cells: dict[str, sj.Cell] = {
         "Elman": sj.elman(features, hidden),
         "LSTM": sj.lstm(features, hidden),
         "LSTM, forget bias 2": sj.lstm(features, hidden, b_init=sj.initializers.forget_bias(2.0)),

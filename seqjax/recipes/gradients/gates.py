@@ -19,13 +19,15 @@ from seqjax.tasks.sentences import agreement_sentence
 
 LONGEST, SHOWN, EMBEDDED = 4, 3, 12  # filler words in training at most, in the sentence that is shown; features a word
 NOUN, ASKED = 1, 200
+VERBS = ("was", "were")
+SLOWEST = 20.0  # ticks of the longest memory that a cell starts with
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(LearningOptions, DrawnOptions):
     """What the gates of an LSTM and of a GRU do over a sentence, unit by unit, with an exercise."""
 
-    steps: int = 1500
+    steps: int = 2500
     learning_rate: float = 1e-2
     hidden_size: int = 16
     """Units of each cell."""
@@ -86,19 +88,21 @@ def main(options: Options, report: Report) -> None:
 def exercise(report: Report, options: Options, name: str, reading: Reading, data: tuple) -> None:
     """The table of the unit that keeps the noun's number best, some of its memories left to the reader."""
     vocabulary, drawn, asked, plural = data
-    cell = reading.make(EMBEDDED, options.hidden_size)
+    cell = reading.make(EMBEDDED, options.hidden_size, b_init=sj.initializers.chrono(SLOWEST))
     params = learned(cell, options, len(vocabulary), drawn, options.seed)
-    gates, states = read(cell, params, asked)
+    gates, states, logits = read(cell, params, asked)
+    was, were = vocabulary.encode(VERBS)
     memory = np.asarray(reading.memory(states))
     verb = len(asked) - 3  # the tick that says it
     unit, apart = keeper(memory, plural, verb)
+    agrees = float(((logits[verb, :, were] > logits[verb, :, was]) == plural).mean())
     b = int(np.argmax(plural))
     columns = [np.asarray(gates[gate])[:, b, unit] for gate in reading.columns]
     kept = memory[:, b, unit]
     hidden = [t for t in range(NOUN + 2, verb) if t % 2]
     report.say(
-        f"{name}, unit {unit} of {options.hidden_size}: its memories for plural and singular nouns stay at least "
-        f"{apart:.2f} apart until the verb."
+        f"{name}: the verb agrees in {agrees:.0%} of {ASKED} sentences. Unit {unit} of {options.hidden_size}: its "
+        f"memories for plural and singular nouns stay at least {apart:.2f} apart until the verb."
     )
     words = [vocabulary.symbols[number] for number in asked[:, b]]
     report.table(
@@ -111,7 +115,7 @@ def exercise(report: Report, options: Options, name: str, reading: Reading, data
     answers = ", ".join(f"{words[t]} {reading.update(kept[t - 1], *(c[t] for c in columns)):+.2f}" for t in hidden)
     moved = words[int(np.argmax(np.abs(np.diff(kept[: verb + 1], prepend=0))))]
     report.say(
-        f"Exercise: fill in the memories by {reading.equation}. At which word is most written, and which gate keeps it?\n"
+        f"Exercise: fill in the memories by {reading.equation}. At which word is most written, and which keeps it?\n"
         f"Answers: {answers}. Most moves at {moved!r}; from the noun to the verb the "
         f"{next(iter(reading.columns.values()))} is {columns[0][NOUN + 1 : verb + 1].mean():.2f} on average."
     )
@@ -129,9 +133,9 @@ def exercise(report: Report, options: Options, name: str, reading: Reading, data
 def resets(report: Report, options: Options, vocabulary: tasks.Vocabulary, drawn: Array, asked: np.ndarray) -> None:
     """How much each unit's reset gate shuts out, against how long its update gate keeps."""
     lengths, activity = [], []
-    cell = sj.gru(EMBEDDED, options.hidden_size)
+    cell = sj.gru(EMBEDDED, options.hidden_size, b_init=sj.initializers.chrono(SLOWEST))
     for seed in range(options.seed, options.seed + (1 if options.small else options.repeats)):
-        gates, _ = read(cell, learned(cell, options, len(vocabulary), drawn, seed), asked)
+        gates, *_ = read(cell, learned(cell, options, len(vocabulary), drawn, seed), asked)
         r, z = (np.asarray(gates[gate], np.float64) for gate in ("0 logistic", "1 logistic"))
         lengths += [*memory_length(z)]
         activity += [*(1 - r).mean((0, 1))]
@@ -141,8 +145,8 @@ def resets(report: Report, options: Options, vocabulary: tasks.Vocabulary, drawn
     sure = "more than chance would" if rank.pvalue < 0.01 else "no more than chance might"
     report.say(
         f"{len(lengths)} units of GRUs: memory -1 / mean ln z, the ticks after which the update gate alone has left "
-        f"1/e, from {min(lengths):.1f} to {max(lengths):.1f}; reset activity, mean 1 - r, is {low:.2f} in the half with "
-        f"the shorter memory and {high:.2f} in the other. Rank correlation {rank.statistic:+.2f} "
+        f"1/e, from {min(lengths):.1f} to {max(lengths):.1f}; reset activity, mean 1 - r, is {low:.2f} in the half "
+        f"with the shorter memory and {high:.2f} in the other. Rank correlation {rank.statistic:+.2f} "
         f"(p = {rank.pvalue:.1g}): {sure}."
     )
     report.draw("resets", "reset activity", lengths=lengths, activity=activity, correlation=float(rank.statistic))
@@ -180,13 +184,13 @@ def learned(cell: sj.Cell, options: Options, symbols: int, drawn: Array, seed: i
     return run(model.init(jax.random.key(seed)), drawn)
 
 
-def read(cell: sj.Cell, params: PyTree, words: np.ndarray) -> tuple[dict[str, Array], PyTree]:
-    """Every gate and every state of the cell, tick by tick, over the sentences."""
-    embedding, own, _ = params
+def read(cell: sj.Cell, params: PyTree, words: np.ndarray) -> tuple[dict[str, Array], PyTree, np.ndarray]:
+    """Every gate and every state of the cell, tick by tick over the sentences, and the logits of the next word."""
+    embedding, own, readout = params
     _, xs = sj.embedding(*embedding.w.shape).apply(embedding, (), jnp.asarray(words[:-1]))
-    look = sj.with_states(gradients.with_gates(cell))
-    _, ((_, gates), states) = sj.unroll(look, own, cell.initial_state(own, words.shape[1:]), xs)
-    return gates, states
+    look = sj.transforms.with_states(gradients.with_gates(cell))
+    _, ((ys, gates), states) = sj.unroll(look, own, cell.initial_state(own, words.shape[1:]), xs)
+    return gates, states, np.asarray(sj.dense(*readout.w.shape).apply(readout, (), ys)[1])
 
 
 def batches(vocabulary: tasks.Vocabulary, rng: np.random.Generator, steps: int, size: int = 40) -> Array:

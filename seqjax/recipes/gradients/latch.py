@@ -44,7 +44,7 @@ def main(options: Options, report: Report) -> None:
     """``python -m seqjax gradients latch``."""
     lengths, units = (options.lengths[:2], 4) if options.small else (options.lengths, options.units)
     zero, slow = initializers.zero_bias, initializers.chrono(SLOW)
-    groups = {
+    groups: dict[str, dict[str, tuple[sj.Cell, int]]] = {
         "latch": {
             "one tanh unit": (sj.elman(1, 1), 1),
             "4 tanh units": (sj.elman(1, 4), 4),

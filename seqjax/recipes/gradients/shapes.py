@@ -28,7 +28,7 @@ Init = Callable[[Array], PyTree]
 class Options(LearningOptions, DrawnOptions):
     """One to one, one to many, many to one, many to many, aligned many to many: a model of ten lines each."""
 
-    steps: int = 800
+    steps: int = 1500
     batch_size: int = 32
     """Examples an update."""
 

@@ -79,8 +79,8 @@ def main(options: Options, report: Report) -> None:
         f"of the filter's: {confidence[-1]:.4f} and {sure(exact):.4f}; it began at {confidence[0]:.4f}."
     )
     report.say(
-        "A filter multiplies where the network adds, so that its weights would be logarithms of the model's probabilities. "
-        "Root mean square distance from those, each row less its mean, which a softmax does not see: "
+        "A filter multiplies where the network adds, so that its weights would be logarithms of the model's "
+        "probabilities. Root mean square distance from those, each row less its mean, which a softmax does not see: "
         + "; ".join(
             f"{which}, transitions {distance(of.w_h, textbook.TRANSITION):.2f}, words "
             f"{distance(of.w_x, textbook.EMISSION.T):.2f}"

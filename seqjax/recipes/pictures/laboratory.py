@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from seqjax.gradients import Flow, figures, lessons
@@ -16,7 +17,7 @@ def products(lengths: Sequence[int], found: Mapping[str, Sequence[Sequence[Any]]
 
 def basins(first: Any, second: Any, found: Mapping[str, Any], ends: Any, path: Any = None) -> Any:
     """The basins of two units: `seqjax.gradients.figures.basins`."""
-    grids = {int(length): lessons.Basins(end, np.array(log, float)) for length, (end, log) in found.items()}
+    grids = {int(length): lessons.Basins(end, jnp.array(log)) for length, (end, log) in found.items()}
     return figures.basins(first, second, grids, lessons.Attractors(*map(np.array, ends)), path)
 
 
