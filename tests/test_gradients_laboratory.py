@@ -54,7 +54,7 @@ def test_the_bias_of_clipping_is_that_of_all_minibatches():
         assert found.bias[k] == pytest.approx(np.linalg.norm(average - wanted) / sizes[1], rel=1e-9, abs=1e-12)
         assert found.cosine[k] == pytest.approx(average @ wanted / np.prod(sizes), rel=1e-12)
         assert found.rate[k] == pytest.approx(np.mean([np.linalg.norm(g) > threshold for g in minibatches]))
-    assert found.cosine[0] < 0.5 < 1 - 1e-12 < found.cosine[3]
+    assert found.cosine[0] < 0.9 < 1 - 1e-12 < found.cosine[3]
     with pytest.raises(ValueError, match="clipping_bias: expected thresholds above 0"):
         lessons.clipping_bias(jnp.ones((2, 2)), jnp.zeros(1))
 

@@ -49,6 +49,15 @@ def test_an_experiment_leaves_a_report_and_figures_with_their_numbers(name, patc
         assert figure.read_bytes() == before
 
 
+def test_the_page_has_every_experiment():
+    docs = Path(__file__).parent.parent / "docs"
+    page = (docs / "laboratory.md").read_text("utf-8")
+    assert [line.split("`")[1] for line in page.splitlines() if line.startswith("| `gradients ")] == [
+        f"gradients {name}" for name in EXPERIMENTS
+    ]
+    assert "(docs/laboratory.md)" in (docs.parent / "README.md").read_text("utf-8")
+
+
 REFUSED = {
     "seed": (["chain", "--seed", "-1"], "gradients: expected --seed from 0"),
     "rate": (["maps", "--rate", "4.5"], "gradients: expected --rate above 0 and at most 4, got 4.5"),
