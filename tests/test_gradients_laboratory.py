@@ -155,10 +155,11 @@ def test_the_exercise_has_an_answer(name):
 
 
 def test_the_unit_that_keeps_the_number_is_found():
-    memory = np.zeros((5, 4, 3))
+    memory = np.zeros((5, 4, 4))
     plural = np.array([True, False, True, False])
     memory[1:, plural, 1] = 0.5  # from the noun on
     memory[2:, plural, 2] = 3.0  # too late
+    memory[:, :, 3] = 10 + 0.6 * plural  # further apart, but little of what the unit holds
     assert gates.keeper(memory + 1e-3, plural, 4) == (1, 0.5)
 
 

@@ -20,7 +20,7 @@ def unrolled(along: Sequence[float], shares: Sequence[float]) -> Any:
       A figure: black arrows forwards, dashed ones backwards.
     """
     ticks = len(along)
-    figure, panel = _blank(2.6 + 1.35 * ticks, 2.9, (-3.0, 1.5 * ticks + 0.5), (-1.55, 2.15))
+    figure, panel = _blank(2.6 + 1.35 * ticks, 2.6, (-3.0, 1.5 * ticks + 0.5), (-1.65, 1.75))
     _tick(panel, -2.0, "x_t", "s_t", "y_t")
     loop = {"arrowstyle": "-|>", "connectionstyle": "arc3,rad=-2.1", "linewidth": 1.2, "color": "black"}
     panel.annotate("", (-2.26, 0.42), (-2.26, -0.08), arrowprops=loop | {"shrinkA": 0, "shrinkB": 0})

@@ -125,7 +125,7 @@ SHAPES = {
         "six digits: the same,\nbackwards",
         T,
         lambda xs: xs[::-1],
-        ([0, 1, 2], [0, 1, 2, 3, 4], [2, 3, 4]),
+        ([0, 1, 2], [0, 1, 2, 3, 4, 5], [3, 4, 5]),
     ),
     "many to many, aligned": Shape(
         aligned,
