@@ -103,6 +103,7 @@ def test_bits_are_counted_by_the_entropy_of_a_coin():
     np.testing.assert_allclose(lessons.known_bits(jnp.array(p), 20), expected, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_network_learns_few_bits_by_heart_and_not_many():
     known = lambda count: lessons.memorise(
         sj.elman(3, 3), 3, KEY, length=3, count=count, steps=150, optimizer=optax.adam(0.05)
