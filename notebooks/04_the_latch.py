@@ -35,7 +35,7 @@ cells = {
     "LSTM": (sj.lstm(1, 4, b_init=zero), 4),
     "LSTM, slow gates": (sj.lstm(1, 4, b_init=slow), 4),
 }
-lengths, runs = [5, 7, 10, 14, 20, 27, 35, 45, 60, 80], 20
+lengths, runs = [5, 8, 12, 18, 25, 35, 45, 60], 20
 options = {"optimizer": optax.adam(0.02), "runs": runs, "steps": 300, "batch": 8, "noise": 0.2}
 probabilities = {
     name: gradients.latch_probability(*cell, jax.random.key(0), lengths, **options).tolist()
@@ -57,7 +57,7 @@ Markdown("\n".join(lines))
 # %% [markdown]
 # All find five ticks easy. The longer the bit has to be kept, the fewer find out how. With equal biases the gated cells
 # give up first: a gate that starts at one half forgets a half a tick (notebook 2), while a tanh network starts with an
-# orthogonal matrix. What makes a gated cell remember is where its gates start: with slow gates eighty ticks are hardly
+# orthogonal matrix. What makes a gated cell remember is where its gates start: with slow gates sixty ticks are hardly
 # harder than five.
 
 # %%

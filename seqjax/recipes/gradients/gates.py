@@ -28,10 +28,10 @@ class Options(LearningOptions, DrawnOptions):
     """What the gates of an LSTM and of a GRU do over a sentence, unit by unit, with an exercise."""
 
     steps: int = 2500
-    learning_rate: float = 1e-2
+    learning_rate: float = 3e-3
     hidden_size: int = 16
     """Units of each cell."""
-    repeats: int = 3
+    repeats: int = 5
     """GRUs whose units are asked for resets and memory."""
 
     def check(self, who: str) -> None:
@@ -93,13 +93,13 @@ def exercise(report: Report, options: Options, name: str, reading: Reading, data
     gates, states, logits = read(cell, params, asked)
     was, were = vocabulary.encode(VERBS)
     memory = np.asarray(reading.memory(states))
-    verb = len(asked) - 3  # the tick that says it
-    unit, apart = keeper(memory, plural, verb)
-    agrees = float(((logits[verb, :, were] > logits[verb, :, was]) == plural).mean())
+    due = len(asked) - 4  # the tick after which the verb comes
+    unit, apart = keeper(memory, plural, due)
+    agrees = float(((logits[due, :, were] > logits[due, :, was]) == plural).mean())
     b = int(np.argmax(plural))
     columns = [np.asarray(gates[gate])[:, b, unit] for gate in reading.columns]
     kept = memory[:, b, unit]
-    hidden = [t for t in range(NOUN + 2, verb) if t % 2]
+    hidden = [t for t in range(NOUN + 2, due) if t % 2]
     report.say(
         f"{name}: the verb agrees in {agrees:.0%} of {ASKED} sentences. Unit {unit} of {options.hidden_size}: its "
         f"memories for plural and singular nouns stay at least {apart:.2f} apart until the verb."
@@ -109,24 +109,22 @@ def exercise(report: Report, options: Options, name: str, reading: Reading, data
         ["word", *reading.columns.values(), "memory"],
         [
             [words[t], *(f"{column[t]:.2f}" for column in columns), "?" if t in hidden else f"{kept[t]:+.2f}"]
-            for t in range(verb + 1)
+            for t in range(due + 1)
         ],
     )
     answers = ", ".join(f"{words[t]} {reading.update(kept[t - 1], *(c[t] for c in columns)):+.2f}" for t in hidden)
-    moved = words[int(np.argmax(np.abs(np.diff(kept[: verb + 1], prepend=0))))]
+    moved = words[int(np.argmax(np.abs(np.diff(kept[: due + 1], prepend=0))))]
     report.say(
         f"Exercise: fill in the memories by {reading.equation}. At which word is most written, and which keeps it?\n"
         f"Answers: {answers}. Most moves at {moved!r}; from the noun to the verb the "
-        f"{next(iter(reading.columns.values()))} is {columns[0][NOUN + 1 : verb + 1].mean():.2f} on average."
+        f"{next(iter(reading.columns.values()))} is {columns[0][NOUN + 1 : due + 1].mean():.2f} on average."
     )
-    order = np.argsort(
-        -np.abs(memory[NOUN : verb + 1, plural].mean(1) - memory[NOUN : verb + 1, ~plural].mean(1)).min(0)
-    )
-    shown = {title: np.asarray(gates[gate])[: verb + 1, b] for gate, title in reading.columns.items()}
-    scaled = memory[: verb + 1, b] / np.abs(memory).max((0, 1))
+    order = np.argsort(-np.abs(memory[NOUN : due + 1, plural].mean(1) - memory[NOUN : due + 1, ~plural].mean(1)).min(0))
+    shown = {title: np.asarray(gates[gate])[: due + 1, b] for gate, title in reading.columns.items()}
+    scaled = memory[: due + 1, b] / np.abs(memory).max((0, 1))
     values = {"memory, largest of the unit = 1": scaled, **shown}
     report.draw(
-        f"gates_{name.lower()}", "gates", values=values, symbols=words[: verb + 1], units=dict.fromkeys(values, order)
+        f"gates_{name.lower()}", "gates", values=values, symbols=words[: due + 1], units=dict.fromkeys(values, order)
     )
 
 
@@ -144,8 +142,8 @@ def resets(report: Report, options: Options, vocabulary: tasks.Vocabulary, drawn
     low, high = (float(np.array(activity)[which].mean()) for which in (short, ~short))
     sure = "more than chance would" if rank.pvalue < 0.01 else "no more than chance might"
     report.say(
-        f"{len(lengths)} units of GRUs: memory -1 / mean ln z, the ticks after which the update gate alone has left "
-        f"1/e, from {min(lengths):.1f} to {max(lengths):.1f}; reset activity, mean 1 - r, is {low:.2f} in the half "
+        f"{len(lengths)} units of GRUs: what a unit holds is kept by its update gate for {min(lengths):.1f} to "
+        f"{max(lengths):.1f} ticks more, on average; reset activity, mean 1 - r, is {low:.2f} in the half "
         f"with the shorter memory and {high:.2f} in the other. Rank correlation {rank.statistic:+.2f} "
         f"(p = {rank.pvalue:.1g}): {sure}."
     )
@@ -153,18 +151,27 @@ def resets(report: Report, options: Options, vocabulary: tasks.Vocabulary, drawn
 
 
 def memory_length(z: np.ndarray) -> np.ndarray:
-    """-1 / mean ln z of every unit: after so many ticks the update gate ``[T, B, h]`` alone has left 1/e.
+    """How many ticks more what a unit holds is kept: mean of Σ_k z_(t+1) … z_(t+k) over the first half of ticks t.
 
-    >>> memory_length(np.full((4, 2, 1), np.exp(-0.1))).round(6)
-    array([10.])
+    Args:
+      z: update gates ``[T, B, h]``.
+
+    Returns:
+      ``[h]``, of every unit.
+
+    >>> memory_length(np.full((4, 2, 1), 0.5))  # the mean of 1/2 + 1/4 + 1/8 and 1/2 + 1/4
+    array([0.8125])
     """
-    return -1 / np.minimum(np.log(np.maximum(z, 1e-30)).mean((0, 1)), -1e-9)
+    left = [np.zeros(z.shape[1:])]
+    for later in z[:0:-1]:
+        left.append(later * (1 + left[-1]))
+    return np.mean(left[::-1][: len(z) // 2], (0, 1))
 
 
-def keeper(memory: np.ndarray, plural: np.ndarray, verb: int) -> tuple[int, float]:
+def keeper(memory: np.ndarray, plural: np.ndarray, due: int) -> tuple[int, float]:
     """The unit whose memories ``[T, B, h]`` of both numbers stay furthest apart from noun to verb, and how far."""
     scale = np.abs(memory).max((0, 1))
-    apart = np.abs(memory[NOUN : verb + 1, plural].mean(1) - memory[NOUN : verb + 1, ~plural].mean(1)).min(0)
+    apart = np.abs(memory[NOUN : due + 1, plural].mean(1) - memory[NOUN : due + 1, ~plural].mean(1)).min(0)
     unit = int(np.argmax(apart / scale))
     return unit, float(apart[unit])
 
