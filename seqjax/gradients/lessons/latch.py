@@ -125,7 +125,7 @@ def wilson(share: float, runs: int, deviations: float = 1.96) -> tuple[float, fl
 
     Example:
       >>> low, high = wilson(1.0, 20)
-      >>> round(low, 3), high
+      >>> round(low, 3), round(high, 3)
       (0.839, 1.0)
 
     References:
