@@ -14,7 +14,7 @@ from seqjax.recipes.gradients.experiment import DrawnOptions, LearningOptions, R
 from seqjax.recipes.running.options import check_sizes
 
 FEATURES = 4  # bits of an input
-SHARES = (0.5, 1.0, 2.0, 4.0)  # bits shown, for each parameter
+SHARES = (1.0, 2.0, 4.0, 6.0)  # bits shown, for each parameter
 CELLS: dict[str, Callable[[int, int], sj.Cell]] = {"Elman": sj.elman, "GRU": sj.gru, "LSTM": sj.lstm}
 
 
@@ -24,7 +24,7 @@ class Options(LearningOptions, DrawnOptions):
 
     steps: int = 4000
     learning_rate: float = 1e-2
-    parameters: tuple[int, ...] = (100, 200, 400)
+    parameters: tuple[int, ...] = (75, 150, 300)
     """Parameters of the networks, about."""
     length: int = 6
     """Ticks of the sequences."""
