@@ -96,7 +96,7 @@ figures.clipping(
 # %% [markdown]
 # **Figure 2.** *The mean of clipped gradients against the clipped mean.* **a** Their norms; where a line dips to zero
 # the mean changes its sign. **b** The cosine between the two: in one dimension it is 1 or -1. **c** The share that is
-# clipped. Minibatches are clipped less often, and are wrong up to a lower threshold. `python -m seqjax gradients
+# clipped. Minibatches are wrong up to a lower threshold. `python -m seqjax gradients
 # clipping` does the same with a network's gradients.
 
 # %%
