@@ -20,7 +20,7 @@ from seqjax.tasks.sentences import agreement_sentence
 LONGEST, SHOWN, EMBEDDED = 4, 3, 12  # filler words in training at most, in the sentence that is shown; features a word
 NOUN, ASKED = 1, 200
 VERBS = ("was", "were")
-SLOWEST = 20.0  # ticks of the longest memory that a cell starts with
+SLOWEST = 200.0  # ticks of the longest memory that a cell starts with
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Options(LearningOptions, DrawnOptions):
     """What the gates of an LSTM and of a GRU do over a sentence, unit by unit, with an exercise."""
 
     steps: int = 2500
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-2
     hidden_size: int = 16
     """Units of each cell."""
     repeats: int = 5
