@@ -21,6 +21,12 @@ def identical_halves(longest: int = 20, *, symbols: int = 9) -> Problem:
 
     Raises:
       ValueError: no even length, or fewer than two symbols.
+
+    Example:
+      >>> batch = identical_halves(8).draw(np.random.default_rng(0), 6)
+      >>> rows = [x[:n].tolist() for x, n in zip(batch.xs.T, batch.mask.sum(0))]
+      >>> [halves_are_identical(row) for row in rows] == batch.targets.astype(bool).tolist()
+      True
     """
     longest = at_least("identical_halves", longest, 2)
     whole("identical_halves", 2, symbols=symbols)
@@ -68,6 +74,11 @@ def parity(shortest: int, longest: int) -> Problem:
 
     Raises:
       ValueError: lengths below 1 or in the wrong order.
+
+    Example:
+      >>> batch = parity(3, 9).draw(np.random.default_rng(0), 6)
+      >>> (batch.xs.sum(0) % 2 == batch.targets).all()
+      np.True_
     """
 
     def draw(rng: np.random.Generator, count: int) -> Examples:
@@ -91,6 +102,11 @@ def running_parity(shortest: int, longest: int) -> Problem:
 
     Raises:
       ValueError: lengths below 1 or in the wrong order.
+
+    Example:
+      >>> batch = running_parity(5, 5).draw(np.random.default_rng(0), 6)
+      >>> (batch.xs.cumsum(0) % 2 == batch.targets).all()
+      np.True_
     """
     shortest = at_least("parity", shortest, 1)
     longest = at_least("parity", longest, shortest)
@@ -123,6 +139,11 @@ def larger_sum(shortest: int, longest: int) -> Problem:
 
     Raises:
       ValueError: lengths below 1 or in the wrong order.
+
+    Example:
+      >>> batch = larger_sum(5, 5).draw(np.random.default_rng(0), 4)
+      >>> (batch.xs.sum(0).argmax(-1) == batch.targets).all()
+      np.True_
     """
     shortest = at_least("larger_sum", shortest, 1)
     longest = at_least("larger_sum", longest, shortest)

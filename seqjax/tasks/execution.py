@@ -217,6 +217,10 @@ def addition(digits: int) -> TextProblem:
 
     Returns:
       A problem of pairs of strings; chance is that of the most frequent sum, 10^digits - 1.
+
+    Example:
+      >>> addition(3).draw(np.random.default_rng(0), 1)
+      [Pair(source='850+636', target='1486')]
     """
     _check_digits("addition", "digits", digits)
 

@@ -23,6 +23,11 @@ def adding(length: int) -> Problem:
     References:
       Bai, Kolter and Koltun (2018), An empirical evaluation of generic convolutional and recurrent networks.
       https://arxiv.org/abs/1803.01271
+
+    Example:
+      >>> batch = adding(50).draw(np.random.default_rng(0), 4)
+      >>> np.allclose((batch.xs[..., 0] * batch.xs[..., 1]).sum(0), batch.targets[..., 0])
+      True
     """
     length = at_least("adding", length, 2)
 
@@ -52,6 +57,11 @@ def signed_adding(length: int) -> Problem:
 
     References:
       Hochreiter and Schmidhuber (1997), Long short-term memory, experiment 4. https://doi.org/10.1162/neco.1997.9.8.1735
+
+    Example:
+      >>> batch = signed_adding(50).draw(np.random.default_rng(0), 4)
+      >>> len(batch.xs) <= 55 and (batch.mask.sum(0) >= 50).all()
+      np.True_
     """
     length = at_least("signed_adding", length, 24)
     longest, second = length + length // 10, length // 2 - 1
@@ -92,6 +102,11 @@ def copy_memory(length: int, *, width: int = 10) -> Problem:
 
     References:
       Arjovsky, Shah and Bengio (2016), Unitary evolution recurrent neural networks. https://arxiv.org/abs/1511.06464
+
+    Example:
+      >>> batch = copy_memory(20, width=3).draw(np.random.default_rng(0), 4)
+      >>> (batch.targets[-3:] == batch.xs[:3]).all()
+      np.True_
     """
     length = at_least("copy_memory", length, 1)
     checks.sizes("copy_memory", width=width)
@@ -120,6 +135,11 @@ def latch(length: int, *, noise: float = 0.2) -> Problem:
     References:
       Bengio, Simard and Frasconi (1994), Learning long-term dependencies with gradient descent is difficult.
       https://doi.org/10.1109/72.279181
+
+    Example:
+      >>> batch = latch(10).draw(np.random.default_rng(0), 4)
+      >>> ((batch.xs[0, :, 0] > 0) == batch.targets).all()
+      np.True_
     """
     length = at_least("latch", length, 2)
     deviation("latch", noise)
@@ -150,6 +170,11 @@ def temporal_order(length: int = 100, *, relevant: Literal[2, 3] = 2) -> Problem
 
     References:
       Hochreiter and Schmidhuber (1997), Long short-term memory, experiment 6. https://doi.org/10.1162/neco.1997.9.8.1735
+
+    Example:
+      >>> batch = temporal_order(20).draw(np.random.default_rng(0), 3)
+      >>> ["".join("abcdXYBE"[i] for i in x if i in (4, 5)) for x in batch.xs.T], batch.targets.tolist()
+      (['YY', 'YX', 'XY'], [3, 2, 1])
     """
     length = at_least("temporal_order", length, 10)
     checks.choice("temporal_order", "relevant", relevant, (2, 3))

@@ -56,6 +56,11 @@ def next_values(series: np.ndarray, horizon: int = 1) -> tuple[np.ndarray, np.nd
 
     Raises:
       ValueError: a series no longer than the horizon.
+
+    Example:
+      >>> xs, targets = next_values(np.arange(5.0), horizon=2)
+      >>> xs.ravel().tolist(), targets.ravel().tolist()
+      ([0.0, 1.0, 2.0], [2.0, 3.0, 4.0])
     """
     series = np.asarray(series)
     if not 1 <= horizon < len(series):

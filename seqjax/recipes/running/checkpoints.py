@@ -189,6 +189,14 @@ def forms(folder: Path) -> dict[str, str]:
     return {} if step is None else json.loads(_entry_of(folder, step).read_text("utf-8"))["arrays"]
 
 
+def parameters(folder: Path, model: str) -> int | None:
+    """How many numbers are trained, of the model of that name where there are several; None before the first."""
+    found = {name: form for name, form in forms(folder).items() if ".train.params" in name}
+    named = {name: form for name, form in found.items() if name.startswith(f".train.params[{model!r}]")}
+    sizes = [form.partition("[")[2].rstrip("]") for form in (named or found).values()]
+    return sum(math.prod(map(int, filter(None, size.split(",")))) for size in sizes) if sizes else None
+
+
 def put_aside(folder: Path, step: int, why: str) -> Path:
     """Renames a checkpoint, so that nothing counts it among the others; nothing of it is lost."""
     folder = processes.common(folder)

@@ -235,10 +235,7 @@ class Run:
 
     def parameters(self, model: str) -> int | None:
         """How many numbers are trained, of the model of that name where there are several; None before a checkpoint."""
-        forms = {name: form for name, form in checkpoints.forms(self._checkpoints).items() if ".train.params" in name}
-        named = {name: form for name, form in forms.items() if name.startswith(f".train.params[{model!r}]")}
-        sizes = [form.partition("[")[2].rstrip("]") for form in (named or forms).values()]
-        return sum(math.prod(map(int, filter(None, size.split(",")))) for size in sizes) if sizes else None
+        return checkpoints.parameters(self._checkpoints, model)
 
     def resume_command(self) -> str:
         """What to type to go on."""
