@@ -58,7 +58,17 @@ from seqjax.cells import (
 )
 from seqjax.chunks import over_chunks
 from seqjax.clipping import clip_by_global_norm
-from seqjax.decoding import Rule, as_cell, beam_search, ensemble, forbid, free_run, no_repeat, sample, state_machine
+from seqjax.decoding import (
+    Rule,
+    as_cell,
+    beam_search,
+    ensemble,
+    forbid,
+    free_run,
+    no_repeat,
+    sample,
+    state_machine,
+)
 from seqjax.fixing import fixed
 from seqjax.layers import (
     bidirectional,

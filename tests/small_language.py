@@ -71,7 +71,7 @@ def rows(decoded):
     return [symbols[:n, b].tolist() for b, n in enumerate(decoded.lengths.tolist())]
 
 
-def narrowed(log_probs, temperature=1.0, top_k=V, top_p=1.0, forbidden=()):
+def narrowed(log_probs, temperature=1.0, top_k=V, top_p=1.0, typical_p=1.0, forbidden=()):
     """The distribution that sampling should follow, by its definition."""
     p = np.exp(log_probs)
     p[list(forbidden)] = 0
@@ -87,7 +87,17 @@ def narrowed(log_probs, temperature=1.0, top_k=V, top_p=1.0, forbidden=()):
         total += p[w]
     q = np.zeros_like(p)
     q[keep] = p[keep]
-    return q / q.sum()
+    q /= q.sum()
+    entropy = -sum(x * np.log(x) for x in q if x)
+    keep, total = [], 0.0
+    for w in sorted(np.flatnonzero(q), key=lambda w: abs(-np.log(q[w]) - entropy)):
+        if total >= typical_p:
+            break
+        keep.append(w)
+        total += q[w]
+    r = np.zeros_like(q)
+    r[keep] = q[keep]
+    return r / r.sum()
 
 
 # a b a b … then <eos> after b only; symbols 2 = a, 3 = b.

@@ -98,6 +98,8 @@ def test_a_masked_sequence_stays_empty(search):
         {"top_p": 0.8},
         {"temperature": 1.7, "top_k": 4, "top_p": 0.7},
         {"forbidden": (2, 4)},
+        {"typical_p": 0.6},
+        {"typical_p": 0.8, "temperature": 1.5, "top_k": 5, "top_p": 0.95, "forbidden": (4,)},
     ],
 )
 def test_samples_follow_the_distribution(options):
@@ -254,8 +256,8 @@ def test_a_temperature_and_a_share_a_sequence():
     batch, key = (V,), jax.random.key(5)
     first = jnp.arange(V, dtype=jnp.int32)
 
-    def draw(temperature, top_p):
-        options = {"temperature": temperature, "top_p": top_p, "length": 40, "key": key}
+    def draw(temperature, share):
+        options = {"temperature": temperature, "top_p": share, "typical_p": share, "length": 40, "key": key}
         return sj.sample(LAYER, PARAMS, states(batch), first, **options).symbols
 
     temperatures, shares = jnp.linspace(0.2, 3.0, V), jnp.linspace(0.3, 1.0, V)
@@ -354,11 +356,13 @@ def search(**changes):
         (lambda: call(first=FIRST[:3]), ValueError, r"expected first of shape \(4,\)"),
         (lambda: call(first=FIRST.astype(float)), TypeError, "sample: expected integers, got float64"),
         (lambda: call(eos=V), ValueError, "sample: expected eos from 0 to 5, got 6"),
-        (lambda: call(temperature=0.5), ValueError, "expected a key where temperature, top_k or top_p are given"),
-        (lambda: call(top_k=2), ValueError, "expected a key where temperature, top_k or top_p are given"),
+        (lambda: call(temperature=0.5), ValueError, "expected a key where temperature, top_k, top_p or typical_p are"),
+        (lambda: call(top_k=2), ValueError, "expected a key where temperature, top_k, top_p or typical_p are"),
         (lambda: call(key=jax.random.key(0), temperature=0.0), ValueError, "expected temperature above 0, got 0.0"),
         (lambda: call(key=jax.random.key(0), top_p=1.5), ValueError, "expected top_p above 0 and at most 1, got 1.5"),
         (lambda: call(key=jax.random.key(0), top_k=7), ValueError, "top_k of at most the vocabulary's 6"),
+        (lambda: call(typical_p=0.5), ValueError, "expected a key where temperature, top_k, top_p or typical_p are"),
+        (lambda: call(key=jax.random.key(0), typical_p=0.0), ValueError, "expected typical_p above 0 and at most 1"),
         (lambda: call(key=jax.random.key(0), temperature=jnp.eye(4)[0]), ValueError, "expected temperature above 0"),
         (lambda: call(key=jax.random.key(0), temperature=jnp.ones(3)), ValueError, r"temperature of shape \(\) or"),
         (lambda: call(key=jax.random.key(0), top_p=jnp.ones((4, V))), ValueError, r"top_p of shape \(\) or \(4,\)"),

@@ -23,6 +23,7 @@ OPTIONS = {
     "forbidden": {"temperature": 1.7, "forbidden": (0, 1, 2, 3, 4, 5, 24, 600)},
     "top_p": {"top_p": 0.8},
     "top_k": {"top_k": 550, "top_p": 0.95},
+    "typical_p": {"typical_p": 0.7, "forbidden": (0, 1)},
 }
 
 

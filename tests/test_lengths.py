@@ -29,6 +29,7 @@ MODELS = {
     "tied": (lambda: models.language_model(5, 4, tied=True), SYMBOLS),
     "fixed_window": (lambda: models.fixed_window_model(5, 4, window=3), SYMBOLS),
     "forecaster": (lambda: models.forecaster(3, 4), XS),
+    "corrected": (lambda: models.corrected(3, 2, sj.dense(3, 3)), XS),
     "temporal_convolution": (lambda: models.temporal_convolution(3, [4, 2], width=2), XS),
     "output_layer": (lambda: models.output_layer(models.language_model(5, 4), models.full_softmax(5, 7)), SYMBOLS),
     "reverse": (lambda: sj.layers.reverse(sj.recurrent(sj.gru(3, 4))), XS),

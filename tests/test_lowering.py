@@ -105,6 +105,26 @@ def large_vocabulary(softmax):
     return training(models.output_layer(body, softmax), objective, sj.Batch(ints(T, B), ints(T, B)))
 
 
+def keys_together():
+    body, output = models.deep(D, H), models.nade(H, D, 3)
+    both = sj.Layer(
+        lambda key: (body.init(key), output.init(key)),
+        lambda params, batch=(), *, key=None: body.initial_state(params[0], batch),
+        body.apply,
+    )
+    return training(both, models.output_objective(body, output), sj.Batch(floats(T, B, D), floats(T, B, D) > 0))
+
+
+def recognised():
+    language = models.language_model(V, H)
+    params = jax.eval_shape(language.init, KEY)
+
+    def run(logits, params):
+        return sj.decoding.ctc_beam_search(logits, width=4, fusion=sj.decoding.Fusion(language, params, 0.5))
+
+    return run, (floats(T, B, V), params)
+
+
 def block(make):
     return symbols(sj.serial(sj.embedding(V, H), make, sj.dense(H, V)))
 
@@ -133,6 +153,10 @@ MODELS = {
         models.next_frame_model(D, H), sj.multi_label_cross_entropy, targets=floats(T, B, D) > 0
     ),
     "forecaster": lambda: frames(models.forecaster(D, H), sj.mean_squared_error, targets=floats(T, B, D)),
+    "corrected": lambda: frames(
+        models.corrected(D, 3, models.forecaster(D, H)), sj.mean_squared_error, targets=floats(T, B, D)
+    ),
+    "nade": keys_together,
     "scheduled_sampling": scheduled,
     "full_softmax": lambda: large_vocabulary(models.full_softmax(H, V)),
     "adaptive_softmax": lambda: large_vocabulary(models.adaptive_softmax(H, V, [2, 4])),
@@ -162,13 +186,18 @@ def writing():
 
     def run(params, read):
         writer, state = model.encode(params, models.Source(read))
-        return sj.beam_search(model.decoder, writer, state, jnp.zeros(B, jnp.int32), length=T, width=3, eos=1)
+        coverage = sj.decoding.Coverage(lambda state: state.weights)
+        options = {"length": T, "width": 3, "eos": 1, "coverage": coverage}
+        return sj.beam_search(model.decoder, writer, state, jnp.zeros(B, jnp.int32), **options)
 
     return run, (jax.eval_shape(model.init, KEY), ints(5, B))
 
 
 DECODING = {
     "greedy": lambda: decoding(sj.sample, eos=1),
+    "recognised": recognised,
+    "typical": lambda: decoding(sj.sample, key=KEY, typical_p=0.8),
+    "diverse": lambda: decoding(sj.beam_search, width=4, eos=1, diversity=sj.decoding.Diversity(2)),
     "sampled": lambda: decoding(sj.sample, key=KEY, temperature=0.8, top_k=3, top_p=0.9, rules=(sj.forbid(V, [0]),)),
     "beams": lambda: decoding(sj.beam_search, width=3, eos=1, rules=(sj.no_repeat(V, 2, T),)),
     "attention": writing,
@@ -286,7 +315,7 @@ def test_every_model_is_here():
         "receptive_field",
         "symbols_or_nothing",
     }
-    parts |= {"log_probability", "perplexity", "rank", "next_symbols", "scheduled_objective"}
+    parts |= {"log_probability", "perplexity", "rank", "next_symbols", "scheduled_objective", "fitted"}
     assert parts <= makers
     assert makers - parts == set(MODELS) - {"speech"}
 

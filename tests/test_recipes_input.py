@@ -288,6 +288,19 @@ def test_words_that_are_no_utf_8_are_told(capsys):
     assert capsys.readouterr().err == r"seqjax: expected arguments in UTF-8, got 'caf\udce9'. Type it in UTF-8." + "\n"
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--top-k", "0"], "sample: expected --top-k above 0, got 0."),
+        (["--typical-p", "1.5"], "sample: expected --typical-p above 0 and at most 1, got 1.5."),
+        (["--temperature", "0", "--top-p", "0.5"], "sample: expected no --top-p with --temperature 0, got both."),
+    ],
+)
+def test_a_draw_that_cannot_be_narrowed_so_is_refused(options, said, capsys):
+    assert main(["sample", "run", *options]) == 2
+    assert capsys.readouterr().err.startswith(said)
+
+
 @pytest.mark.parametrize("who", ["sample", "score"])
 def test_complaints_name_the_command_that_was_called(who, tmp_path, capsys):
     more = ["--text", "x"] if who == "score" else []

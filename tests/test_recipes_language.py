@@ -369,6 +369,11 @@ def test_where_the_translator_looks():
     assert weights.shape == (len(said), 4)
     np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-9)
     sources = tasks.pad([vocabulary.encode("abca"), vocabulary.encode("ab")])
+    written = [
+        translators.searching(model, languages, 3, 0.0, coverage).translate(params, sources, 5)
+        for coverage in (0.0, 9.0)
+    ]
+    assert written[0] != written[1]
     batch = translators.batch(
         sources, tasks.pad([vocabulary.encode("ba", eos=True), vocabulary.encode("c", eos=True)]), languages
     )

@@ -79,6 +79,8 @@ PRINTED = [
     "models.deep(3, 4, layers=2, rate=0.5)",
     "models.forecaster(1, 8)",
     "models.next_frame_model(88, 8)",
+    "models.nade(8, 88, 4)",
+    "models.corrected(1, 3, dense(1, 1))",
     "models.temporal_convolution(1, [25, 25])",
     "models.temporal_block(1, 25, width=2, dilation=1)",
     "models.encoder_decoder(5, 6, 8, context='attention', cell=small)",

@@ -18,7 +18,7 @@ import pytest
 from marks import quick
 
 from seqjax.__main__ import main
-from seqjax.recipes import charlm, execute, forecast, memory, music
+from seqjax.recipes import charlm, execute, forecast, memory, music, tag
 from seqjax.recipes.classify import sequences
 from seqjax.recipes.language import characters
 from seqjax.recipes.running import checkpoints, config, learning
@@ -74,6 +74,18 @@ def test_every_run_is_read():
     assert formats == set(range(1, config.FORMAT + 1))
 
 
+@pytest.mark.parametrize(
+    ("recipe", "option", "today", "before"),
+    [(music, "together", None, 0), (forecast, "line", 32, 0), (tag, "homographs", True, False)],
+)
+def test_what_is_done_by_default_today_is_not_done_to_older_runs(recipe, option, today, before):
+    name = recipe.__name__.rpartition(".")[-1]
+    assert getattr(recipe.Options(), option) == today
+    stored = Run.open(name, RUNS / name)
+    assert option not in stored.config["options"]
+    assert getattr(stored.options(recipe.Options), option) == before
+
+
 @pytest.mark.parametrize("name", quick(LOSSES, "charlm", "charlm-2", "forecast"))
 def test_a_run_goes_on(name, runs):
     recipe = name.split("-")[0]
@@ -97,6 +109,10 @@ def test_a_run_writes_and_scores(name, available, runs, capsys, monkeypatch):
     written = capsys.readouterr().out
     assert written.startswith("The ")
     assert len(written) == len("The ") + 12 + 1
+    assert main(["sample", name, "--prompt", "The ", "--length", "12", "--top-k", "1"]) == 0
+    sharp = capsys.readouterr().out
+    assert main(["sample", name, "--prompt", "The ", "--length", "12", "--temperature", "0"]) == 0
+    assert capsys.readouterr().out == sharp
     text = (runs / "text.txt").read_text()
     (runs / "held_back.txt").write_text(text[int(0.9 * len(text)) :])
     assert main(["score", name, "--text", "held_back.txt"]) == 0

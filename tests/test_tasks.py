@@ -40,6 +40,7 @@ TEXTS = {
     "number_spelling": lambda: tasks.number_spelling(),
     "entities": tasks.entity_sentences,
     "parts_of_speech": tasks.part_of_speech_sentences,
+    "homographs": tasks.homograph_sentences,
     "agreement": lambda: tasks.agreement(5),
     "sentiment": applications.sentiment,
     "surnames": tasks.surnames,

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from seqjax import tasks
-from seqjax.tasks import applications, frames, sentences, spelling
+from seqjax.recipes.language import tagging
+from seqjax.tasks import applications, frames, homographs, sentences, spelling
 
 
 def rng(seed=0):
@@ -88,6 +89,59 @@ def test_entities_depend_on_a_later_word():
     assert [p.source for p in tagged] == [p.source for p in pairs]
     share = [t for p in tagged for t in p.target].count("PUNCT") / sum(len(p.target) for p in tagged)
     assert share == pytest.approx(tasks.part_of_speech_sentences().chance, abs=0.01)
+
+
+def test_homographs_follow_their_chain():
+    """Counts of 20,000 sentences against the tables; a point ends each, and most words stand for two tags."""
+    drawn = tasks.homograph_sentences().draw(rng(), 20_000)
+    tags, follows, said = homographs.TAGS, np.zeros((8, 8)), np.zeros((8, len(homographs.WORDS)))
+    for source, target in drawn:
+        assert target.index("PUNCT") == len(target) - 1 < homographs.LONGEST
+        numbers = [tags.index(tag) for tag in target]
+        np.add.at(follows, (numbers[:-1], numbers[1:]), 1)
+        np.add.at(said, (numbers, [homographs.WORDS.index(word) for word in source]), 1)
+    ends = [np.eye(8)[tags.index("PUNCT")]]  # that the point comes within so many words more
+    while len(ends) < homographs.LONGEST:
+        ends.append(homographs.FOLLOWS @ ends[-1])
+    here, expected = homographs.START * (np.arange(8) != tags.index("PUNCT")), np.zeros((8, 8))
+    begun = homographs.START * ends[-1]
+    for left in ends[-2::-1]:
+        expected += here[:, None] * homographs.FOLLOWS * left
+        here = (here @ homographs.FOLLOWS) * (np.arange(8) != tags.index("PUNCT"))
+    counts = np.bincount([tags.index(target[0]) for _, target in drawn], minlength=8)
+    np.testing.assert_allclose(counts / len(drawn), begun / begun.sum(), atol=0.012)
+    np.testing.assert_allclose(follows / len(drawn), expected / begun.sum(), atol=0.015)
+    np.testing.assert_allclose(said / said.sum(1, keepdims=True), homographs.emissions(), atol=0.015)
+    assert ((said > 0).sum(0) > 1).mean() > 0.5
+
+
+def test_context_tells_homographs_apart():
+    """Commonest tag, filter and posterior by products of matrices in NumPy; the recipe's ceilings are those."""
+    problem = tasks.homograph_sentences()
+    drawn = problem.draw(rng(1), 400)
+    emissions, right = homographs.emissions(), np.zeros(3)
+    shares = np.zeros(8)
+    for _, target in problem.draw(rng(2), 2000):
+        np.add.at(shares, [homographs.TAGS.index(tag) for tag in target], 1)
+    joint, total = shares[:, None] * emissions, 0
+    for source, target in drawn:
+        e = emissions[:, [homographs.WORDS.index(word) for word in source]].T
+        true = np.array([homographs.TAGS.index(tag) for tag in target])
+        ahead, back = [homographs.START * e[0]], [np.ones(8)]
+        for row in e[1:]:
+            ahead.append((ahead[-1] @ homographs.FOLLOWS) * row)
+        for row in e[:0:-1]:
+            back.append(homographs.FOLLOWS @ (row * back[-1]))
+        known = np.array(ahead), np.array(ahead) * np.array(back[::-1])
+        words = joint[:, [homographs.WORDS.index(word) for word in source]].T
+        right += [(p.argmax(1) == true).sum() for p in (words, *known)]
+        total += len(true)
+    commonest, filtered, posterior = right / total
+    assert commonest == pytest.approx(problem.chance, abs=0.02)
+    assert commonest < 0.76 < filtered - 0.05 < 0.8 < 0.88 < posterior < 0.94
+    found = tagging.ceilings([tasks.Sentence(*pair) for pair in drawn])
+    assert list(found) == ["the rules, left to right", "the rules"]
+    assert list(found.values()) == pytest.approx([filtered, posterior], abs=2e-3)  # of equals, rounding chooses
 
 
 def test_agreement():
@@ -173,6 +227,19 @@ def test_music_follows_its_rules():
             total -= sum(np.log(frames.PROGRESSION[a, b]) for a, b in itertools.pairwise(phrase))
     np.testing.assert_allclose(frames.PROGRESSION.sum(1), 1)
     assert total / count / 63 == pytest.approx(tasks.music_floor(63, hold=hold), rel=0.1)
+    apart = 0.0  # each key by itself, by who knows key and chord, in every key of the scale
+    for tonic in range(12):
+        where = np.eye(7)[0]
+        for place in range(1, 16):
+            shares = sum(
+                p * np.isin(np.arange(21, 109), chords[tonic, d])[None] * np.eye(7)[c][:, None]
+                for (c, d), p in np.ndenumerate(frames.PROGRESSION)
+            )
+            inside = np.where((shares > 0) & (shares < 1 - 1e-12), shares, 0.5)
+            bits = -(inside * np.log(inside) + (1 - inside) * np.log(1 - inside)) * (inside == shares) * (shares != 0)
+            apart += 2 * (where @ bits.sum(1)) * (place < 8) / 12
+            where = where @ frames.PROGRESSION
+    assert apart / 63 == pytest.approx(tasks.music_floor(63, hold=hold, together=False), rel=1e-9)
     p = targets.mean((0, 1), dtype=float).clip(1e-9, 1 - 1e-9)
     assert -(p * np.log(p) + (1 - p) * np.log(1 - p)).sum() == pytest.approx(problem.chance, rel=0.05)
 

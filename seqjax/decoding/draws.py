@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from seqjax import symbolic
 from seqjax.base import Array
 from seqjax.decoding.ranking import highest, largest
+from seqjax.logarithms import log_softmax
 from seqjax.products import along
 
 FEW = 512
@@ -33,7 +34,14 @@ def noise(key: Array, shape: tuple[int, ...], size: int, dtype: jnp.dtype) -> Ar
     return -jnp.log1p(-(bits.astype(dtype) + 0.5) * 2.0**-width)
 
 
-def choose(log_probs: Array, noise: Array | None, temperature: Array, top_k: int | None, top_p: Array | None) -> Array:
+def choose(
+    log_probs: Array,
+    noise: Array | None,
+    temperature: Array,
+    top_k: int | None,
+    top_p: Array | None,
+    typical_p: Array | None = None,
+) -> Array:
     """One symbol ``[*B]`` of ``log_probs [*B, V]``, the likeliest without noise.
 
     Args:
@@ -42,6 +50,7 @@ def choose(log_probs: Array, noise: Array | None, temperature: Array, top_k: int
       temperature: above 0, one for all or ``[*B]``.
       top_k: as in `seqjax.sample`.
       top_p: as in `seqjax.sample`.
+      typical_p: as in `seqjax.sample`.
 
     Returns:
       int32.
@@ -50,15 +59,27 @@ def choose(log_probs: Array, noise: Array | None, temperature: Array, top_k: int
         return highest(log_probs)
     temperature = jnp.maximum(jnp.asarray(temperature, log_probs.dtype), jnp.finfo(log_probs.dtype).tiny)
     log_probs = (log_probs - log_probs.max(-1, keepdims=True)) / along(temperature[..., None], log_probs)
-    if top_k is None and top_p is None:
+    if top_k is None and top_p is None and typical_p is None:
         return draw(log_probs, noise)
     ranked, symbols = largest(log_probs, top_k or log_probs.shape[-1])
     if top_p is not None:
-        probs = jax.nn.softmax(ranked)
-        before = jnp.cumsum(probs, axis=-1) - probs
-        most = along(jnp.asarray(top_p, probs.dtype)[..., None], probs)
-        ranked = jnp.where((before < most) | (most >= 1), ranked, -jnp.inf)  # the sum rounds to 1 before its last terms
+        ranked = _first(ranked, top_p)
+    if typical_p is not None:
+        known = log_softmax(ranked)
+        entropy = -jnp.where(known > -jnp.inf, jnp.exp(known) * known, 0).sum(-1, keepdims=True)
+        order = jnp.argsort(jnp.abs(known + entropy), axis=-1)
+        ranked, symbols = (jnp.take_along_axis(x, order, -1) for x in (ranked, symbols))
+        ranked = _first(ranked, typical_p)
+        ranked -= ranked.max(-1, keepdims=True)
     return _at(symbols, draw(ranked, noise))
+
+
+def _first(log_probs: Array, share: Array) -> Array:
+    """The first of them whose probabilities sum to at least this; the others are forbidden."""
+    probs = jax.nn.softmax(log_probs)
+    before = jnp.cumsum(probs, axis=-1) - probs
+    most = along(jnp.asarray(share, probs.dtype)[..., None], probs)
+    return jnp.where((before < most) | (most >= 1), log_probs, -jnp.inf)  # the sum rounds to 1 before its last terms
 
 
 def draw(log_probs: Array, noise: Array) -> Array:

@@ -1,7 +1,7 @@
 """Writing symbol after symbol: the likeliest, or drawn at random."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -11,7 +11,6 @@ import numpy as np
 from seqjax import checks, masks
 from seqjax.base import Array, Cell, Layer, PyTree
 from seqjax.buffers import owning
-from seqjax.decoding.as_cell import as_cell
 from seqjax.decoding.draws import choose, noise, ticks
 from seqjax.decoding.problem import Given, Options, Reader, as_symbols, forced, options, prepare, read, start
 from seqjax.decoding.rules import Rule
@@ -46,6 +45,7 @@ def sample(
     temperature: float | Array = 1.0,
     top_k: int | None = None,
     top_p: float | Array | None = None,
+    typical_p: float | Array | None = None,
     eos: int | None = None,
     prefix: Array | None = None,
     prefix_lengths: Array | None = None,
@@ -62,7 +62,7 @@ def sample(
     grow with ``length``, apart from the symbols themselves. Several samples of one prompt are several keys:
     ``jax.vmap(lambda key: sample(..., key=key))(keys)``, or a batch of equal states.
 
-    Rules come first, then the temperature, then ``top_k``, then ``top_p``. A sequence for which nothing is
+    Rules come first, then the temperature, then ``top_k``, ``top_p`` and ``typical_p``. A sequence for which nothing is
     allowed ends before that tick, with log-probability -∞.
 
     Args:
@@ -75,6 +75,9 @@ def sample(
       temperature: above 0, one for all or ``[*B]``; below 1 sharpens, above 1 flattens.
       top_k: draw among the k likeliest only.
       top_p: draw among the fewest symbols whose probabilities sum to at least this, one for all or ``[*B]``.
+      typical_p: draw among the fewest symbols with at least this probability in all of which each is about as
+        surprising as the next symbol is expected to be, those first whose -log p(w) is nearest H = -Σ_w p(w) log p(w);
+        one for all or ``[*B]``.
       eos: the symbol that ends a sequence; None for none.
       prefix: ``[P, *B]`` or ``[P]``, symbols that the sequences must begin with, whatever the rules say.
       prefix_lengths: ``[*B]``, how many of them, where prefixes are ragged.
@@ -102,13 +105,14 @@ def sample(
     References:
       Fan, Lewis and Dauphin (2018), Hierarchical neural story generation (top k). https://arxiv.org/abs/1805.04833
       Holtzman et al. (2020), The curious case of neural text degeneration (top p). https://arxiv.org/abs/1904.09751
+      Meister et al. (2023), Locally typical sampling. https://arxiv.org/abs/2202.00666
     """
-    _check_options(key, temperature, top_k, top_p)
+    _check_options(key, temperature, top_k, {"top_p": top_p, "typical_p": typical_p})
     first = as_symbols("sample", first)
     prefix = None if prefix is None else as_symbols("sample", prefix)
     fixed = options("sample", length, eos, forbidden, no_repeat_ngram, rules)
     given = Given(first, prefix, prefix_lengths, mask, tuple(rule.params for rule in rules))
-    return _sample(model, fixed, top_k, params, state, given, key, temperature, top_p)
+    return _sample(model, fixed, top_k, params, state, given, key, temperature, top_p, typical_p)
 
 
 class _Loop(NamedTuple):
@@ -132,6 +136,7 @@ def _sample(
     key: Array | None,
     temperature: Array,
     top_p: Array | None,
+    typical_p: Array | None,
 ) -> Decoded:
     problem = prepare("sample", model, params, state, fixed, given)
     if top_k is not None and top_k > problem.vocabulary_size:
@@ -141,7 +146,7 @@ def _sample(
         )
     length, eos = fixed.length, fixed.eos
     batch = problem.first.shape
-    for name, value in (("temperature", temperature), ("top_p", top_p)):
+    for name, value in (("temperature", temperature), ("top_p", top_p), ("typical_p", typical_p)):
         if value is not None and np.shape(value) not in ((), batch):
             raise ValueError(
                 f"sample: expected {name} of shape () or {batch} like the batch, got {np.shape(value)}. "
@@ -158,7 +163,7 @@ def _sample(
         reader, logits = read(model, params, problem, loop.reader, loop.last)
         forced_symbol, is_forced = forced(problem, loop.tick)
         here = None if drawn is None else jax.lax.dynamic_index_in_dim(drawn, loop.tick % many, keepdims=False)
-        chosen = choose(logits.narrowed, here, temperature, top_k, top_p)
+        chosen = choose(logits.narrowed, here, temperature, top_k, top_p, typical_p)
         symbol = jnp.where(is_forced, forced_symbol, chosen)
         stuck = ~is_forced & (logits.narrowed.max(-1) == -jnp.inf)
         log_prob = logits.log_probs(jnp.take_along_axis(logits.values, symbol[..., None], -1)[..., 0])
@@ -198,20 +203,24 @@ def _sample(
 
 
 def _check_options(
-    key: Array | None, temperature: float | Array, top_k: int | None, top_p: float | Array | None
+    key: Array | None, temperature: float | Array, top_k: int | None, shares: dict[str, float | Array | None]
 ) -> None:
     plain = isinstance(temperature, int | float) and temperature == 1
-    if key is None and (top_k is not None or top_p is not None or not plain):
+    given = {name: share for name, share in shares.items() if share is not None}
+    if key is None and (top_k is not None or given or not plain):
         raise ValueError(
-            "sample: expected a key where temperature, top_k or top_p are given, got None. "
+            "sample: expected a key where temperature, top_k, top_p or typical_p are given, got None. "
             "Give key=jax.random.key(0), or leave them out to decode greedily."
         )
     if _outside(temperature, float("inf")):
         raise ValueError(
             f"sample: expected temperature above 0, got {temperature}. Leave the key out to decode greedily."
         )
-    if top_p is not None and _outside(top_p, 1.0):
-        raise ValueError(f"sample: expected top_p above 0 and at most 1, got {top_p}. Leave it out for all symbols.")
+    for name, share in given.items():
+        if _outside(share, 1.0):
+            raise ValueError(
+                f"sample: expected {name} above 0 and at most 1, got {share}. Leave it out for all symbols."
+            )
     if top_k is not None:
         checks.sizes("sample", top_k=top_k)
 
@@ -219,76 +228,3 @@ def _check_options(
 def _outside(value: float | Array, most: float) -> bool:
     """Whether a number is not above 0 and at most ``most``, as far as it is known at trace time."""
     return not isinstance(value, jax.core.Tracer) and not ((np.asarray(value) > 0) & (np.asarray(value) <= most)).all()
-
-
-@owning
-def free_run(
-    model: Cell | Layer,
-    params: PyTree,
-    state: PyTree,
-    first: PyTree,
-    *,
-    length: int,
-    draw: Callable | None = None,
-    key: Array | None = None,
-) -> tuple[PyTree, PyTree]:
-    """Feeds a model of frames or values its own outputs.
-
-        s_t, y_t = step(s_{t-1}, x_t)      x_{t+1} = draw(y_t)
-
-    Args:
-      model: a cell or layer.
-      params: its parameters.
-      state: the state to start from.
-      first: x_1, one tick of input ``[*B, ...]``.
-      length: how many ticks to run.
-      draw: ``y -> x``, or ``(key, y) -> x`` where a key is given; the identity if None. Another function
-        compiles anew: make it once.
-      key: one JAX key, split over the ticks.
-
-    Returns:
-      The last state and x_2 … x_{length+1}, ``[length, *B, ...]``.
-
-    Raises:
-      ValueError: a key without ``draw``, or a drawn input of another shape than the first.
-      TypeError: a first input of integers where the drawn ones are floats.
-
-    Example:
-      >>> import jax, jax.numpy as jnp, seqjax as sj
-      >>> double = sj.pointwise(lambda params, x: 2 * x)
-      >>> sj.free_run(double, (), (), jnp.array(1.0), length=4)[1].tolist()
-      [2.0, 4.0, 8.0, 16.0]
-    """
-    checks.sizes("free_run", length=length)
-    if key is not None and draw is None:
-        raise ValueError("free_run: expected draw(key, y) where a key is given, got None. Leave the key out.")
-    return _free_run(model, length, draw, params, state, jax.tree.map(jnp.asarray, first), key)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _free_run(
-    model: Cell | Layer,
-    length: int,
-    draw: Callable | None,
-    params: PyTree,
-    state: PyTree,
-    first: PyTree,
-    key: Array | None,
-) -> tuple[PyTree, PyTree]:
-    def tick(loop: tuple, key: Array | None) -> tuple[tuple, PyTree]:
-        state, x = loop
-        state, y = as_cell(model).step(params, state, x)
-        new = y if draw is None else draw(y) if key is None else draw(key, y)
-        checks.same_shapes("free_run", x, new)
-        for old, drawn in zip(jax.tree.leaves(x), jax.tree.leaves(new)):
-            if jnp.issubdtype(old.dtype, jnp.integer) and jnp.issubdtype(jnp.result_type(drawn), jnp.inexact):
-                raise TypeError(
-                    f"free_run: expected inputs like the outputs, which are {jnp.result_type(drawn)}, got {old.dtype}. "
-                    "Give floats as first, or round in draw."
-                )
-        new = jax.tree.map(lambda n, x: n.astype(x.dtype), new, x)
-        return (state, new), new
-
-    keys = None if key is None else jax.random.split(key, length)
-    (state, _), xs = jax.lax.scan(tick, (state, first), keys, length=length)
-    return state, xs

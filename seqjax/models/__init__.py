@@ -20,7 +20,8 @@ In order of reading:
   `mamba_block`, `minimal_block`, `xlstm_block`, `s5_block`, and `attention_block` to measure them against. (blocks)
 - One answer a sequence: `classifier`, with `one_answer` around a loss. (classifier)
 - One answer a tick: `tagger`, `spelled_words` (tagger); `crf_tagger`, whose tags are chosen together (crf);
-  `next_frame_model`, `forecaster` (frames).
+  `next_frame_model`, `forecaster` (frames), `nade`, whose features belong together (nade);
+  `corrected`, whose network only corrects a line (autoregression).
 - The next symbol: `language_model`, `fixed_window_model` (language_model); what it is used for: `log_probability`,
   `perplexity`, `rank`, `next_symbols` (scoring); large vocabularies: `full_softmax`, `adaptive_softmax`,
   `sampled_softmax`, `output_layer`, `output_objective` (softmax, outputs); published ones: `zaremba` (presets).
@@ -31,6 +32,7 @@ In order of reading:
 """
 
 from seqjax.models.accumulated import accumulated
+from seqjax.models.autoregression import CorrectedParams, CorrectedState, corrected, fitted
 from seqjax.models.blocks import (
     attention_block,
     griffin_block,
@@ -48,6 +50,7 @@ from seqjax.models.deep_blocks import deep_blocks
 from seqjax.models.encoder_decoder import DecoderParams, EncoderDecoderParams, Source, encoder_decoder
 from seqjax.models.frames import draw_keys, forecaster, next_frame_model
 from seqjax.models.language_model import NOTHING, fixed_window_model, language_model, symbols_or_nothing
+from seqjax.models.nade import Nade, NadeParams, nade
 from seqjax.models.outputs import output_layer, output_objective
 from seqjax.models.presets import Preset, zaremba
 from seqjax.models.scheduled_sampling import inverse_sigmoid_decay, scheduled_objective, scheduled_sampling
@@ -62,8 +65,12 @@ __all__ = [
     "ClassifierParams",
     "ClassifierState",
     "Conditional",
+    "CorrectedParams",
+    "CorrectedState",
     "DecoderParams",
     "EncoderDecoderParams",
+    "Nade",
+    "NadeParams",
     "NextSymbols",
     "Preset",
     "Softmax",
@@ -75,12 +82,14 @@ __all__ = [
     "captioner",
     "classifier",
     "conditional_objective",
+    "corrected",
     "crf_objective",
     "crf_tagger",
     "deep",
     "deep_blocks",
     "draw_keys",
     "encoder_decoder",
+    "fitted",
     "fixed_window_model",
     "forecaster",
     "full_softmax",
@@ -90,6 +99,7 @@ __all__ = [
     "log_probability",
     "mamba_block",
     "minimal_block",
+    "nade",
     "next_frame_model",
     "next_symbols",
     "one_answer",

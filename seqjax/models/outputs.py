@@ -9,6 +9,7 @@ from seqjax.fixing import fixed
 from seqjax.layers import inner
 from seqjax.layers.inner import split
 from seqjax.losses import Tally
+from seqjax.models.nade import Nade
 from seqjax.models.softmax import Softmax
 from seqjax.objectives import Batch, Objective, applied, begin, real_ticks, trains
 from seqjax.records import maker
@@ -60,12 +61,12 @@ def output_layer(body: Layer, softmax: Softmax) -> Layer:
 
 
 @maker
-def output_objective(body: Layer, softmax: Softmax, *, redraw: bool = True) -> Objective:
+def output_objective(body: Layer, softmax: Softmax | Nade, *, redraw: bool = True) -> Objective:
     """Body and output as one loss, in the form that `seqjax.train_step` takes.
 
     Args:
       body: ``[T, *B, ...]`` to ``[T, *B, d]``.
-      softmax: the output; its own loss is used, with a key of its own.
+      softmax: the output, of symbols or of frames (`nade`); its own loss is used, with a key of its own.
       redraw: as in `seqjax.objective`.
 
     Returns:

@@ -1,9 +1,10 @@
 """Forecasting a chaotic series: the next value, then ever further ahead on the network's own values.
 
-    x̂_{t+1} = x_t + h_t W + b      then x_{t+1} = x̂_{t+1}, and so on
+    x̂_{t+1} = Σ_j x_{t-j} A_j + b + s ⊙ (h_t W + c)      then x_{t+1} = x̂_{t+1}, and so on
 
-Trained on single steps only. Beside it stand persistence (tomorrow is as today) and a linear autoregression, fitted by
-least squares, that sees as much of the past. Errors are root mean squares in units of the series' standard deviation:
+A linear autoregression, fitted by least squares, says most of it; the network is trained on single steps to correct it,
+in units s of its errors. Beside it stand persistence (tomorrow is as today) and a linear autoregression that sees all
+that is read before a forecast. Errors are root mean squares in units of the series' standard deviation:
 guessing the mean scores 1.
 
 References:
@@ -29,19 +30,21 @@ from seqjax.recipes.running import drawing, learning, splits
 from seqjax.recipes.running.asking import Asked, Reply, numbers
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
+from seqjax.recipes.running.forecasts import figure, linear, rms, told
 from seqjax.recipes.running.options import (
     BadInput,
     FileOrNone,
     bad_input,
     check_not_negative,
     check_sizes,
+    younger,
 )
 from seqjax.recipes.running.run import Run, digest
 
 VALUES, STARTS = 10_000, 100
 # Standard deviations: float32 squares less than LARGEST, and has a thousand steps between 1 and 1 + RESOLVED.
 LARGEST, RESOLVED = 1e18, 1e-4
-AWAY = 1e6  # standard deviations: no error of a forecast any more
+BLURRED = 0.01  # standard deviations of the inputs' noise that the line is fitted for: its weights stay small
 SERIES = {"mackey-glass": "Mackey-Glass series, τ = 17", "walk": "joint angles of a walk"}
 
 
@@ -62,6 +65,8 @@ class Options(learning.LearningOptions, splits.SplitOptions):
     """Units, or channels of each convolution."""
     layers: int = 1
     """Recurrent layers, or blocks of two convolutions of three taps; dilations double from block to block."""
+    line: int = younger(32, before=0)
+    """Ticks that a linear autoregression sees, no more than --warm-up, whose errors the network says; 0 to say all."""
     window: int = 128
     """Ticks of a piece of the series in training."""
     noise: float = 0.0
@@ -76,7 +81,7 @@ class Options(learning.LearningOptions, splits.SplitOptions):
         """Refuses sizes out of range."""
         super().check(who)
         check_sizes(who, self, "hidden_size", "layers", "window", "warm_up", "horizon")
-        check_not_negative(who, self, "noise")
+        check_not_negative(who, self, "noise", "line")
 
 
 @trains
@@ -98,14 +103,20 @@ def main(options: Options) -> Course:
     size, (past, future) = train.shape[1], pieces(held_back)
 
     # Model
-    model = sj.mixed_precision(network(options, size), options.products)
+    model = network(options, size)
+    start = begin(options, model, train)
+    order = order_of(options)
+    scale = np.asarray(start.train.params.scale) if order else np.float32(1)
 
-    # Training: pieces from anywhere in the series.
+    # Training: pieces from anywhere in the series, errors in the unit of the network's outputs.
     def batch_of(step: int) -> sj.Batch:
         rng = learning.generator(options, step)
-        xs = tasks.crops(train, options.window + 1, options.batch_size, rng)
+        xs = tasks.crops(train, order + options.window + 1, options.batch_size, rng)
         noise = options.noise * rng.standard_normal(xs[:-1].shape, np.float32)
         return sj.Batch(xs[:-1] + noise, xs[1:])
+
+    def loss(ys: jax.Array, targets: jax.Array, mask: jax.Array | None) -> sj.Tally:
+        return sj.mean_squared_error(*(x[order:] / scale for x in (ys, targets)))  # before, the line sees zeros
 
     @jax.jit
     def forecast(params: PyTree, past: jax.Array) -> jax.Array:
@@ -121,7 +132,6 @@ def main(options: Options) -> Course:
         errors = rms(np.asarray(forecast(params, jnp.asarray(part[0]))) - part[1])
         return {"one": float(errors[0]), "furthest": float(errors[-1]), "mean": float(errors.mean())}
 
-    start = begin(options, model)
     folder = Run.start("forecast", options, {"sha256": digest(np.concatenate(parts[:2])), **splits.facts(options)})
     print(
         f"{splits.told(options, SERIES[options.series])}: {len(train):,} ticks to learn from, {len(held_back):,} held "
@@ -132,7 +142,7 @@ def main(options: Options) -> Course:
         folder,
         options,
         start,
-        sj.objective(model, sj.mean_squared_error),
+        sj.objective(model, loss),
         batch_of,
         show="loss {loss:.2e}",
         work=options.batch_size * options.window,
@@ -179,9 +189,11 @@ def main(options: Options) -> Course:
     print(f"run folder {folder.folder}, forecasts {path}, learning curve {curve}")
 
 
-def begin(options: Options, model: sj.Layer) -> learning.Training:
-    """What training starts from."""
+def begin(options: Options, model: sj.Layer, train: np.ndarray | None = None) -> learning.Training:
+    """What training starts from, the line fitted to a series if there is one."""
     params = model.init(jax.random.key(options.seed))
+    if order_of(options) and train is not None:
+        params = models.fitted(params, train, noise=max(options.noise, BLURRED))
     return learning.begin(options, params, model.initial_state(params, (options.batch_size,)))
 
 
@@ -193,7 +205,7 @@ def to_ask(run: Run) -> Asked:
         raise BadInput("forecast: expected the series of the run, got another one. Put it back: it is the scale.")
     learned = parts[0]
     mean, deviation, size = learned.mean(0), learned.std(0), learned.shape[1]
-    model = sj.mixed_precision(network(options, size), options.products)
+    model = network(options, size)
     params = learning.trained(run, begin(options, model))
 
     def reply(question: str) -> Reply:
@@ -214,14 +226,14 @@ def parts_of(options: Options) -> list[np.ndarray]:
     walk = options.series == "walk"
     made = lambda: tasks.walk(VALUES, seed=options.seed) if walk else tasks.mackey_glass(VALUES)[:, None]
     train, held_back, test = splits.read(options, tasks.read_series, made)
-    asked, piece = options.warm_up + options.horizon + 1, options.window + 1
+    asked, piece = options.warm_up + options.horizon + 1, order_of(options) + options.window + 1
     needed = piece if held_back is not None else max(5 * asked, -(-piece * 5 // 4) + 1)
     others = [part for part in (held_back, test) if part is not None]
     if len(train) < needed or min(map(len, others), default=asked) < asked:
         raise BadInput(
             f"forecast: expected a series of at least {needed} values, for pieces to learn from and to forecast, of "
             f"{asked} in other files, got {' and '.join(str(len(part)) for part in (train, *others))}. Give longer "
-            "ones, or lower --window, --warm-up or --horizon."
+            "ones, or lower --window, --line, --warm-up or --horizon."
         )
     if {part.shape[1] for part in others} - {train.shape[1]}:
         raise BadInput("forecast: expected as many numbers a tick in every file, got other numbers. Give such files.")
@@ -251,50 +263,19 @@ def scaled(values: np.ndarray, cut: int) -> np.ndarray:
     return series.astype(np.float32)
 
 
+def order_of(options: Options) -> int:
+    """Ticks that the line sees; 0 where there is none."""
+    order = min(options.line, options.warm_up)
+    return order if order > 1 else 0
+
+
 def network(options: Options, size: int) -> sj.Layer:
-    """The next values, as a change of the present ones."""
+    """The next values: a line and what corrects it, or a change of the present ones."""
     if options.cell == "tcn":
-        convolutions = models.temporal_convolution(size, [options.hidden_size] * options.layers, width=3)
-        return sj.residual(sj.serial(convolutions, sj.dense(options.hidden_size, size)))
-    return models.forecaster(size, options.hidden_size, cell=CELLS[options.cell], layers=options.layers)
-
-
-def linear(train: np.ndarray, past: np.ndarray, horizon: int) -> np.ndarray:
-    """Forecasts by x_{t+1} = [x_t … x_{t-p+1}] A + b, fitted by least squares; p is the length of the past.
-
-    Args:
-      train: ``[T, d]``.
-      past: ``[p, starts, d]``.
-      horizon: ticks.
-
-    Returns:
-      ``[horizon, starts, d]``.
-    """
-    order, count, size = past.shape
-    rows = np.lib.stride_tricks.sliding_window_view(train[:-1].astype(np.float64), order, axis=0)
-    features = np.concatenate([rows.reshape(len(rows), -1), np.ones((len(rows), 1))], 1)
-    weights = np.linalg.lstsq(features, train[order:].astype(np.float64), rcond=None)[0]
-    seen = np.moveaxis(past, 0, -1).astype(np.float64)
-    ys = np.empty((horizon, count, size))
-    with np.errstate(over="ignore", invalid="ignore"):  # an unstable fit may run away
-        for t in range(horizon):
-            ys[t] = seen.reshape(count, -1) @ weights[:-1] + weights[-1]
-            seen = np.concatenate([seen[..., 1:], ys[t][..., None]], -1)
-    return ys
-
-
-def rms(differences: np.ndarray) -> np.ndarray:
-    """Root mean square over starts and values, for each tick ahead; `AWAY` for a forecast that has run away."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        found = np.sqrt((differences.astype(np.float64) ** 2).mean((1, 2)))
-    return np.where(found < AWAY, found, AWAY)
-
-
-def figure(error: float) -> float | None:
-    """An error for the run's result; None for a forecast that has run away."""
-    return float(error) if error < AWAY else None
-
-
-def told(error: float, show: str = ".2e") -> str:
-    """An error in words."""
-    return format(error, show) if error < AWAY else "ran away"
+        body = models.temporal_convolution(size, [options.hidden_size] * options.layers, width=3)
+    else:
+        body = models.deep(size, options.hidden_size, cell=CELLS[options.cell], layers=options.layers)
+    change = sj.serial(body, sj.dense(options.hidden_size, size))
+    if order := order_of(options):
+        return models.corrected(size, order, sj.mixed_precision(change, options.products))
+    return sj.mixed_precision(sj.residual(change), options.products)

@@ -1,10 +1,12 @@
 """Music frame by frame: which of the 88 keys sound next, given all that sounded so far.
 
-    p(x_{t+1, j} = 1 | x_1 … x_t) = σ(h_t W + b)_j
+    apart        p(x_{t+1, j} = 1 | x_1 … x_t) = σ(h_t W + b)_j
+    together     p(x_{t+1, j} = 1 | x_1 … x_t, x_{t+1, i<j}) = σ(b_tj + v_j · tanh(c_t + Σ_{i<j} x_{t+1, i} e_i))
 
-The measure is nats a frame, summed over keys. Two models without a network stand beside it: how often each key sounds
-at all, and how often given whether it sounds now. At the end the network plays on from the beginning of a piece that
-it has never heard.
+Keys said apart cannot say a chord: where two chords are likely, so is any mixture of their keys. The measure is nats a
+frame, summed over keys. Two models without a network stand beside it: how often each key sounds at all, and how often
+given whether it sounds now; and of music by rule the floors of who knows the rules and says keys together, or apart.
+At the end the network plays on from the beginning of a piece that it has never heard.
 
 References:
   Boulanger-Lewandowski, Bengio and Vincent (2012), Modeling temporal dependencies in high-dimensional sequences.
@@ -15,8 +17,8 @@ References:
 
 import dataclasses
 import functools
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +27,13 @@ import numpy as np
 import seqjax as sj
 from seqjax import models, tasks
 from seqjax.base import Array, PyTree
+from seqjax.objectives import Objective
 from seqjax.recipes.pictures import curves, piano_roll
 from seqjax.recipes.running import drawing, learning, splits
 from seqjax.recipes.running.asking import Asked, NoQuestion, Reply
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
+from seqjax.recipes.running.forecasts import loss, marginal, markov, next_frames, sounding
 from seqjax.recipes.running.options import (
     BadInput,
     FileOrNone,
@@ -39,6 +43,7 @@ from seqjax.recipes.running.options import (
     check_positive,
     check_rates,
     check_sizes,
+    younger,
 )
 from seqjax.recipes.running.run import Run, digest
 from seqjax.tasks.frames import KEYS, LOWEST
@@ -57,6 +62,9 @@ class Options(learning.LearningOptions, splits.SplitOptions):
     """A recurrent network by its cell, or a temporal convolutional one."""
     hidden_size: int = 150
     """Units, or channels of each convolution."""
+    together: int | None = younger(None, before=0)
+    """Units of an output that says each key given those below it; 0 says each by itself. 32 for music by rule, 0 for
+    files, if not given."""
     layers: int = 0
     """Recurrent layers, or blocks of convolutions whose dilations double; 0 for one layer, or two blocks."""
     width: int = 3
@@ -70,13 +78,13 @@ class Options(learning.LearningOptions, splits.SplitOptions):
     temperature: float = 1.0
     """1 draws each key with the model's own probability; less is surer of likely keys, and leaves out unlikely ones."""
     batch_size: int = 16
-    steps: int = 800
+    steps: int = 2400
 
     def check(self, who: str) -> None:
         """Refuses numbers out of range."""
         super().check(who)
         check_sizes(who, self, "hidden_size", "width", "prompt", "length")
-        check_not_negative(who, self, "layers")
+        check_not_negative(who, self, "layers", *(["together"] if self.together is not None else []))
         if self.model != "tcn":
             check_left_out(who, self, f"--model {self.model}", "width")
         check_rates(who, self, "dropout")
@@ -98,7 +106,7 @@ def main(options: Options) -> Course:
                 )
         plan = tasks.buckets(np.array([len(roll) for roll in pieces["train"]]), shapes=2, size=options.batch_size)
         drawn = learning.numbered([pieces["train"]], plan, options.batch_size, seed=options.seed)
-        model = sj.mixed_precision(network(options), options.products)
+        player = player_of(options)
     held_back = {split: next_frames(tasks.pad(rolls)) for split, rolls in pieces.items() if split != "train"}
     asked = pieces.get("test", pieces["valid"])
     floors = {
@@ -107,17 +115,17 @@ def main(options: Options) -> Course:
     }
     if not splits.told(options, ""):
         floors["the rules themselves"] = tasks.music_floor(FRAMES - 1)
+        floors["the rules, keys apart"] = tasks.music_floor(FRAMES - 1, together=False)
 
     # Training
-    *inner, readout = model.init(jax.random.key(options.seed))
     share = np.concatenate(pieces["train"]).mean(0).clip(1e-3, 1 - 1e-3)
-    params = (*inner, readout._replace(b=jnp.asarray(np.log(share / (1 - share)), readout.b.dtype)))
-    start = begin(options, model, params)
-    objective = sj.objective(model, loss)
+    params = player.sounding(player.init(jax.random.key(options.seed)), np.log(share / (1 - share)))
+    start = begin(options, player, params)
+    objective = player.objective
     measure = jax.jit(objective)
 
     def evaluate(params: PyTree, split: str = "valid") -> dict[str, float]:
-        state = model.initial_state(params, held_back[split].xs.shape[1:2])
+        state = player.initial_state(params, held_back[split].xs.shape[1:2])
         return {split: float(measure(params, state, held_back[split])[1].mean)}
 
     frames = np.concatenate([roll for rolls in pieces.values() for roll in rolls])
@@ -147,7 +155,7 @@ def main(options: Options) -> Course:
 
     # What came out
     prompt = asked[0][: options.prompt]
-    played = play(model, outcome.params, prompt, options)
+    played = play(player, outcome.params, prompt, options)
     midi = folder.folder / "played.mid"
     piano_roll.write_midi(midi, played)
     real = asked[0][: len(played)]
@@ -174,17 +182,17 @@ def main(options: Options) -> Course:
     print(f"run folder {folder.folder}, music {midi}, piano roll {picture}, loss curve {curve}")
 
 
-def begin(options: Options, model: sj.Layer, params: PyTree) -> learning.Training:
+def begin(options: Options, player: "Player", params: PyTree) -> learning.Training:
     """What training starts from."""
-    memory = model.initial_state(params, (options.batch_size,))
+    memory = player.initial_state(params, (options.batch_size,))
     return learning.begin(options, params, memory, noise=options.dropout > 0)
 
 
 def to_ask(run: Run) -> Asked:
     """Beginnings of pieces to play on from."""
     options = run.options(Options)
-    model = sj.mixed_precision(network(options), options.products)
-    params = learning.trained(run, begin(options, model, model.init(jax.random.key(options.seed))))
+    player = player_of(options)
+    params = learning.trained(run, begin(options, player, player.init(jax.random.key(options.seed))))
     last = LOWEST + KEYS - 1
 
     def reply(question: str) -> Reply:
@@ -196,9 +204,9 @@ def to_ask(run: Run) -> Asked:
         if not any(keys) or not all(0 <= key < KEYS for frame in keys for key in frame):
             raise NoQuestion("without a key" if not any(keys) else f"with a key outside {LOWEST} to {last}")
         prompt = np.zeros((len(keys), KEYS), np.float32)
-        for frame, sounding in zip(prompt, keys):
-            frame[sounding] = 1
-        played = play(model, params, prompt, options)[len(prompt) :]
+        for frame, sound in zip(prompt, keys):
+            frame[sound] = 1
+        played = play(player, params, prompt, options)[len(prompt) :]
         return Reply("; ".join(" ".join(str(LOWEST + key) for key in np.flatnonzero(frame)) for frame in played))
 
     return Asked(
@@ -228,64 +236,58 @@ def four_voices(options: Options) -> dict[str, list[np.ndarray]]:
     return pieces
 
 
-def network(options: Options) -> sj.Layer:
-    """Frames to the logits of the next frame."""
+class Player(NamedTuple):
+    """A network of frames: how it starts and is trained; ``read`` runs it, ``draw`` the next frame from what it says.
+
+    ``sounding(params, logits [88])`` lets it begin with keys that sound so often.
+    """
+
+    init: Callable[[Array], PyTree]
+    initial_state: Callable[..., PyTree]
+    objective: Objective
+    sounding: Callable[[PyTree, np.ndarray], PyTree]
+    read: Callable[[PyTree], tuple[sj.Layer, PyTree]]
+    draw: Callable[[PyTree, Array, Array], Array]
+
+
+def player_of(options: Options) -> Player:
+    """Frames to the next frame, its keys together or apart."""
+    units = options.together if options.together is not None else 32 * (not splits.told(options, ""))
     if options.model == "tcn":
         channels = [options.hidden_size] * (options.layers or 2)
-        convolutions = models.temporal_convolution(KEYS, channels, width=options.width, dropout=options.dropout)
-        return sj.serial(convolutions, sj.dense(options.hidden_size, KEYS))
-    layers, rate = options.layers or 1, options.dropout
-    return models.next_frame_model(KEYS, options.hidden_size, cell=CELLS[options.model], layers=layers, dropout=rate)
-
-
-def next_frames(rolls: tasks.Padded) -> sj.Batch:
-    """Every frame but the last; targets are every frame but the first, and which of them are real.
-
-    No mask is needed inside the network: what comes after the end of a piece cannot be seen before it.
-    """
-    real = np.arange(len(rolls.values) - 1)[:, None] < rolls.lengths - 1
-    return sj.Batch(rolls.values[:-1], (rolls.values[1:], real))
-
-
-def loss(logits: Array, targets: tuple[Array, Array], mask: Array | None) -> sj.Tally:
-    """Nats a real frame, summed over keys."""
-    return sj.multi_label_cross_entropy(logits, *targets)
-
-
-def marginal(train: Sequence[np.ndarray], test: Sequence[np.ndarray]) -> float:
-    """Nats a frame, T-1 frames of each piece, if each key sounds as often as in training; counts begin at one half."""
-    frames, heard = (np.concatenate([roll[1:] for roll in rolls]) for rolls in (train, test))
-    share = (frames.sum(0) + 0.5) / (len(frames) + 1)
-    return nats(share, heard)
-
-
-def markov(train: Sequence[np.ndarray], test: Sequence[np.ndarray]) -> float:
-    """The same if each key goes on or off as often as in training, given whether it sounds now."""
-    (before, after), (now, heard) = (
-        [np.concatenate([roll[part] for roll in rolls]) for part in (slice(-1), slice(1, None))]
-        for rolls in (train, test)
+        body = models.temporal_convolution(KEYS, channels, width=options.width, dropout=options.dropout)
+    else:
+        layers, rate = options.layers or 1, options.dropout
+        body = models.deep(KEYS, options.hidden_size, cell=CELLS[options.model], layers=layers, rate=rate)
+    if not units:
+        model = sj.mixed_precision(sj.serial(body, sj.dense(options.hidden_size, KEYS)), options.products)
+        return Player(
+            model.init,
+            model.initial_state,
+            sj.objective(model, loss),
+            lambda params, logits: (*params[:-1], sounding(params[-1], logits)),
+            lambda params: (model, params),
+            lambda params, key, logits: models.draw_keys(key, logits / options.temperature),
+        )
+    body, output = sj.mixed_precision(body, options.products), models.nade(options.hidden_size, KEYS, units)
+    of_pairs = output._replace(loss=lambda params, hs, targets, mask=None, key=None: output.loss(params, hs, *targets))
+    return Player(
+        lambda key: (body.init(key), output.init(jax.random.fold_in(key, 1))),
+        lambda params, batch=(): body.initial_state(params[0], batch),
+        models.output_objective(body, of_pairs),
+        lambda params, logits: (params[0], params[1]._replace(bias=sounding(params[1].bias, logits))),
+        lambda params: (body, params[0]),
+        lambda params, key, hs: output.draw(params[1], key, hs, options.temperature),
     )
-    share = [
-        ((after * (before == on)).sum(0) + 0.5) / ((before == on).sum(0) + 1) for on in (0, 1)
-    ]  # p(on next | off), p(on next | on)
-    return nats(np.where(now == 1, share[1], share[0]), heard)
 
 
-def nats(share: np.ndarray, heard: np.ndarray) -> float:
-    """Cross-entropy of keys drawn with these probabilities, summed over keys, averaged over frames."""
-    return float(-np.where(heard == 1, np.log(share), np.log1p(-share)).sum(1).mean())
-
-
-def play(model: sj.Layer, params: PyTree, prompt: np.ndarray, options: Options) -> np.ndarray:
-    """The prompt, then what the network plays on, each key drawn by itself: ``[prompt + length, 88]``."""
-
-    def frame(key: Array, logits: Array) -> Array:
-        return models.draw_keys(key, logits / options.temperature)
-
-    xs = jnp.asarray(prompt, params[-1].w.dtype)
-    state = model.initial_state(params)
+def play(player: Player, params: PyTree, prompt: np.ndarray, options: Options) -> np.ndarray:
+    """The prompt, then what the network plays on: ``[prompt + length, 88]``."""
+    model, read = player.read(params)
+    xs = jnp.asarray(prompt, jax.tree.leaves(read)[0].dtype)
+    state = model.initial_state(read)
     if len(xs) > 1:
-        state, _ = model.apply(params, state, xs[:-1])
-    key = jax.random.key(options.seed)
-    _, frames = sj.free_run(model, params, state, xs[-1], length=options.length, draw=frame, key=key)
+        state, _ = model.apply(read, state, xs[:-1])
+    key, draw = jax.random.key(options.seed), functools.partial(player.draw, params)
+    _, frames = sj.free_run(model, read, state, xs[-1], length=options.length, draw=draw, key=key)
     return np.concatenate([prompt, np.asarray(frames)]).astype(np.float32)

@@ -6,12 +6,21 @@ Connectionist temporal classification sums over those ways by the forward algori
 network that reads in both directions, on the same batches, one that sees a single frame at a time: it cannot average
 the noise of the frames of one symbol, nor tell a blink from a symbol.
 
+With ``--about salads`` symbols are words, two of which sound alike. The recogniser learns words in random order, so
+that nothing says whether it is "pair" or "pear"; a language model that counts two words in a row says it, fused in a
+prefix beam search:
+
+    score(w) = log p(w | frames) + α log (q(w) / v^-|w|)      v^-|w| the probability of words in random order
+
 References:
   Graves et al. (2006), Connectionist temporal classification. https://doi.org/10.1145/1143844.1143891
+  Hannun et al. (2014), First-pass large vocabulary continuous speech recognition using bi-directional recurrent DNNs.
+  https://arxiv.org/abs/1408.2873
 """
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,17 +28,22 @@ import numpy as np
 
 import seqjax as sj
 from seqjax.base import PyTree
+from seqjax.decoding import Fusion, Hypotheses
+from seqjax.recipes.language.salads import ASKED
+from seqjax.recipes.language.spoken import ALIKE, LONGEST, Spoken, spelled_right, spoken
+from seqjax.recipes.language.transcripts import best_paths, error_rate, heard, texts
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import beside, drawing, learning
 from seqjax.recipes.running.asking import Asked, Reply, numbers
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
-from seqjax.recipes.running.options import bad_input, check_not_negative, check_sizes
+from seqjax.recipes.running.options import bad_input, check_left_out, check_not_negative, check_sizes
 from seqjax.recipes.running.run import Run
 from seqjax.tasks import applications
 from seqjax.tasks.applications import Speech
 
 HELD_BACK, SHOWN = 1000, 3
+SENTENCES, BEST = 500, 4  # salads: spoken to measure on, and how many ways to hear one are shown
 BOTH, ALONE = "both_ways", "frame_by_frame"
 
 
@@ -37,6 +51,8 @@ BOTH, ALONE = "both_ways", "frame_by_frame"
 class Options(learning.LearningOptions):
     """Trains a recogniser of generated speech without alignments, and beside it one that sees single frames."""
 
+    about: Literal["symbols", "salads"] = "symbols"
+    """Symbols in random order, or sentences by rule of pears in salads and pairs of shoes, which sound alike."""
     symbols: int = 8
     """Kinds of symbols."""
     features: int = 6
@@ -49,13 +65,21 @@ class Options(learning.LearningOptions):
     """The recurrence."""
     hidden_size: int = 64
     """Units a direction."""
+    beam: int = 16
+    """Beginnings kept side by side in the prefix search."""
+    weight: float = 1.0
+    """α, what the language model counts beside the recogniser."""
     steps: int = 600
 
     def check(self, who: str) -> None:
         """Refuses sizes out of range."""
         super().check(who)
-        check_sizes(who, self, "symbols", "features", "longest", "hidden_size")
-        check_not_negative(who, self, "noise")
+        check_sizes(who, self, "symbols", "features", "longest", "hidden_size", "beam")
+        check_not_negative(who, self, "noise", "weight")
+        if self.about == "salads":
+            check_left_out(who, self, "--about salads", "symbols", "longest")
+        else:
+            check_left_out(who, self, "symbols in random order, which no language model tells apart", "weight")
 
 
 @trains
@@ -63,7 +87,13 @@ def main(options: Options) -> Course:
     """``python -m seqjax speech``."""
 
     # Data: utterances drawn anew for every update.
+    with bad_input("speech"):
+        language = spoken(options.features) if options.about == "salads" else None
+    name_of = namer(language)
+
     def draw(step: int | None, count: int) -> Speech:
+        if language is not None:
+            return language.any_order(learning.generator(options, step), count, options.noise)
         sizes = {"symbols": options.symbols, "features": options.features, "longest": options.longest}
         return applications.speech(learning.generator(options, step), count, noise=options.noise, **sizes)
 
@@ -75,7 +105,7 @@ def main(options: Options) -> Course:
         held_back = draw(None, HELD_BACK)
 
     # Models: one output a symbol, and one for the blank.
-    readers = readers_of(options)
+    readers = readers_of(options, language)
     start = beside.begin(options, readers)
     apply = {name: jax.jit(model.apply) for name, model in readers.items()}
 
@@ -92,9 +122,10 @@ def main(options: Options) -> Course:
         found = outputs_of(params, held_back)
         return {name: error_rate(best_paths(ys, held_back.mask), texts(held_back)) for name, ys in found.items()}
 
-    folder = Run.start("speech", options, {"held_back": HELD_BACK})
+    folder = Run.start("speech", options, {"held_back": HELD_BACK}, free=("beam", "weight"))
+    kinds, longest = (options.symbols, options.longest) if language is None else (len(language.words), LONGEST)
     print(
-        f"utterances of 1 to {options.longest} of {options.symbols} symbols, 2 to 5 frames each, noise "
+        f"utterances of 1 to {longest} of {kinds} symbols, 2 to 5 frames each, noise "
         f"{options.noise:g}; {HELD_BACK:,} held back; who says nothing is wrong about 100 % of the symbols"
     )
     outcome = yield from learning.learn(
@@ -116,11 +147,12 @@ def main(options: Options) -> Course:
     found = outputs_of(outcome.params, held_back)
     true = texts(held_back)
     said = {name: best_paths(ys, held_back.mask) for name, ys in found.items()}
+    said["prefix search"] = heard(search(found[BOTH], held_back.mask, options.beam))
     print()
     for b in range(SHOWN):
-        heard = "   ".join(f"{name.replace('_', ' ')} {letters(sequences[b])}" for name, sequences in said.items())
-        print(f"said {letters(true[b]):{options.longest}}   heard: {heard}")
-    path = drawing.save(folder, "spikes", "spikes", **shown(held_back, found))
+        told = "   ".join(f"{name.replace('_', ' ')} {name_of(sequences[b])}" for name, sequences in said.items())
+        print(f"said {name_of(true[b]):{options.longest}}   heard: {told}")
+    path = drawing.save(folder, "spikes", "spikes", **shown(held_back, found, name_of))
     curve = curves.draw(
         folder,
         {name.replace("_", " "): name for name in readers},
@@ -133,13 +165,66 @@ def main(options: Options) -> Course:
         f"\nwrong symbols: both ways {outcome.numbers[BOTH]:.2%}, frame by frame {outcome.numbers[ALONE]:.2%} (saying "
         f"nothing 100 %); {outcome.steps} steps in {outcome.seconds:.0f} s"
     )
-    learning.conclude(folder, "share of wrong symbols", outcome.numbers, {"saying nothing": 1.0})
+    figures = outcome.numbers | {"prefix search": error_rate(said["prefix search"], true)}
+    floors = {"saying nothing": 1.0}
+    if language is not None:
+        more, floors["pair or pear, commonest"] = told_apart(
+            options, language, lambda said: outputs_of(outcome.params, said)[BOTH]
+        )
+        figures |= more
+    learning.conclude(folder, "share of wrong symbols", figures, floors)
     print(f"run folder {folder.folder}, curves {curve}, outputs tick by tick {path}")
 
 
-def readers_of(options: Options) -> dict[str, sj.Layer]:
+def told_apart(
+    options: Options, language: Spoken, outputs_of: Callable[[Speech], np.ndarray]
+) -> tuple[dict[str, float], float]:
+    """Sentences held back, heard without and with the language model: figures, and that of the commonest spelling."""
+    rng = np.random.default_rng((options.seed, 0, 1))
+    sentences = [language.held_back[i] for i in rng.integers(0, len(language.held_back), SENTENCES)]
+    said = language.said(rng, sentences, options.noise)
+    ys, true, fusion = outputs_of(said), texts(said), language.fusion(options.weight)
+    found = {
+        "best path": best_paths(ys, said.mask),
+        "prefix search": heard(search(ys, said.mask, options.beam)),
+        "with a language model": heard(search(ys, said.mask, options.beam, fusion)),
+    }
+    spell = lambda sequences: [[language.words[x - 1] for x in sequence] for sequence in sequences]
+    pears = [word for sentence in sentences for word in sentence if word in ALIKE]
+    commonest = max(map(pears.count, ALIKE)) / len(pears)
+    figures: dict[str, float] = {}
+    print(f"\n{len(sentences)} sentences held back from the language model{'':9}wrong words   pair or pear right")
+    for name, sequences in found.items():
+        wrong, right = error_rate(sequences, true), spelled_right(spell(sequences), sentences)
+        figures |= {f"{name}, sentences": wrong, f"{name}, pair or pear": right}
+        print(f"{name:56}{wrong:11.2%}{right:21.2%}")
+    print(f"{'always the commonest spelling':56}{'':11}{commonest:21.2%}")
+    said = language.said(rng, [ASKED[0].split()], options.noise)
+    ys = outputs_of(said)
+    for name, how in (("without", None), ("with", fusion)):
+        best = jax.tree.map(np.asarray, search(ys, said.mask, max(options.beam, BEST), how))
+        print(f"\n{ASKED[0]!r}, {name} a language model:    score   ln p(words | frames)")
+        for k in range(BEST):
+            words = " ".join(spell([best.symbols[k, : best.lengths[k, 0], 0]])[0])
+            print(f"  {words:40}{best.scores[k, 0]:12.2f}{best.log_probs[k, 0]:15.2f}")
+    print()
+    return figures, commonest
+
+
+def search(ys: np.ndarray, mask: np.ndarray, width: int, fusion: Fusion | None = None) -> Hypotheses:
+    """The best transcripts of probabilities ``[T, B, 1 + symbols]``."""
+    return sj.decoding.ctc_beam_search(jnp.log(jnp.asarray(ys)), jnp.asarray(mask), width=width, fusion=fusion)
+
+
+def namer(language: Spoken | None) -> Callable[[list[int]], str]:
+    """What writes symbols out, as words or letters."""
+    return letters if language is None else lambda symbols: " ".join(language.words[x - 1] for x in symbols)
+
+
+def readers_of(options: Options, language: Spoken | None = None) -> dict[str, sj.Layer]:
     """The network that reads in both directions, and the one that sees single frames."""
-    size, outputs, cell = options.hidden_size, options.symbols + 1, CELLS[options.cell]
+    size, cell = options.hidden_size, CELLS[options.cell]
+    outputs = 1 + (options.symbols if language is None else len(language.words))
     readers: dict[str, sj.Layer] = {
         BOTH: sj.serial(
             sj.bidirectional(cell(options.features, size), cell(options.features, size)), sj.dense(2 * size, outputs)
@@ -152,48 +237,18 @@ def readers_of(options: Options) -> dict[str, sj.Layer]:
 def to_ask(run: Run) -> Asked:
     """Frames to be heard in both directions."""
     options = run.options(Options)
-    readers = readers_of(options)
+    language = spoken(options.features) if options.about == "salads" else None
+    readers, fusion = readers_of(options, language), None if language is None else language.fusion(options.weight)
     model, params = readers[BOTH], learning.trained(run, beside.begin(options, readers))[BOTH]
 
     def reply(question: str) -> Reply:
         frames = numbers(question, options.features)[:, None]
         _, ys = model.apply(params, model.initial_state(params, (1,)), jnp.asarray(frames))
-        (heard,) = best_paths(np.asarray(ys), np.ones(frames.shape[:2], bool))
-        return Reply(letters(heard))
+        found = sj.decoding.ctc_beam_search(ys, width=options.beam, fusion=fusion)
+        return Reply(namer(language)(heard(found)[0]))
 
     kind = f"frames of {options.features} numbers, apart by semicolons"
     return Asked(kind, "; ".join([" ".join(["1"] * options.features)] * 2), reply)
-
-
-def texts(said: Speech) -> list[list[int]]:
-    """The symbols of each utterance."""
-    return [[int(x) for x in said.texts[said.text_mask[:, b], b]] for b in range(said.texts.shape[1])]
-
-
-def best_paths(ys: np.ndarray, mask: np.ndarray) -> list[list[int]]:
-    """The likeliest output at every frame, repetitions merged, then blanks dropped."""
-    path = np.where(mask, ys.argmax(-1), 0)
-    new = np.concatenate([path[:1] != 0, (path[1:] != path[:-1]) & (path[1:] != 0)])
-    return [[int(x) for x in path[new[:, b], b]] for b in range(path.shape[1])]
-
-
-def error_rate(found: list[list[int]], true: list[list[int]]) -> float:
-    """Insertions, deletions and substitutions, as a share of the symbols said."""
-    return sum(map(edits, found, true)) / sum(map(len, true))
-
-
-def edits(found: list[int], true: list[int]) -> int:
-    """Fewest insertions, deletions and substitutions from one sequence to the other.
-
-    >>> edits([1, 2, 3], [2, 3, 3, 4])
-    3
-    """
-    row = list(range(len(true) + 1))
-    for i, x in enumerate(found, 1):
-        last, row = row, [i]
-        for j, y in enumerate(true, 1):
-            row.append(min(last[j] + 1, row[-1] + 1, last[j - 1] + (x != y)))
-    return row[-1]
 
 
 def letters(symbols: list[int]) -> str:
@@ -201,14 +256,14 @@ def letters(symbols: list[int]) -> str:
     return "".join(chr(ord("A") + x - 1) if x <= 26 else f"<{x}>" for x in symbols)
 
 
-def shown(said: Speech, outputs: dict[str, np.ndarray]) -> dict[str, Any]:
+def shown(said: Speech, outputs: dict[str, np.ndarray], name_of: Callable[[list[int]], str]) -> dict[str, Any]:
     """The utterance of most frames: what sounds in each, and what each model makes of it."""
     lengths = said.mask.sum(0)
     b, length = int(lengths.argmax()), int(lengths.max())
     sounding = said.alignment[:length, b].tolist()
     models = {name.replace("_", " "): ys[:length, b].T for name, ys in outputs.items()}
     return {
-        "sounding": [letters([x]) for x in sounding],
+        "sounding": [name_of([x]) for x in sounding],
         "blank": {name: ys[0] for name, ys in models.items()},
-        "symbols": {name: {letters([x]): ys[x] for x in dict.fromkeys(sounding)} for name, ys in models.items()},
+        "symbols": {name: {name_of([x]): ys[x] for x in dict.fromkeys(sounding)} for name, ys in models.items()},
     }

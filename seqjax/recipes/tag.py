@@ -28,6 +28,7 @@ from seqjax.recipes.language.tagging import (
     Answers,
     Code,
     aligned,
+    ceilings,
     check_tags,
     columns,
     commonest,
@@ -50,6 +51,7 @@ from seqjax.recipes.running.options import (
     check_not_negative,
     check_rates,
     check_sizes,
+    younger,
 )
 from seqjax.recipes.running.run import Run, digest, kept, vocabularies
 from seqjax.tasks.vocabulary import UNK
@@ -67,6 +69,8 @@ class Options(LearningOptions, splits.SplitOptions):
 
     task: Literal["entities", "parts-of-speech"] = "entities"
     """What the generated sentences are tagged with; files bring their own tags."""
+    homographs: bool = younger(True, before=False)
+    """Parts of speech of words most of which have two; without, each has one, and nothing is left to context."""
     data: FileOrNone = None
     """Tagged sentences (CoNLL-U, universal tags), the last tenth of them held back; generated ones if not given."""
     steps: int = 300
@@ -195,6 +199,9 @@ def main(options: Options) -> Course:
         print(f"{label(name)}: {told({kind: outcome.numbers[f'{kind}_{name}'] for kind in floor})}")
     print(f"commonest tag of each word: {told(floor)}; {outcome.steps} steps in {outcome.seconds:.0f} s")
     floors = {f"{kind}, commonest tag": x for kind, x in floor.items()}
+    if by_rules(options):
+        floors |= (best := ceilings(held_back))
+        print("accuracy of " + ", of ".join(f"{name} {right:.2%}" for name, right in best.items()))
     learning.conclude(folder, "share right", outcome.numbers, floors, outcome.test)
     print(f"run folder {folder.folder}, curves {picture}, confusion {table}")
 
@@ -230,6 +237,11 @@ def to_ask(run: Run) -> Asked:
     return Asked("a sentence to tag", "Alan Turing , the famous scientist , is dear to us .", reply)
 
 
+def by_rules(options: Options) -> bool:
+    """Whether sentences are those of `tasks.homograph_sentences`."""
+    return not splits.told(options, "") and options.task == "parts-of-speech" and options.homographs
+
+
 def sentences(options: Options) -> tuple[list[tasks.Sentence], list[tasks.Sentence], list[tasks.Sentence] | None]:
     """Sentences to learn from, those held back, and those of the test if there is one."""
     if options.data is not None or options.train is not None:
@@ -241,7 +253,8 @@ def sentences(options: Options) -> tuple[list[tasks.Sentence], list[tasks.Senten
                 f"tag: expected at least 10 sentences in {splits.told(options, '')}, got {len(train)}. Give more."
             )
         return train[: len(train) * 9 // 10], train[len(train) * 9 // 10 :], test
-    problem = tasks.entity_sentences() if options.task == "entities" else tasks.part_of_speech_sentences()
+    by_task = {"entities": tasks.entity_sentences, "parts-of-speech": tasks.part_of_speech_sentences}
+    problem = tasks.homograph_sentences() if by_rules(options) else by_task[options.task]()
     rng = np.random.default_rng(options.seed)
     both = [
         [tasks.Sentence(tuple(pair.source), tuple(pair.target)) for pair in problem.draw(rng, count)]

@@ -78,6 +78,8 @@ class Options(LearningOptions, splits.SplitOptions):
     """Translations kept side by side in the search; 1 takes the likeliest word each time."""
     length_penalty: float = 0.6
     """0 ranks finished translations by log-probability, 1 nearly by its mean over words."""
+    coverage: float = 0.0
+    """β: what it costs a translation to have left out words of the source, by attention."""
     steps: int = 500
     batch_size: int = 64
     learning_rate: float = 4e-3
@@ -101,7 +103,9 @@ class Options(LearningOptions, splits.SplitOptions):
         super().check(who)
         check_sizes(who, self, "longest", "vocabulary", "beam", "layers", "hidden_size", "embedding_size")
         check_sizes(who, self, "buckets")
-        check_not_negative(who, self, "length_penalty")
+        check_not_negative(who, self, "length_penalty", "coverage")
+        if self.coverage and self.context != "attention":
+            raise ValueError(f"{who}: expected no --coverage with --context {self.context}, got both. Leave one out.")
         if self.reverse and self.both_ways:
             raise ValueError(f"{who}: expected --reverse or --both-ways, got both. One of them reads from the end.")
         check_rates(who, self, "dropout")
@@ -172,9 +176,7 @@ def main(options: Options) -> Course:
         work=options.batch_size,
         unit="pairs",
         evaluate=evaluate,
-        show_evaluation="  ".join(
-            f"{name} exact {{exact_{name}:.1%}} BLEU {{bleu_{name}:.1f}}" for name in translators
-        ),
+        show_evaluation="  ".join(f"{n} exact {{exact_{n}:.1%}} BLEU {{bleu_{n}:.1f}}" for n in translators),
         best=learning.highest(*(f"exact_{name}" for name in translators)),
         test=None if test is None else functools.partial(evaluate, part=test),
     )
@@ -201,8 +203,7 @@ def main(options: Options) -> Course:
         longest = max(range(len(held_back)), key=lambda i: len(held_back[i].source) * (len(held_back[i].source) <= 14))
         weights, said = looked_at(model, words, outcome.params[MAIN], held_back[longest].source, length)
         told = {"weights": weights, "read": held_back[longest].source, "written": said}
-        path = drawing.save(folder, "attention", "attention", **told)
-        print(f"where it looks {path}")
+        print(f"where it looks {drawing.save(folder, 'attention', 'attention', **told)}")
     learning.conclude(folder, "share exact, BLEU", outcome.numbers, {"commonest answer": blind}, outcome.test)
     print(f"run folder {folder.folder}, curves {picture}")
 
@@ -211,7 +212,7 @@ def begin(
     options: Options, words: Languages, model: models.Conditional
 ) -> tuple[dict[str, Translator], learning.Training]:
     """The translators by name, and what their training starts from."""
-    translators = {MAIN: searching(model, words, options.beam, options.length_penalty)}
+    translators = {MAIN: searching(model, words, options.beam, options.length_penalty, options.coverage)}
     if options.control:
         translators[ALIGNED] = word_by_word(aligned(options, words), words)
     params = beside.parameters({name: t.init for name, t in translators.items()}, jax.random.key(options.seed))

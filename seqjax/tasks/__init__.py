@@ -15,8 +15,9 @@ In order of reading:
 - `Problem`, `TextProblem`: what a generated task is. (problem) Memory: `adding`, `copy_memory`, `latch`,
   `temporal_order` (memory); `associative_recall`, `selective_copying` (recall). Whole sequences: `parity`,
   `larger_sum`, `halves_are_identical` (classification).
-  Programs: `addition`, `execution` (execution); `number_spelling` (spelling); sentences: `agreement` (sentences);
-  `embedded_reber` (reber); series: `mackey_glass` (series); `digit_strips` (digits); `frames`; `applications`.
+  Programs: `addition`, `execution` (execution); `number_spelling` (spelling); sentences: `agreement` (sentences),
+  `homograph_sentences` (homographs); `embedded_reber` (reber); series: `mackey_glass` (series); `digit_strips`
+  (digits); `frames`; `applications`.
 - `read_text`, `read_pairs`, …: readers of files. (readers, arrays, on archives and matlab) `surnames` brings its own.
   (surnames)
 - `Vocabulary`, `words`, `Subwords`: symbols as numbers. (vocabulary, subwords)
@@ -51,6 +52,7 @@ from seqjax.tasks.classification import (
 from seqjax.tasks.digits import Strips, digit_strips
 from seqjax.tasks.execution import addition, curriculum, execution, program, scramble
 from seqjax.tasks.frames import four_voices, music_floor, poses, walk
+from seqjax.tasks.homographs import homograph_sentences
 from seqjax.tasks.memory import adding, copy_memory, latch, signed_adding, temporal_order
 from seqjax.tasks.packing import next_step, packed
 from seqjax.tasks.problem import Examples, Pair, Problem, TextProblem
@@ -115,6 +117,7 @@ __all__ = [
     "frames",
     "french",
     "halves_are_identical",
+    "homograph_sentences",
     "identical_halves",
     "larger_sum",
     "latch",

@@ -25,9 +25,11 @@ __all__ = [
     "coding",
     "genes",
     "opinion",
+    "patterns",
     "promoter",
     "sentiment",
     "speech",
+    "spoken",
 ]
 
 BASES = "ACGT"
@@ -90,19 +92,46 @@ def speech(
     deviation("speech", noise)
     if 2**features < symbols:
         raise ValueError(f"speech: expected at least log₂ {symbols} features, got {features}. Raise features.")
-    bits = np.arange(symbols)[:, None] >> np.arange(features) & 1
-    patterns = 2.0 * bits - 1
     steps = rng.integers(1, symbols, (longest, count))
     steps[0] = rng.integers(0, symbols, count)
     sizes = rng.integers(1, longest + 1, count)
     text_mask = np.arange(longest)[:, None] < sizes
-    texts = (np.cumsum(steps, 0) % symbols + 1) * text_mask
+    return spoken(rng, (np.cumsum(steps, 0) % symbols + 1) * text_mask, patterns(symbols, features), noise=noise)
+
+
+def patterns(sounds: int, features: int) -> np.ndarray:
+    """``[sounds, features]`` of -1 and 1, no two alike: the binary digits of their numbers.
+
+    >>> patterns(3, 2).tolist()
+    [[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]]
+    """
+    return 2.0 * (np.arange(sounds)[:, None] >> np.arange(features) & 1) - 1
+
+
+def spoken(rng: np.random.Generator, texts: np.ndarray, sounds: np.ndarray, *, noise: float) -> Speech:
+    """What texts sound like, each symbol for two to five noisy frames.
+
+    Args:
+      rng: where durations and noise come from.
+      texts: ``[L, B]`` of integers, symbols from 1 upwards, 0 behind the end.
+      sounds: ``[symbols, d]``, the frame of each; symbols may share one.
+      noise: standard deviation of the noise on every feature.
+
+    Returns:
+      The utterances, T = 5 L.
+
+    Example:
+      >>> said = spoken(np.random.default_rng(0), np.array([[2], [1], [0]]), patterns(2, 1), noise=0)
+      >>> "".join("-+"[int(x > 0)] for x in said.frames[said.mask][:, 0])
+      '+++++----'
+    """
+    (longest, count), text_mask = texts.shape, texts > 0
     ends = np.cumsum(rng.integers(2, 6, (longest, count)) * text_mask, 0)
     ticks = np.arange(5 * longest)[:, None]
     mask = ticks < ends[-1]
     place = (ticks[:, None] >= ends[None]).sum(1)
     alignment = np.take_along_axis(texts, np.minimum(place, longest - 1), 0) * mask
-    frames = patterns[alignment - 1] + rng.normal(0, noise, (*mask.shape, features))
+    frames = sounds[alignment - 1] + rng.normal(0, noise, (*mask.shape, sounds.shape[1]))
     ids = [a.astype(np.int32) for a in (alignment, texts)]
     return Speech((frames * mask[..., None]).astype(np.float32), mask, ids[0], ids[1], text_mask)
 

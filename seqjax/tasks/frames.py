@@ -95,15 +95,20 @@ def _phrase(rng: np.random.Generator) -> list[int]:
     return chords
 
 
-def music_floor(length: int, *, hold: int = 2) -> float:
+def music_floor(length: int, *, hold: int = 2, together: bool = True) -> float:
     """What the rules of `four_voices` leave open, in nats a frame: nobody who knows the key does better.
 
-    The entropy of each new chord given the last, in the phrases that are not repetitions, averaged over the
-    targets.
+    The entropy of each new chord given the last, in the phrases that are not repetitions, averaged over the targets;
+    with ``together=False`` the sum of the entropies of its keys, the floor of whoever says each by itself.
     """
     length = at_least("music_floor", length, 1)
     checks.sizes("music_floor", hold=hold)
-    entropy = -np.where(PROGRESSION > 0, PROGRESSION * np.log(np.where(PROGRESSION > 0, PROGRESSION, 1)), 0).sum(1)
+    entropy = _entropy(PROGRESSION).sum(1)
+    if not together:
+        pitches = [[voicing(tonic, degree) for degree in range(7)] for tonic in range(12)]
+        keys = [[np.isin(np.arange(LOWEST, LOWEST + KEYS), chord) for chord in chords] for chords in pitches]
+        shares = PROGRESSION @ np.array(keys, float)  # [12, 7, 88]: how likely each key is behind each degree
+        entropy = (_entropy(shares) + _entropy(1 - shares)).sum(-1).mean(0)
     where, total = np.eye(7)[0], 0.0
     for chord in range(length // hold + 1):
         place = chord % (2 * PHRASE)
@@ -113,6 +118,10 @@ def music_floor(length: int, *, hold: int = 2) -> float:
             total += float(where @ entropy)
             where = where @ PROGRESSION
     return total / length
+
+
+def _entropy(p: np.ndarray) -> np.ndarray:
+    return -np.where(p > 0, p * np.log(np.where(p > 0, p, 1)), 0)
 
 
 def poses(length: int, *, joints: int = 8) -> Problem:

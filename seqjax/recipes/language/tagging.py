@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import seqjax as sj
-from seqjax import models, tasks
+from seqjax import hmm, models, tasks
 from seqjax.base import PyTree
+from seqjax.tasks import homographs
 from seqjax.tasks.vocabulary import PAD, UNK, Vocabulary
 
 Answers = Callable[[PyTree, models.Words, jax.Array], jax.Array]  # (params, words, mask) -> tags, [T, B]
@@ -69,6 +70,21 @@ def tag(
             if i >= 0:
                 found[i] = tuple(code.tags.symbols[y] for y in ys[:length, b])
     return found
+
+
+def ceilings(sentences: Sequence[tasks.Sentence]) -> dict[str, float]:
+    """The accuracy of who knows the rules of `tasks.homograph_sentences`, from the words so far, or from all."""
+    place = {word: i for i, word in enumerate(homographs.WORDS)}
+    values, lengths = tasks.pad([np.array([place[word] for word in sentence.words]) for sentence in sentences])
+    mask = jnp.asarray(np.arange(len(values))[:, None] < lengths)
+    model = hmm.from_probabilities(homographs.START, homographs.FOLLOWS, homographs.emissions())
+    known = hmm.forward(model, values, mask=mask).log_filtered, hmm.posterior(model, values, mask=mask).log_marginals
+    right = []
+    for log_probs in known:
+        best = np.asarray(log_probs).argmax(-1)
+        found = [[homographs.TAGS[i] for i in best[:n, b]] for b, n in enumerate(lengths)]
+        right.append(scores(found, sentences)["accuracy"])
+    return {"the rules, left to right": right[0], "the rules": right[1]}
 
 
 def scores(found: Sequence[Sequence[str]], sentences: Sequence[tasks.Sentence]) -> dict[str, float]:

@@ -5,6 +5,7 @@ import re
 import sysconfig
 import warnings
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -160,12 +161,16 @@ def windows_of(who: str, train: Streamed, batch_size: int, window: int, end: int
 
 
 def write(
-    model: sj.Layer, params: PyTree, prompt: np.ndarray, *, length: int, temperature: float, seed: int
+    model: sj.Layer, params: PyTree, prompt: np.ndarray, *, length: int, temperature: float, seed: int, **narrowing: Any
 ) -> np.ndarray:
-    """Reads the prompt ``[n]``, then writes ``length`` symbols; the likeliest ones at temperature 0."""
+    """Reads the prompt ``[n]``, then writes ``length`` symbols; the likeliest ones at temperature 0.
+
+    ``narrowing`` is what `seqjax.sample` takes besides: ``top_k``, ``top_p``, ``typical_p``.
+    """
     state = model.initial_state(params)
     if len(prompt) > 1:
         state, _ = model.apply(params, state, prompt[:-1])
     key = jax.random.key(seed) if temperature else None
-    decoded = sj.sample(model, params, state, prompt[-1], length=length, key=key, temperature=temperature or 1.0)
+    narrowing |= {"length": length, "temperature": temperature or 1.0}
+    decoded = sj.sample(model, params, state, prompt[-1], key=key, **narrowing)
     return np.asarray(decoded.symbols)

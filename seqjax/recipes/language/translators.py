@@ -11,6 +11,7 @@ import sacrebleu
 import seqjax as sj
 from seqjax import models, tasks
 from seqjax.base import PyTree
+from seqjax.decoding import Coverage
 from seqjax.tasks.vocabulary import SPECIALS, Vocabulary
 
 
@@ -43,13 +44,21 @@ class Translator(NamedTuple):
     translate: Callable[[PyTree, tasks.Padded, int], list[tuple[str, ...]]]
 
 
-def searching(model: models.Conditional, words: Languages, beam: int, length_penalty: float) -> Translator:
+def attention(state: PyTree) -> jax.Array:
+    """Where a decoder has looked last, ``[B, S]``."""
+    return state.weights
+
+
+def searching(
+    model: models.Conditional, words: Languages, beam: int, length_penalty: float, coverage: float
+) -> Translator:
     """An encoder and a decoder; translations are found by beam search."""
     objective = models.conditional_objective(model, sj.cross_entropy)
     pad, unk, bos, eos = words.specials
 
     def translate(params: PyTree, sources: tasks.Padded, length: int) -> list[tuple[str, ...]]:
-        decoder_params, state = jax.jit(model.encode)(params, condition(sources))
+        source = condition(sources)
+        decoder_params, state = jax.jit(model.encode)(params, source)
         found = sj.beam_search(
             model.decoder,
             decoder_params,
@@ -59,6 +68,7 @@ def searching(model: models.Conditional, words: Languages, beam: int, length_pen
             width=beam,
             eos=eos,
             length_penalty=length_penalty,
+            coverage=Coverage(attention, coverage, source.mask) if coverage else None,
             forbidden=[pad, unk, bos],
         )
         return decoded(found.symbols[0], words)

@@ -12,7 +12,8 @@ In order of reading:
 - `seeds`: runs that differ in the seed, side by side, and their spread;
 - `devices`: the cores that share a batch; `processes`: several of them, on one machine or on many, started by
   `launching`; `cache`: compiled programs, kept for the next start;
-- `patience`: ending early, with the best parameters; `causes`: of numbers that are not finite;
+- `patience`: ending early, with the best parameters; `causes`: of numbers that are not finite; `forecasts`: those that
+  nothing is trained for;
 - `asking`: what a trained run can be asked, and how it replies;
 - `cells`: recurrences by name; `beside`: several models on the same batches; `watch`: where the gradient goes.
 

@@ -9,7 +9,8 @@
 - ``compared``: the options of which this folder has a run for each value.
 
 Any later version reads it. An option that is younger than the run has its default, which therefore is what was done
-before there was the option; one that this version does not know is named and left as it is.
+before there was the option, or what `options.younger` says was done; one that this version does not know is named and
+left as it is.
 """
 
 import dataclasses
@@ -102,7 +103,8 @@ def options_of(config: Mapping[str, Any], folder: Path, kind: type[Options]) -> 
     Of devices there are as many as this start has, which may be that of another machine, or of other processes.
     """
     recipe, path, fields = config["recipe"], folder / FILE, dataclasses.fields(kind)
-    younger = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+    defaults = {field.name: field.metadata.get("before", field.default) for field in fields}
+    younger = {name: value for name, value in defaults.items() if value is not dataclasses.MISSING}
     saved = younger | config["options"] | {"resume": str(folder), "run_dir": None}
     missing = ", ".join(sorted({field.name for field in fields} - saved.keys()))
     if missing:

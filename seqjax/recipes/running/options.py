@@ -5,7 +5,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterator
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
@@ -24,6 +24,11 @@ FolderOrFile = Annotated[str | None, tyro.conf.arg(metavar="FOLDER|FILE")]
 
 # Options that any start of a run may change: they do not say what is computed.
 FREE = frozenset({"steps", "devices", "processes", "track", "keep", "checkpoint_every", "largest", "figures", "test"})
+
+
+def younger(default: Any, *, before: Any) -> Any:
+    """The field of an option that changes what is done by default: runs older than the option did ``before``."""
+    return dataclasses.field(default=default, metadata={"before": before})
 
 
 class BadInput(ValueError):
