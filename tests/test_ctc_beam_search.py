@@ -178,5 +178,5 @@ def test_what_cannot_be_searched_is_refused():
         ),
     ]
     for options, message in cases:
-        with pytest.raises(ValueError, match=re.escape(f"ctc_beam_search: {message}")[:60]):
+        with pytest.raises(ValueError, match=re.escape(f"ctc_beam_search: {message}")):
             sj.decoding.ctc_beam_search(LOGITS, **({"blank": BLANK} | options))
