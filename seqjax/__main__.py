@@ -28,6 +28,7 @@ COMMANDS = {
     "sample": "seqjax.recipes.sample",
     "score": "seqjax.recipes.score",
     "hmm-tag": "seqjax.recipes.hmm_tag",
+    "hmm-learn": "seqjax.recipes.hmm_learn",
     "automaton": "seqjax.recipes.automaton",
     "reservoir": "seqjax.recipes.reservoir",
     "memory": "seqjax.recipes.memory",

@@ -60,6 +60,7 @@ def test_every_command_that_trains_can_be_asked():
         "sample",
         "score",
         "hmm-tag",
+        "hmm-learn",
         "automaton",
         "gradients",
         "reservoir",

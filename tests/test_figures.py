@@ -85,6 +85,11 @@ FIGURES = {
     "free run": (
         "free run", lambda: {"truth": R.normal(size=30), "run": np.r_[R.normal(size=20), np.full(10, np.nan)]}
     ),
+    "hidden states": (
+        "hidden states",
+        lambda: {"transition": R.dirichlet(np.ones(4), 4), "emission": R.dirichlet(np.ones(40), 4),
+                 "symbols": ["␣", "\\n", "$", *"abcdefghijklmnopqrstuvwxyzäöüßABCDEFG"]},
+    ),
     "gaps": ("gaps", lambda: {"gaps": [0, 1, 2], "shares": {"LSTM": [1, 0.9, 0.3]}, "odds": {"LSTM": [3, 1, -1]},
                               "trained": 1}),
     "lattice": (

@@ -198,7 +198,7 @@ def test_every_command_that_trains_has_the_option():
     }
     train = {name for name, options in named.items() if "learning_rate" in options}
     assert {name for name, options in named.items() if "track" in options} == train
-    assert len(train) == len(COMMANDS) - 7  # ask, compare, sample, score, hmm-tag, reservoir, gradients
+    assert len(train) == len(COMMANDS) - 8  # ask, compare, sample, score, hmm-tag, hmm-learn, reservoir, gradients
 
 
 def test_json_lines_refuse_what_json_lacks(tmp_path):

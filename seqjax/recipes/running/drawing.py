@@ -29,6 +29,7 @@ DRAWN = {
     "forecast": f"{PICTURES}.series:forecast",
     "free run": f"{PICTURES}.series:free_run",
     "gaps": f"{PICTURES}.gaps:gaps",
+    "hidden states": f"{PICTURES}.hidden_states:hidden_states",
     "lattice": f"{PICTURES}.lattice:lattice",
     "piano roll": f"{PICTURES}.piano_roll:piano_roll",
     "spikes": f"{PICTURES}.spikes:spikes",
