@@ -42,3 +42,13 @@ def drawn(draw: Callable[[tuple[int, ...]], Any], batch_shape: tuple[int, ...]) 
         _AXIS.reset(token)
     first = jax.lax.axis_index(axis) * size
     return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, size), whole)
+
+
+def total(tree: Any) -> Any:
+    """Sums over this device's part of a batch as sums over the whole; what they are where no batch is shared.
+
+    >>> total(jax.numpy.ones(2)).tolist()
+    [1.0, 1.0]
+    """
+    axis = _AXIS.get()
+    return tree if axis is None else jax.lax.psum(tree, axis)

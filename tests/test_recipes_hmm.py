@@ -101,6 +101,7 @@ def refused(tmp_path, capsys, *words):
     return capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_symbol_that_is_held_back_only_needs_smoothing(tmp_path, capsys):
     said = refused(tmp_path, capsys, "--smoothing", "0", "--window", "50")
     assert said.startswith("hmm-learn: expected --smoothing above 0, as 'z' is in the text held back only, got 0.")

@@ -39,6 +39,7 @@ PRINTED = [
     "weight_norm(causal_conv(3, 4, width=2, dilation=4))",
     "causal_conv(4, 4, width=4, groups=4)",
     "layers.rms_norm(4, groups=2)",
+    "layers.input_batch_norm(small(3, 4), epsilon=0.001)",
     "layers.windowed_attention(8, 2, 16, kv_heads=1)",
     "layers.gated_mlp(4, 8)",
     "layers.self_gate(4)",

@@ -26,6 +26,8 @@ hands them on. In order of reading:
 - `causal_conv`, `windowed_attention`: a window over the last ticks, with weights that are learned or chosen by what is
   there. (conv, self_attention; ring, how both remember it)
 - `feed_forward`, `tied_embedding`, `weight_norm`: small things made of those above.
+- `input_batch_norm`: a cell whose input products are normalised over the batch; the only layer that mixes examples, but
+  for one given the statistics of training by `with_statistics`. (batch_normalized)
 - `gated_mlp`, `self_gate`, `gated_recurrence`, and `block` around any cell: what stands around recurrences in deep
   networks. (gated, blocks)
 - `attend`: a cell that looks something up in a memory. (attention)
@@ -33,6 +35,13 @@ hands them on. In order of reading:
 
 from seqjax.layers.affine import DenseParams, dense, feed_forward
 from seqjax.layers.attention import AttendParams, AttendState, Memory, attend
+from seqjax.layers.batch_normalized import (
+    InputBatchNormParams,
+    InputBatchNormState,
+    Statistics,
+    input_batch_norm,
+    with_statistics,
+)
 from seqjax.layers.blocks import GatedRecurrenceParams, GatedRecurrenceState, block, gated_recurrence
 from seqjax.layers.compose import residual, serial
 from seqjax.layers.conv import ConvParams, ConvState, causal_conv
@@ -67,9 +76,12 @@ __all__ = [
     "GatedParams",
     "GatedRecurrenceParams",
     "GatedRecurrenceState",
+    "InputBatchNormParams",
+    "InputBatchNormState",
     "LayerNormParams",
     "Memory",
     "RMSNormParams",
+    "Statistics",
     "TiedParams",
     "WeightNormParams",
     "attend",
@@ -82,6 +94,7 @@ __all__ = [
     "feed_forward",
     "gated_mlp",
     "gated_recurrence",
+    "input_batch_norm",
     "layer_norm",
     "pointwise",
     "recurrent",
@@ -93,4 +106,5 @@ __all__ = [
     "tied_embedding",
     "weight_norm",
     "windowed_attention",
+    "with_statistics",
 ]

@@ -96,6 +96,19 @@ def forwards_only() -> Iterator[None]:
         _FORWARDS.reset(token)
 
 
+def check_whole(who: str) -> None:
+    """Called by layers whose ticks and examples depend on each other.
+
+    Raises:
+      TypeError: inside `forwards_only`.
+    """
+    if _FORWARDS.get():
+        raise TypeError(
+            f"{who}: expected parameters with the statistics of training, to be run a tick at a time, got none, which "
+            "takes those of the batch. Measure them, and put them in by layers.with_statistics(params, state)."
+        )
+
+
 def check_direction(who: str) -> None:
     """Called by layers that read from the end.
 
