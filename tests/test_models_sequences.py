@@ -340,6 +340,42 @@ def test_captioner_by_definition():
     np.testing.assert_allclose(summary, values.mean(0), rtol=1e-10)
 
 
+@pytest.mark.parametrize("context", ["state", "first"])
+@pytest.mark.parametrize("colours", [None, 3])
+def test_a_captioner_that_sees_its_picture_once(context, colours):
+    """Convolution by scipy over colours, all columns in order; the writer, an LSTM in NumPy, sees nothing later."""
+    model = models.captioner(5, 6, 7, H, channels=(2,), context=context, colours=colours)
+    params = start(model)
+    p, rng = arrays(params), np.random.default_rng(8)
+    pictures = rng.normal(size=(B, 5, 6) if colours is None else (B, 5, 6, colours))
+    decoder_params, state = model.encode(params, pictures)
+    _, logits = model.decoder.apply(decoder_params, state, np.full((2, B), 4))
+
+    def lstm(x, h, c):
+        i, f, g, o = np.split(x @ p.decoder.cell.w_x + h @ p.decoder.cell.w_h + p.decoder.cell.b, 4)
+        sigmoid = lambda a: 1 / (1 + np.exp(-a))
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        return sigmoid(o) * np.tanh(c), c
+
+    (kernel,) = p.kernels
+    for b in range(B):
+        picture = pictures[b].reshape(5, 6, -1)
+        a = np.zeros((5, 6, 2)) + kernel.b
+        for c in range(picture.shape[2]):
+            for d in range(2):
+                a[..., d] += scipy.signal.correlate2d(picture[..., c], kernel.w[:, :, c, d], mode="same")
+        a = np.maximum(a, 0)
+        columns = [[a[2 * i : 2 * i + 2, 2 * j : 2 * j + 2].max((0, 1)) for i in range(3)] for j in range(3)]
+        seen = np.tanh(np.ravel(columns) @ p.columns.w + p.columns.b)
+        h, c = np.split(seen, 2) if context == "state" else lstm(seen, np.zeros(H), np.zeros(H))
+        for t in range(2):
+            h, c = lstm(p.decoder.embedding.w[4], h, c)
+            np.testing.assert_allclose(logits[t, b], h @ p.decoder.readout.w + p.decoder.readout.b, rtol=1e-9)
+    if colours:
+        with pytest.raises(ValueError, match=r"expected pictures \[\*batch, 5, 6, 3\], got shape \(4, 5, 6\)"):
+            model.encode(params, np.zeros((4, 5, 6)))
+
+
 def test_forecaster_adds_to_the_present_value():
     params = start(FRAMES)
     _, ys = jax.jit(lambda p: FRAMES.apply(p, FRAMES.initial_state(p, (B,)), XS))(params)
@@ -440,7 +476,7 @@ def test_guesses_come_as_often_as_the_rate_says():
         (lambda: _apply(models.classifier(sj.recurrent(sj.gru(D, 5)), 4, 2)), ValueError, "classifier: expected"),
         (lambda: models.encoder_decoder(5, 5, 4, context="none"), ValueError, "expected context to be one of"),
         (lambda: models.encoder_decoder(5, 5, 4, reverse_source=True, both_ways=True), ValueError, "got both"),
-        (lambda: models.captioner(5, 6, 7, 4, context="state"), ValueError, "expected context to be one of"),
+        (lambda: models.captioner(5, 6, 7, 4, context="once"), ValueError, "expected context to be one of"),
         (lambda: _caption(jnp.zeros((2, 5, 7))), ValueError, r"pictures \[\*batch, 5, 6\], got shape \(2, 5, 7\)"),
         (lambda: models.conditional_objective(FRAMES, sj.cross_entropy), TypeError, "expected a Conditional"),
         (lambda: models.inverse_sigmoid_decay(0.5), ValueError, "a speed of at least 1, got 0.5"),

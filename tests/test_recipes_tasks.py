@@ -9,6 +9,7 @@ import os
 import signal
 
 import jax
+import matplotlib.image
 import mido
 import numpy as np
 import pytest
@@ -388,6 +389,22 @@ def rolls_of(rng, keys):
     for i in range(4):
         cells[0, i] = (rng.random((5 + i, keys)) < 0.1) * 1.0
     return cells
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("context", ["state", "first"])
+def test_a_picture_in_colour_is_seen_once_and_asked_about(tmp_path, context, capsys):
+    """A picture of a file is captioned as the strip that it was made of."""
+    run, words = tmp_path / "run", ["--shortest", "2", "--longest", "2", "--channels", "2", "--hidden-size", "4"]
+    few = ["--steps", "3", "--batch-size", "4", "--colour", "--context", context, "--run-dir", str(run)]
+    assert main(["caption", *words, *few]) == 0
+    assert "of captions right (chance 0.111%)" in capsys.readouterr().out
+    shown = json.loads((run / "captions.json").read_text())["numbers"]
+    picture = np.array(shown["images"][0])
+    assert picture.shape[-1] == 3
+    matplotlib.image.imsave(tmp_path / "strip.png", picture)
+    assert main(["ask", str(run), str(tmp_path / "strip.png")]) == 0
+    assert shown["said"][0] in capsys.readouterr().out
 
 
 def test_handwritten_digits_are_split(folder):

@@ -191,6 +191,18 @@ def test_digit_strips():
         tasks.digit_strips(rng(), 1, pictures=pictures)
 
 
+def test_coloured_digits_have_the_colour_that_their_caption_names():
+    strips = tasks.digit_strips(rng(), 40, noise=0, coloured=True)
+    assert strips.images.shape == (40, 11, 35, 3)
+    names, ink = tasks.digits.NAMES, tasks.digits.FONT.sum((1, 2))
+    for image, caption in zip(strips.images, strips.captions):
+        expected = np.zeros(3)
+        for colour, digit in zip(caption[::2], caption[1::2], strict=True):
+            expected[["red", "green", "blue"].index(colour)] += ink[names.index(digit)]
+        np.testing.assert_array_equal(image.sum((0, 1)), expected)
+    assert {word for caption in strips.captions for word in caption[::2]} == {"red", "green", "blue"}
+
+
 def test_pixels():
     images = rng().integers(0, 256, (5, 4, 3), dtype=np.uint8)
     plain = tasks.pixels(images)

@@ -3,8 +3,8 @@
     m = columns of maxpool(relu(conv(picture)))      p(y_t | y_1 … y_{t-1}, picture) = softmax([h_t, c_t] W + b)_{y_t}
 
 c_t is where the writer looks: an average of the columns, weighted by attention. How many digits there are, and where,
-it has to find out from captions alone. Strips are put together anew for every update, of digits in a bitmap font or of
-handwritten ones.
+it has to find out from captions alone. Or it sees the whole picture once, before it writes (--context state, first).
+Strips are put together anew for every update, of digits in a bitmap font or of handwritten ones.
 
 References:
   Vinyals et al. (2015), Show and tell: a neural image caption generator. https://arxiv.org/abs/1411.4555
@@ -31,10 +31,11 @@ from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.options import FolderOrNone, bad_input, check_not_negative, check_sizes
 from seqjax.recipes.running.run import Run, digest, vocabularies
-from seqjax.tasks.digits import NAMES
+from seqjax.tasks.digits import INKS, NAMES
 
 HELD_BACK, SHOWN = 1000, 8
 WORDS = tasks.Vocabulary([tasks.PAD, tasks.BOS, tasks.EOS, *NAMES])
+COLOURED = tasks.Vocabulary([*WORDS.symbols, *INKS])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,8 +51,11 @@ class Options(learning.LearningOptions, splits.SplitOptions):
     """Digits on a strip, at most."""
     noise: float = 0.1
     """Standard deviation of the noise on every pixel."""
-    context: Literal["attention", "every-tick"] = "attention"
-    """Whether the writer looks at single columns, or sees their mean at every tick."""
+    colour: bool = False
+    """Digits in red, green and blue, and captions that name their colours."""
+    context: Literal["attention", "every-tick", "state", "first"] = "attention"
+    """Whether the writer looks at single columns, sees their mean at every tick, or sees all of them once: as the state
+    it starts from, or as what it reads first."""
     cell: CellName = "lstm"
     """The recurrence of the writer."""
     hidden_size: int = 128
@@ -84,20 +88,21 @@ def main(options: Options) -> Course:
         train, others, tested = digits_of(options)
         asked = strips(learning.generator(options), HELD_BACK, others, options)
         strips(learning.generator(options), 1, train, options)  # complains now of digits that are missing
-        height, width = asked.images.shape[1:]
+        height, width = asked.images.shape[1:3]
         model = model_of(options, height, width)
-    words = WORDS
+    words, longest = words_of(options), longest_caption(options)
 
     def batch(drawn: tasks.Strips) -> sj.Batch:
         captions = [words.encode(caption, bos=True, eos=True) for caption in drawn.captions]
         columns = np.ascontiguousarray(np.moveaxis(drawn.images, 2, 0))
-        return written_from(columns, tasks.pad(captions, length=options.longest + 2))
+        return written_from(columns, tasks.pad(captions, length=longest + 2))
 
     # Training
     params = model.init(jax.random.key(options.seed))
     answer, held_back = answerer(model, words), batch(asked)
     test = None if tested is None else batch(strips(learning.generator(options), HELD_BACK, tested, options))
-    chance = 10.0**-options.shortest / (options.longest - options.shortest + 1)
+    kinds = len(NAMES) * (len(INKS) if options.colour else 1)
+    chance = float(kinds) ** -options.shortest / (options.longest - options.shortest + 1)
     facts = {"sha256": digest(asked.images), **splits.facts(options)}
     folder = Run.start("caption", options, facts | vocabularies(words=words))
     print(
@@ -149,14 +154,25 @@ def main(options: Options) -> Course:
     print(f"run folder {folder.folder}, captions {path}, learning curve {picture}")
 
 
+def words_of(options: Options) -> tasks.Vocabulary:
+    """What captions are made of."""
+    return COLOURED if options.colour else WORDS
+
+
+def longest_caption(options: Options) -> int:
+    """Words of the longest caption."""
+    return options.longest * (2 if options.colour else 1)
+
+
 def model_of(options: Options, height: int, width: int) -> Conditional:
     """A network that looks at strips of that size, and writes."""
     looking = captioner(
         height,
         width,
-        len(WORDS),
+        len(words_of(options)),
         options.hidden_size,
         channels=options.channels,
+        colours=len(INKS) if options.colour else None,
         context="every_tick" if options.context == "every-tick" else options.context,
         cell=CELLS[options.cell],
     )
@@ -167,15 +183,17 @@ def to_ask(run: Run) -> Asked:
     """Pictures to caption."""
     options = run.options(Options)
     digits = digits_of(options)[0]
-    height, width = strips(learning.generator(options), 1, digits, options).images.shape[1:]
+    height, width = strips(learning.generator(options), 1, digits, options).images.shape[1:3]
     model = model_of(options, height, width)
     params = learning.trained(run, learning.begin(options, model.init(jax.random.key(options.seed))))
-    bos = jnp.asarray(WORDS.bos)
+    words, longest = words_of(options), longest_caption(options)
+    bos = jnp.asarray(words.bos)
 
     def reply(question: str) -> Reply:
-        decoder, state = model.encode(params, jnp.asarray(of_size(question.strip(), height, width).T[:, None]))
-        found = sj.sample(model.decoder, decoder, state, bos, length=options.longest + 1, eos=WORDS.eos)
-        return Reply(" ".join(WORDS.decode(np.asarray(found.symbols)[:, 0])))
+        picture = of_size(question.strip(), height, width, coloured=options.colour)
+        decoder, state = model.encode(params, jnp.asarray(np.moveaxis(picture, 1, 0)[:, None]))
+        found = sj.sample(model.decoder, decoder, state, bos, length=longest + 1, eos=words.eos)
+        return Reply(" ".join(words.decode(np.asarray(found.symbols)[:, 0])))
 
     return Asked(f"a file with a picture of {height} × {width} pixels, bright on dark", "strip.png", reply)
 
@@ -218,6 +236,7 @@ def strips(rng: np.random.Generator, count: int, digits: Digits, options: Option
         shortest=options.shortest,
         longest=options.longest,
         noise=options.noise,
+        coloured=options.colour,
     )
 
 
@@ -228,7 +247,7 @@ def handwritten(folder: str) -> tuple[Digits, Digits]:
 
 
 def columns_first(model: Conditional) -> Conditional:
-    """The model reading pictures as ``[width, *B, height]``: columns lead, as ticks do, and the batch comes second.
+    """The model reading pictures as ``[width, B, height, …]``: columns lead, as ticks do, and the batch comes second.
 
     A ramp from left to right is laid over them: attention finds columns by what they hold, and two equal digits would
     look alike wherever they stand.
@@ -236,7 +255,8 @@ def columns_first(model: Conditional) -> Conditional:
 
     def encode(params: PyTree, columns: Array, *, key: Array | None = None) -> tuple[PyTree, PyTree]:
         ramp = jnp.linspace(0, 1, columns.shape[0], dtype=columns.dtype)
-        return model.encode(params, jnp.moveaxis(columns, 0, -1) + ramp, key=key)
+        across = ramp if columns.ndim == 3 else ramp[:, None]  # the same for each colour
+        return model.encode(params, jnp.moveaxis(columns, 0, 2) + across, key=key)
 
     return model._replace(encode=encode)
 
@@ -247,5 +267,5 @@ def at_random(
     """A caption for each picture, every word drawn with the model's own probability."""
     decoder, state = model.encode(params, jnp.asarray(columns))
     first, key = jnp.asarray(words.bos), jax.random.fold_in(jax.random.key(options.seed), 2)
-    found = sj.sample(model.decoder, decoder, state, first, length=options.longest + 1, eos=words.eos, key=key)
+    found = sj.sample(model.decoder, decoder, state, first, length=longest_caption(options) + 1, eos=words.eos, key=key)
     return [words.decode(column) for column in np.asarray(found.symbols).T]

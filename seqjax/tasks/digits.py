@@ -6,6 +6,7 @@ import numpy as np
 
 from seqjax.tasks.problem import deviation, whole
 
+INKS = ("red", "green", "blue")
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 _ROWS = """
@@ -22,7 +23,7 @@ FONT = FONT.reshape(7, 10, 5).swapaxes(0, 1)
 
 
 class Strips(NamedTuple):
-    """``images [n, height, width]`` of float32 in [0, 1], and one tuple of number words a picture."""
+    """``images [n, height, width]`` of float32 in [0, 1], ``[n, height, width, 3]`` in colour; of each its words."""
 
     images: np.ndarray
     captions: list[tuple[str, ...]]
@@ -37,11 +38,13 @@ def digit_strips(
     shortest: int = 3,
     longest: int = 5,
     noise: float = 0.1,
+    coloured: bool = False,
 ) -> Strips:
     """Pictures of ``shortest`` to ``longest`` digits side by side, and what they say in words.
 
     Digits stand in order on a strip as wide as the longest needs, at random distances and heights. Guessing a
-    whole caption succeeds with probability 10^-shortest / (longest - shortest + 1) at best.
+    whole caption succeeds with probability 10^-shortest / (longest - shortest + 1) at best. Where they are coloured,
+    each digit is red, green or blue, its colour comes before its name, and 30 stands in the place of 10.
 
     Args:
       rng: where digits, places and noise come from.
@@ -51,6 +54,7 @@ def digit_strips(
       shortest: the smallest number of digits.
       longest: the largest number of digits.
       noise: standard deviation of the noise on every pixel.
+      coloured: whether digits have colours.
 
     Returns:
       The strips; their height and width depend on the pictures' size and ``longest`` alone.
@@ -80,18 +84,22 @@ def digit_strips(
     by_digit = [np.flatnonzero(shown == digit) for digit in range(10)]
     height, width = glyphs.shape[1:]
     gap = 2
-    strips = rng.normal(0, noise, (count, height + 2 * gap, longest * (width + gap))).astype(np.float32)
+    size = (count, height + 2 * gap, longest * (width + gap), *(len(INKS),) * coloured)
+    strips = rng.normal(0, noise, size).astype(np.float32)
     captions = []
     for strip in strips:
         sequence = rng.integers(0, 10, rng.integers(shortest, longest + 1))
         free = strip.shape[1] - len(sequence) * width
         spaces = np.diff(np.sort(rng.integers(0, free + 1, len(sequence))), prepend=0)
+        inks = rng.integers(0, len(INKS), len(sequence)) if coloured else [None] * len(sequence)
         left = 0
-        for digit, space in zip(sequence, spaces):
+        for digit, space, ink in zip(sequence, spaces, inks):
             left += space
             top = rng.integers(0, 2 * gap + 1)
             glyph = glyphs[rng.choice(by_digit[digit])]
-            strip[top : top + height, left : left + width] += glyph.astype(np.float32) / np.float32(scale)
+            shade = strip if ink is None else strip[..., ink]
+            shade[top : top + height, left : left + width] += glyph.astype(np.float32) / np.float32(scale)
             left += width
-        captions.append(tuple(NAMES[digit] for digit in sequence))
+        words = [(NAMES[digit],) if ink is None else (INKS[ink], NAMES[digit]) for digit, ink in zip(sequence, inks)]
+        captions.append(tuple(word for both in words for word in both))
     return Strips(np.clip(strips, 0, 1), captions)

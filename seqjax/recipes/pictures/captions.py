@@ -8,11 +8,11 @@ import numpy as np
 from seqjax.colours import COLOURS
 
 
-def captions(images: Sequence[Sequence[Sequence[float]]], said: Sequence[str], right: Sequence[bool]) -> Any:
+def captions(images: Sequence[Sequence[Sequence[Any]]], said: Sequence[str], right: Sequence[bool]) -> Any:
     """Draws strips with what the network says below them, wrong captions in another colour.
 
     Args:
-      images: ``[n, height, width]``.
+      images: ``[n, height, width]``, or of colours ``[n, height, width, 3]``.
       said: the n captions.
       right: whether each is.
 
@@ -21,7 +21,7 @@ def captions(images: Sequence[Sequence[Sequence[float]]], said: Sequence[str], r
     """
     from matplotlib.figure import Figure
 
-    _, height, width = np.shape(images)
+    _, height, width = np.shape(images)[:3]
     rows = -(-len(images) // 2)
     figure = Figure(figsize=(6.4, rows * (3.0 * height / width + 0.36)), layout="constrained")
     panels = figure.subplots(rows, 2, squeeze=False).flat

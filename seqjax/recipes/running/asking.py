@@ -85,8 +85,8 @@ def numbers(question: str, size: int) -> np.ndarray:
     return values
 
 
-def picture(path: str) -> np.ndarray:
-    """The brightness ``[height, width]`` of a picture in a file, from 0 to 1."""
+def picture(path: str, *, coloured: bool = False) -> np.ndarray:
+    """A picture in a file, from 0 to 1: its brightness ``[height, width]``, or its colours ``[height, width, 3]``."""
     from matplotlib.image import imread
 
     try:
@@ -94,13 +94,15 @@ def picture(path: str) -> np.ndarray:
     except (OSError, ValueError, SyntaxError) as error:
         raise NoQuestion(f"a file that cannot be read as a picture ({error})".replace("\n", " ")) from None
     bright = read / 255 if read.dtype == np.uint8 else read
+    if coloured:
+        return (bright[..., None].repeat(3, -1) if bright.ndim == 2 else bright[..., :3]).astype(np.float32)
     return (bright if bright.ndim == 2 else bright[..., :3].mean(-1)).astype(np.float32)
 
 
-def of_size(path: str, height: int, width: int) -> np.ndarray:
+def of_size(path: str, height: int, width: int, *, coloured: bool = False) -> np.ndarray:
     """A `picture` of that size."""
-    found = picture(path)
-    if found.shape != (height, width):
+    found = picture(path, coloured=coloured)
+    if found.shape[:2] != (height, width):
         raise NoQuestion(f"a picture of {found.shape[0]} × {found.shape[1]} pixels, not {height} × {width}")
     return found
 
