@@ -35,6 +35,7 @@ from seqjax.recipes.language.tagging import (
     confusion,
     label,
     scores,
+    strands,
     tag,
     told,
 )
@@ -67,8 +68,8 @@ class Options(LearningOptions, splits.SplitOptions):
 
     generated = ("task",)
 
-    task: Literal["entities", "parts-of-speech"] = "entities"
-    """What the generated sentences are tagged with; files bring their own tags."""
+    task: Literal["entities", "parts-of-speech", "dna"] = "entities"
+    """What the generated sentences are tagged with; files bring their own tags. Coding dna takes --layers 2."""
     homographs: bool = younger(True, before=False)
     """Parts of speech of words most of which have two; without, each has one, and nothing is left to context."""
     data: FileOrNone = None
@@ -253,13 +254,12 @@ def sentences(options: Options) -> tuple[list[tasks.Sentence], list[tasks.Senten
                 f"tag: expected at least 10 sentences in {splits.told(options, '')}, got {len(train)}. Give more."
             )
         return train[: len(train) * 9 // 10], train[len(train) * 9 // 10 :], test
+    if options.task == "dna":
+        return *strands(options.seed), None
     by_task = {"entities": tasks.entity_sentences, "parts-of-speech": tasks.part_of_speech_sentences}
     problem = tasks.homograph_sentences() if by_rules(options) else by_task[options.task]()
     rng = np.random.default_rng(options.seed)
-    both = [
-        [tasks.Sentence(tuple(pair.source), tuple(pair.target)) for pair in problem.draw(rng, count)]
-        for count in SENTENCES
-    ]
+    both = [[tasks.Sentence(*map(tuple, pair)) for pair in problem.draw(rng, count)] for count in SENTENCES]
     return both[0], both[1], None
 
 

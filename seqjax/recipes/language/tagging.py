@@ -12,7 +12,10 @@ import seqjax as sj
 from seqjax import hmm, models, tasks
 from seqjax.base import PyTree
 from seqjax.tasks import homographs
+from seqjax.tasks.applications import genes
 from seqjax.tasks.vocabulary import PAD, UNK, Vocabulary
+
+STRANDS, BASES, CODING = (4000, 500), (12, 18, 30), ("other", "coding")
 
 Answers = Callable[[PyTree, models.Words, jax.Array], jax.Array]  # (params, words, mask) -> tags, [T, B]
 
@@ -85,6 +88,19 @@ def ceilings(sentences: Sequence[tasks.Sentence]) -> dict[str, float]:
         found = [[homographs.TAGS[i] for i in best[:n, b]] for b, n in enumerate(lengths)]
         right.append(scores(found, sentences)["accuracy"])
     return {"the rules, left to right": right[0], "the rules": right[1]}
+
+
+def strands(seed: int) -> tuple[list[tasks.Sentence], list[tasks.Sentence]]:
+    """Strands of bases as sentences; short ones to learn from, too, in which a start and a stop are found sooner."""
+    rng = np.random.default_rng(seed)
+
+    def drawn(length: int, count: int) -> list[tasks.Sentence]:
+        some = genes(length).draw(rng, count)
+        texts = zip(some.xs.T, some.targets.T)
+        return [tasks.Sentence(tuple("ACGT"[x] for x in xs), tuple(CODING[y] for y in ys)) for xs, ys in texts]
+
+    train = [sentence for length in BASES for sentence in drawn(length, STRANDS[0])]
+    return train, drawn(BASES[-1], STRANDS[1])
 
 
 def scores(found: Sequence[Sequence[str]], sentences: Sequence[tasks.Sentence]) -> dict[str, float]:
