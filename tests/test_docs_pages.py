@@ -43,6 +43,7 @@ def assert_runs(page):
     assert printed.getvalue() == shown
 
 
+@pytest.mark.slow
 def test_the_examples_on_parallel_recurrences_run_and_print_what_is_shown():
     assert_runs(PARALLEL)
     assert "(docs/parallel.md)" in (DOCS.parent / "README.md").read_text("utf-8")
@@ -56,6 +57,7 @@ def test_the_page_on_devices_prints_what_it_shows_and_tells_the_rules():
         "bytes a tick that another loop costs": "loop",
         "bytes a tick that a product saves outside of a loop": "product",
         "bytes a tick that a sum saves there": "sum",
+        "bytes of weights that are read again at no cost to speak of": "near",
         "rows of the smallest matrix run by chunks": "least_matrix",
         "bytes of recurrent weights up to which commands spread a batch": "spread",
     }

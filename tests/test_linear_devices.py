@@ -77,6 +77,7 @@ def runs(directions, *names):
     assert done.stdout.split() == [word for name in names for word in (name, "equal")]
 
 
+@pytest.mark.slow
 def test_eight_devices_are_one():
     """Values, last states and gradients, with masks and resets."""
     runs(1, "mingru", "delta", "oscillator")

@@ -183,6 +183,7 @@ def test_a_run_of_another_processor_goes_on(tmp_path, capsys, monkeypatch):
     assert "got other data (its bigram_loss differs)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_other_devices(tmp_path, capsys):
     """Two updates on one device, then on two: the losses are those of four on one."""
     path = tmp_path / "text.txt"
