@@ -84,7 +84,7 @@ STARTED = {
         "of captions right (chance 0.033%)",
         "exact",
     ),
-    "music": (["--hidden-size", "4", "--length", "5"], "played.png", "the rules themselves", "test"),
+    "music": (["--hidden-size", "4", "--length", "5"], "played.png", "the rules themselves", "valid"),
     "forecast": (
         ["--series", "walk", "--hidden-size", "4", "--horizon", "9", "--warm-up", "20"],
         "forecast.png",
