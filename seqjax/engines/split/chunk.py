@@ -17,9 +17,9 @@ def ticks_a_chunk(stages: Sequence[Staged], loops: Sequence[Loop]) -> int:
     in_front = bytes_of(v for stage in stages for v in stage.outputs)
     outputs = bytes_of(v for loop in loops for v in loop.outputs)
     epsilon = bytes_of(d.root for loop in loops for d in loop.deferred)
-    # On a CPU 256 KB of stacked values, at least 8 ticks, for forward passes: times an unsplit scan's, LSTMs with chunks
-    # of 32, 64 and 128 ticks, B, h (batched values a tick): 8, 64 (8 KB): 1.01, 1.12, 1.10; 8, 128 (16 KB): .97, .86,
-    # .82; 64, 256 (256 KB): 1.01, 1.42, 1.84. A training step would have 1 MB, a second-level cache: .84 to .87 of the
-    # time at 4 and 8, 128, .97 at 8, 64, .96 at 16, 128, 1 at 32, 128; forwards that is 1.2 to 1.5 times a scan's at 8, 64.
+    # On a CPU 256 KB of stacked values, at least 8 ticks, for forward passes: times an unsplit scan's, LSTMs with
+    # chunks of 32, 64 and 128 ticks, B, h (batched values a tick): 8, 64 (8 KB): 1.01, 1.12, 1.10; 8, 128 (16 KB): .97,
+    # .86, .82; 64, 256 (256 KB): 1.01, 1.42, 1.84. A training step would have 1 MB, a second-level cache: .84 to .87
+    # of the time at 4 and 8, 128, .97 at 8, 64, 1 at 32, 128; forwards that is 1.2 to 1.5 times a scan's at 8, 64.
     of = platforms.planned()
     return max(of.least_chunk, of.chunk_bytes // max(1, in_front + max(outputs, epsilon)))
