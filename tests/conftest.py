@@ -4,6 +4,7 @@ import gc
 import importlib.metadata
 import os
 import pathlib
+import shutil
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # The suite's time is spent compiling small programs that run once: without optimisation, and where jaxlib still has it
@@ -55,6 +56,15 @@ def patch(tmp_path_factory):
         yield patch
     for name, value in before.items():
         jax.config.update(name, value)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working directory with the data of the stored runs."""
+    for name in ("text.txt", "series.txt"):
+        shutil.copy(pathlib.Path(__file__).with_name("runs") / name, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

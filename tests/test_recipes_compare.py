@@ -24,20 +24,13 @@ STORED = sorted(path.parent.name for path in RUNS.glob("*/config.json"))
 TEXT = ["--text", "text.txt", "--batch-size", "4", "--window", "8", "--hidden-size", "6", "--embedding-size", "4"]
 CHARLM = ["charlm", *TEXT, "--length", "5", "--learning-rate", "0.05", "--steps", "8"]
 
+pytestmark = pytest.mark.usefixtures("folder")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _settings(patch):
     """Two evaluations."""
     patch.setattr(learning, "EVALUATIONS", 2)
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """The data of the stored runs in the working directory."""
-    for name in ("text.txt", "series.txt"):
-        shutil.copy(RUNS / name, tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def made(name, losses, *, result=None, facts=None, **options):

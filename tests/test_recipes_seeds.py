@@ -4,7 +4,6 @@ import dataclasses
 import importlib
 import json
 import os
-import shutil
 import signal
 from pathlib import Path
 
@@ -30,6 +29,8 @@ NAMES = sorted({json.loads(path.read_text("utf-8"))["recipe"] for path in RUNS.g
 TEXT = ["--text", "text.txt", "--batch-size", "4", "--window", "8", "--hidden-size", "6", "--embedding-size", "4"]
 CHARLM = ["charlm", *TEXT, "--length", "5", "--learning-rate", "0.05"]
 
+pytestmark = pytest.mark.usefixtures("folder")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _settings(patch):
@@ -41,15 +42,6 @@ def _settings(patch):
     patch.setattr(execute, "EACH", 10)
     patch.setattr(forecast, "STARTS", 3)
     patch.setattr(memory, "HELD_BACK", 5)
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """The data of the stored runs in the working directory."""
-    for name in ("text.txt", "series.txt"):
-        shutil.copy(RUNS / name, tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def numbers(folder):

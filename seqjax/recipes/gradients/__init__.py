@@ -3,6 +3,13 @@
     python -m seqjax gradients              what there is
     python -m seqjax gradients latch        one of them; --help says what can be set
 
+In order of reading, behind `experiment`, which is what they share:
+
+- what a recurrence is: `shapes` of problems, the graph `unrolled`;
+- what happens to a gradient on its way: `chain`, `maps`, `bounded` (a state, whose Jacobian is not), `depth`, `flow`;
+- what learning makes of it: `cliff`, `clipping`, `latch`, `remedies`, `capacity`;
+- what networks came to: `gates`, `tagger`.
+
 Every experiment has `Options` and ``main(options, report)``. What it says is printed and kept as ``report.md``, and the
 numbers behind ``NAME.png`` as ``NAME.json``. The computations are `seqjax.gradients.lessons`, the drawings
 `seqjax.gradients.figures`; the notebooks tell the same step by step.

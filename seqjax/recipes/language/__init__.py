@@ -6,7 +6,7 @@ In order of reading:
 - `characters`: the model of ``charlm``, and how ``sample``, ``score`` and ``wordlm`` read a run of it back;
 - `words`: a text as sentences of words, `salads` one by rule; `speaker`: next words and sentences of a model of them;
 - `pairs`: a text written from another, and whole answers compared; `translators`: two ways to translate;
-- `tagging`: a tag a word, and how good tags are;
+- `tagging`: a tag a word, and how good tags are; `textbook`: a tagger thought out by hand;
 - `transcripts`: what was said beside what was heard; `spoken`: sentences of `salads`, where a pair sounds like a pear.
 
 A pair on its way to a network that reads one text and writes another. Time leads, so a column is an example; what is
