@@ -10,6 +10,7 @@ import pytest
 
 import seqjax as sj
 from seqjax import losses
+from seqjax.losses.placements import Places, log_sum
 
 pytestmark = pytest.mark.usefixtures("equal_ranks")
 
@@ -178,3 +179,25 @@ def test_long_sequences_keep_their_digits():
 def test_bad_options_are_told(options, text):
     with pytest.raises(ValueError, match=text):
         sj.ctc(jnp.asarray(PLAIN), columns(TEXTS), **options)
+
+
+def test_expectations_over_thousands_of_ticks_add_up_to_one():
+    """At every tick one place is taken: rounding does not pile up in float32."""
+    weights = jax.random.normal(jax.random.key(3), (3000, 2, 601), jnp.float32)
+    odd = jnp.arange(601) % 2 == 1
+    places = Places(jnp.broadcast_to(odd, (2, 601)), jnp.broadcast_to(jnp.arange(601) >= 599, (2, 601)))
+    expected = jax.grad(lambda w: log_sum(w, places, None).sum())(weights)
+    np.testing.assert_allclose(expected.sum(-1), 1, atol=2e-5)
+
+
+def test_masked_ticks_anywhere_are_no_ticks():
+    """Loss and gradient of a sequence with a gap and a padded end are those of its real ticks alone."""
+    logits = jax.random.normal(jax.random.key(4), (14, 1, 4))
+    real = jnp.array([1, 1, 0, 1, 1, 0, 0, 1, 1, 1, 1, 1, 0, 0], bool)[:, None]
+    labels = sj.Labels(jnp.array([[1], [1], [3]]), jnp.ones((3, 1), bool))
+    loss = lambda x, mask: sj.losses.ctc_losses(x, labels, mask).sum()
+    found, slopes = jax.value_and_grad(loss)(logits, real)
+    expected, apart = jax.value_and_grad(loss)(logits[real[:, 0]], None)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(slopes[real[:, 0]], apart, atol=1e-12)
+    assert not slopes[~real[:, 0]].any()
