@@ -572,6 +572,26 @@ def test_files_that_may_not_grow(here, capsys):
     assert not list((here / "run" / "checkpoints").iterdir())
 
 
+def test_writes_that_end_behind_a_failed_one_say_nothing(tmp_path, monkeypatch):
+    """As tensorstore's threads, which call an event loop that is closed by then; other errors are told."""
+
+    class Late:
+        def __init__(self, words):
+            self.words = words
+
+        def __del__(self):
+            raise RuntimeError(self.words)
+
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(str(unraisable.exc_value)))
+    checkpoints._let_late_writes_be.cache_clear()
+    with checkpoints._writing(tmp_path / "1"):
+        for words in ("Event loop is closed", "another"):
+            Late(words)
+    assert told == ["another"]
+    checkpoints._let_late_writes_be.cache_clear()
+
+
 @pytest.mark.parametrize("when", quick(["append", "save"], "append"))
 def test_a_folder_that_is_lost_ends_the_run(here, monkeypatch, capsys, when):
     """As a mount that goes: nothing is made in its place."""

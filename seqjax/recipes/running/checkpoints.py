@@ -8,6 +8,7 @@ In runs of format 1 the arrays lie in ``STEP/`` itself, and the entry is ``STEP.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -15,6 +16,7 @@ import math
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -219,6 +221,7 @@ def anything(folder: Path) -> bool:
 @contextlib.contextmanager
 def _writing(place: Path) -> Iterator[None]:
     """What orbax cannot write is one error of the system; its threads log theirs, and leave what they began."""
+    _let_late_writes_be()
     log = logging.getLogger("absl")
     before, log.disabled = log.disabled, True
     try:
@@ -232,6 +235,18 @@ def _writing(place: Path) -> Iterator[None]:
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(place)) from error
     finally:
         log.disabled = before
+
+
+@functools.cache
+def _let_late_writes_be() -> None:
+    """Where one write fails, those that end while orbax gives up find its event loop closed, which nobody need read."""
+    usual = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if (type(unraisable.exc_value), str(unraisable.exc_value)) != (RuntimeError, "Event loop is closed"):
+            usual(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def _steps(folder: Path) -> set[int]:
