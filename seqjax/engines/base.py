@@ -119,7 +119,7 @@ class Costs(NamedTuple):
       outputs: y, the outputs at one tick.
       gradients: g, bytes of the parameters' gradients, once.
       inputs: x, the inputs at one tick.
-      batched: whether the ticks of a chunk are worked on at once.
+      at_work: what a chunk at work takes for each of its ticks, by what it keeps.
     """
 
     state: int
@@ -128,7 +128,7 @@ class Costs(NamedTuple):
     outputs: int = 0
     gradients: int = 0
     inputs: int = 0
-    batched: bool = True
+    at_work: Mapping[str, int] = MappingProxyType({})
 
 
 class LoopReport(NamedTuple):

@@ -76,8 +76,9 @@ class Predicted(NamedTuple):
 
     Attributes:
       kept: for the gradient, by the schedule; with the inputs once more where chunks leave ticks over.
-      outputs: the outputs of all ticks, as many cotangents of theirs, and the parameters' gradients.
-      at_work: what a chunk at work takes above the outputs, which are gone when the cotangents are there.
+      outputs: the outputs of all ticks, and as many cotangents of theirs.
+      at_work: what chunks at work and the parameters' gradients take above the outputs, which are gone when the
+        cotangents are there.
     """
 
     kept: int
@@ -93,24 +94,23 @@ class Predicted(NamedTuple):
 def predicted(schedule: Schedule, length: int, costs: Costs) -> Predicted:
     """What a gradient over ``length`` ticks takes by a schedule.
 
-        kept + T y + max(T y, 2 K r) + g                        what is kept is read
-        kept + T y + max(T y, 2 K r + K (x + 2 y)) + 2 g        chunks run again
+        kept + T y + max(T y, K w + g)                          what is kept is read
+        kept + T y + max(T y, K w + 2 N y + 2 g)                chunks run again
 
-    as a chunk of K ticks at work holds r twice if its ticks are worked on at once; of those worked on one by one it
-    holds r once where it runs again, else nothing. A chunk that runs again has its own inputs, outputs, cotangents and
-    gradients. Where ticks are left over, T (x + y) more: inputs are cut and outputs joined.
+    as a chunk of K ticks at work takes w a tick; one that runs again has gradients of its own, and blocks of N ticks in
+    all that run again have outputs and cotangents of their own. Where ticks are left over, inputs are cut, T x more;
+    they are first in the backward pass, while all outputs are there, and a short chunk of L of them that runs again
+    takes L (r + x + 2 y).
     """
     ys, chunk, again = length * costs.outputs, min(schedule.chunk, length), schedule.keep == "nothing"
-    work = (2 if costs.batched else int(again)) * costs.all * chunk
-    if not again:
-        kept = length * (costs.all if schedule.keep == "all" else costs.carries)
-        own = 0
-    else:
+    left_over = length % chunk if again and chunk != length else 0
+    work = chunk * costs.at_work.get(schedule.keep, 0) + (1 + again) * costs.gradients
+    first = left_over * (costs.all + costs.inputs + 2 * costs.outputs)
+    if again:
         sizes = [schedule.chunk, *schedule.blocks, length]
         kept = costs.state * sum(math.ceil(outer / inner) for inner, outer in itertools.pairwise(sizes))
-        pieces = chunk != length
-        work += pieces * chunk * (costs.inputs + 2 * costs.outputs)
-        own = pieces * costs.gradients
-    left_over = chunk != length and length % chunk != 0
-    cut, joined = left_over * length * costs.inputs, left_over * ys
-    return Predicted(kept + cut, 2 * ys + joined + costs.gradients + own, max(0, work - ys))
+        work += 2 * costs.outputs * sum(schedule.blocks)
+    else:
+        kept = length * (costs.all if schedule.keep == "all" else costs.carries)
+    cut = length * costs.inputs if any(length % size for size in (chunk, *schedule.blocks)) else 0
+    return Predicted(kept + cut, 2 * ys, max(0, work - ys, first))

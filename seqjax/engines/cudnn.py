@@ -173,7 +173,7 @@ def costs(params: PyTree, state: PyTree, xs: PyTree, lengths: Array | None, *, l
 
     kept = jax.eval_shape(residuals, params, state, xs)
     each = sum(jaxprs.nbytes(leaf) for leaf in kept) // jax.tree.leaves(xs)[0].shape[0]
-    return Costs(state_bytes(state), each, each, batched=False)
+    return Costs(state_bytes(state), each, each)
 
 
 def turned(xs: Array, lengths: Array) -> Array:

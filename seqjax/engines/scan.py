@@ -66,7 +66,11 @@ class Scan:
 
     def costs(self) -> Costs:
         """Counted from a short chunk."""
-        return costs.kept_bytes(self._chunk, self.params, self.state, self.xs)._replace(batched=False)
+        counted = costs.kept_bytes(self._chunk, self.params, self.state, self.xs)
+        again = (
+            counted.all + counted.inputs + 2 * counted.outputs
+        )  # a chunk has inputs, outputs and cotangents of its own
+        return counted._replace(at_work={"nothing": again})
 
     def work(self) -> Work:
         """Everything is in one loop."""

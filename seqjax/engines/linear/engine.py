@@ -153,7 +153,11 @@ class Linear(Split):
             for loop, _, way in loops
             if isinstance(way, Matrix)
         )
-        return costs._replace(all=costs.all + borders, carries=costs.carries + borders)
+        everything = costs.all + borders
+        working = costs.at_work if all(isinstance(way, Scanned) for _, _, way in loops) else {}
+        twice = dict.fromkeys(("all", "carries"), 2 * everything)  # what a linear recurrence stacks is not known
+        twice["nothing"] = 2 * everything + costs.inputs + 2 * costs.outputs
+        return costs._replace(all=everything, carries=costs.carries + borders, at_work=working or twice)
 
 
 class OverDevices(Linear):

@@ -18,7 +18,7 @@ from seqjax.engines.base import Costs, LoopReport, Problem, Work
 from seqjax.engines.equations import jaxprs
 from seqjax.engines.equations.jaxprs import Equation, Var
 from seqjax.engines.memory import Schedule, divisor
-from seqjax.engines.split.chunk import ticks_a_chunk
+from seqjax.engines.split.chunk import at_work, ticks_a_chunk
 from seqjax.engines.split.distribute import CHEAP, Program, Reach, Recurrence, Stage, TracedStep, distribute, traced
 from seqjax.engines.split.forward import by_ticks, ticks_instead
 from seqjax.engines.split.loop import Loop, loop_of
@@ -192,7 +192,8 @@ class Split:
             chunk = lambda state, xs: self._chunk(once, state, xs, Time(length, False, keep == "carries"))
             return memory.kept(chunk, keep, in_loop=True)(jax.tree.leaves(state), jax.tree.leaves(xs))
 
-        return costs.kept_bytes(run, self.params, self.state, self.xs)
+        counted = costs.kept_bytes(run, self.params, self.state, self.xs)
+        return counted._replace(at_work=at_work([placed.loop for part in self.parts for placed in part.loops], counted))
 
     def work(self) -> Work:
         """The stages, as counts of primitives."""
