@@ -49,6 +49,7 @@ PLACES = {
     "memory": "seqjax.recipes.memory.asking",
     "music": "seqjax.recipes.music",
     "forecast": "seqjax.recipes.forecast",
+    "hmm-learn": "seqjax.recipes.hmm_learn",
 }
 
 
