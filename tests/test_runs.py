@@ -25,7 +25,8 @@ from seqjax.recipes.running import checkpoints, config, learning
 from seqjax.recipes.running.run import Run
 
 RUNS = Path(__file__).with_name("runs")
-# The mean loss of updates 4 and 5: the fourth is that of the parameters read, the fifth depends on Adam's moments.
+# The mean loss of updates 4 and 5: the fourth is that of the parameters read, the fifth depends on Adam's moments. Of
+# hmm-learn, which records every step, that of the fifth.
 LOSSES = {
     "addition": 2.53388,
     "agreement": 3.60221,
@@ -96,7 +97,7 @@ def test_a_run_goes_on(name, runs):
     records = run.metrics()
     assert records[: len(before)] == before  # seconds among them: no step was made again
     assert run.last_step() == 5
-    [last] = [record for record in records if record["step"] > 3 and "loss" in record]
+    *_, last = [record for record in records if "loss" in record]
     assert last["step"] == 5
     assert last["loss"] == pytest.approx(LOSSES[name], rel=1e-4)
 
