@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from marks import quick
 
+from seqjax import hmm
 from seqjax.__main__ import main
 from seqjax.recipes import hmm_learn
+from seqjax.recipes.language import states
 from seqjax.recipes.running import drawing
 from seqjax.recipes.running.run import Run
 from seqjax.recipes.running.trackers import JsonLines
@@ -158,6 +160,23 @@ def test_a_text_that_the_model_excludes(tmp_path, capsys):
     assert "a text to measure on that is possible, got one that is not with 2 states." in capsys.readouterr().err
 
 
+def test_shares_are_shares_whatever_the_window():
+    """Rows of float32 sum to 1 but for a little, which a million ticks make much of."""
+    model = hmm.random(jax.random.key(0), 3, 4)
+    nearly = model._replace(log_transition=model.log_transition + 1e-6)
+    found = states.ordered(nearly, 200_000)
+    goes = np.exp(np.asarray(found.model.log_transition))
+    assert found.shares.sum() == pytest.approx(1)
+    assert found.shares @ goes == pytest.approx(found.shares, abs=1e-4)
+    assert list(found.shares) == sorted(found.shares, reverse=True)
+
+
+def test_of_many_states_the_likeliest_next_ones_are_told():
+    told = states.table(states.ordered(hmm.random(jax.random.key(0), 30, 4), 9), "abcd")
+    assert max(map(len, told.splitlines())) < 200
+    assert told.count("goes on to") == 30
+
+
 def test_letters():
     assert hmm_learn.letters("Él était: 3 fois\n(Ça!)") == "él était fois ça "
 
@@ -176,6 +195,9 @@ def test_a_symbol_that_is_held_back_only_needs_smoothing(tmp_path, capsys):
     assert main(["hmm-learn", "--text", str(tmp_path / "rare.txt"), "--run-dir", str(tmp_path / "run"), *words]) == 0
 
 
-def test_numbers_of_states_are_checked(tmp_path, capsys):
-    for states in (["2", "2"], ["0"], ["1", "2", "3", "4", "5", "6"]):
-        assert "expected --states to be up to 5 numbers of at least 1" in refused(tmp_path, capsys, "--states", *states)
+def test_numbers_are_checked(tmp_path, capsys):
+    assert "expected --window of at least 2, got 1." in refused(tmp_path, capsys, "--window", "1")
+    for numbers in (["2", "2"], ["0"], ["1", "2", "3", "4", "5", "6"]):
+        assert "expected --states to be up to 5 numbers of at least 1" in refused(
+            tmp_path, capsys, "--states", *numbers
+        )

@@ -75,7 +75,9 @@ class Options(RunOptions, splits.SplitOptions):
     def check(self, who: str) -> None:
         """Refuses sizes out of range, and a number of states twice."""
         super().check(who)
-        check_sizes(who, self, "most", "restarts", "window")
+        check_sizes(who, self, "most", "restarts")
+        if self.window < 2:
+            raise ValueError(f"{who}: expected --window of at least 2, got {self.window}. There is no step in one.")
         check_not_negative(who, self, "smoothing")
         if not 0 < len(set(self.states)) == len(self.states) <= MOST or min(self.states) < 1:
             raise ValueError(

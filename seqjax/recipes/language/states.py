@@ -32,7 +32,8 @@ def ordered(model: hmm.HMM, ticks: int) -> Ordered:
     >>> [round(share, 2) for share in found.shares.tolist()], np.exp(found.model.log_initial).tolist()
     ([0.59, 0.41], [0.0, 1.0])
     """
-    belief, goes = (np.exp(np.asarray(p, np.float64)) for p in model[:2])
+    exact = (np.exp(np.asarray(p, np.float64)) for p in model[:2])
+    belief, goes = (p / p.sum(-1, keepdims=True) for p in exact)  # which float32 is not, over a million ticks
     shares = np.zeros_like(belief)
     for _ in range(ticks):
         shares += belief / ticks
@@ -71,7 +72,10 @@ def table(found: Ordered, names: Sequence[str]) -> str:
     for state, share in enumerate(found.shares):
         likely = np.argsort(-emits[state])[:LIKELIEST]
         said = "  ".join(f"{names[i]} {emits[state, i]:.3f}" for i in likely)
+        next_ones = np.argsort(-goes[state])[:LIKELIEST]
         then = " ".join(f"{p:.2f}" for p in goes[state])
+        if len(goes) > LIKELIEST:
+            then = " ".join(f"{i + 1} ({goes[state, i]:.2f})" for i in next_ones)
         lines.append(f"  state {state + 1}, {share:6.1%}, goes on to {then}: {said}")
     return "\n".join(lines)
 
