@@ -75,6 +75,10 @@ FIGURES = {
     "attention": ("attention", lambda: {"weights": R.dirichlet(np.ones(4), 4), "read": WORDS, "written": WORDS}),
     "one word": ("attention", lambda: {"weights": np.ones((1, 1)), "read": WORDS[1:2], "written": WORDS[1:2]}),
     "automaton": ("automaton", sixteen),
+    "long captions": (
+        "captions",
+        lambda: {"images": R.random((2, 8, 30, 3)), "said": ["one six " * 9, "red five " * 40], "right": [False] * 2},
+    ),
     "captions": (
         "captions",
         lambda: {"images": R.uniform(size=(3, 9, 30)), "said": ["one two"] * 3, "right": [True, False, True]},
