@@ -17,7 +17,7 @@ from seqjax.objectives import Objective
 from seqjax.recipes.running import causes, devices, files, loop, optimizers, processes, splits, trackers
 from seqjax.recipes.running.courses import Answer, Update
 from seqjax.recipes.running.options import (
-    RunOptions,
+    SharedOptions,
     check_left_out,
     check_not_negative,
     check_positive,
@@ -32,7 +32,7 @@ Figures = Mapping[str, float | None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LearningOptions(RunOptions):
+class LearningOptions(SharedOptions):
     """The options of every recipe that trains by gradient; each sets its own defaults."""
 
     batch_size: int = 64
@@ -48,11 +48,6 @@ class LearningOptions(RunOptions):
     """Operands of products; with bfloat16 sums, states and parameters stay in float32."""
     clip: float = 1.0
     """Highest global norm of the gradient of the mean loss; larger ones are scaled down to it."""
-    devices: int = 0
-    """Devices that share each batch; 0 for all cores of a CPU, but one where recurrent weights exceed 6 MB, and one
-    accelerator elsewhere."""
-    processes: int = 1
-    """Processes that share each batch, started on this machine; 0 for those that Slurm or Kubernetes started."""
     seeds: tuple[int, ...] = ()
     """Train with each of these seeds, updates together where memory allows: a run each in the folder's seed-0, seed-1
     and so on, seeds.json and spread.png with their median and spread."""
@@ -66,7 +61,6 @@ class LearningOptions(RunOptions):
             raise ValueError(f"{who}: expected --seeds that differ, got {self.seeds}. Leave out what is there twice.")
         if self.seeds:
             check_left_out(who, self, "--seeds", "seed", "processes")
-        check_not_negative(who, self, "devices", "processes")
         check_sizes(who, self, "batch_size")
         devices.share(who, self.devices, self.batch_size)
         check_positive(who, self, "learning_rate", "clip")

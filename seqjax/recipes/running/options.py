@@ -96,6 +96,22 @@ class RunOptions(DrawingOptions):
             raise ValueError(f"{who}: expected --run-dir or --resume, got both. A resumed run stays in its folder.")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SharedOptions(RunOptions):
+    """The options of every recipe whose batches devices and processes share."""
+
+    devices: int = 0
+    """Devices that share each batch; 0 for all cores of a CPU, but one where recurrent weights exceed 6 MB, and one
+    accelerator elsewhere."""
+    processes: int = 1
+    """Processes that share each batch, started on this machine; 0 for those that Slurm or Kubernetes started."""
+
+    def check(self, who: str) -> None:
+        """Refuses numbers below 0."""
+        super().check(who)
+        check_not_negative(who, self, "devices", "processes")
+
+
 class Interval(NamedTuple):
     """From checkpoint to checkpoint; infinite where not asked for."""
 
