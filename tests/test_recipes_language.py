@@ -219,8 +219,9 @@ def test_batches_by_number_are_those_in_order():
 
 def test_a_text_as_sentences_of_words(folder):
     read = words.read("wordlm", "text.txt", at="marks", lower=True)
-    read.copy(folder / "copy.txt")
-    text = (folder / "copy.txt").read_text()
+    (folder / "copy").mkdir()
+    read.copy(folder / "copy")
+    text = (folder / "copy" / "text.txt").read_text()
     assert text == TEXT.lower()
     whole = [*read.train(), *read.held_back]
     assert whole == [line.lower().split() for line in TEXT.splitlines()]

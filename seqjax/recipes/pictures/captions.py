@@ -28,7 +28,7 @@ def captions(images: Sequence[Sequence[Sequence[Any]]], said: Sequence[str], rig
     rows = -(-len(images) // 2)
     below = [textwrap.fill(caption, WIDE, max_lines=MOST, placeholder=" …") for caption in said]
     lines = max(caption.count("\n") for caption in below)
-    figure = Figure(figsize=(6.4, rows * (3.0 * height / width + 0.38 + 0.17 * lines)), layout="constrained")
+    figure = Figure(figsize=(6.4, rows * (3.0 * height / width + 0.36 + 0.22 * lines)), layout="constrained")
     panels = figure.subplots(rows, 2, squeeze=False).flat
     for axes in panels[len(images) :]:
         axes.axis("off")
