@@ -128,7 +128,8 @@ def _command(name: str, argv: list[str], *, alone: bool) -> int:
         if trains and options.resume is not None:
             made = several.saved(name, options.resume, recipe.Options, words)
             # Processes are of this start, not of the one that made it.
-            each = [parse(words[0], default=dataclasses.replace(saved, processes=count)) for saved in made]
+            now: dict[str, Any] = {"processes": count} if hasattr(options, "processes") else {}
+            each = [parse(words[0], default=dataclasses.replace(saved, **now)) for saved in made]
         with bad_input(name):
             books.of_environment()
             for options in each:

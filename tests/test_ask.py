@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from marks import quick
 
+import seqjax as sj
 from seqjax import models, tasks
 from seqjax.__main__ import COMMANDS, main
 from seqjax.recipes import addition, ask, execute, forecast, tag, translate, wordlm
 from seqjax.recipes.classify import asking as classify
 from seqjax.recipes.classify import sequences
-from seqjax.recipes.language import pairs, salads, tagging, words
+from seqjax.recipes.language import pairs, salads, tagging, translators, words
 from seqjax.recipes.running import asking, beside, learning
 from seqjax.recipes.running.run import Run, kept, vocabularies
 from seqjax.tasks.vocabulary import Vocabulary
@@ -60,12 +61,11 @@ def test_every_command_that_trains_can_be_asked():
         "sample",
         "score",
         "hmm-tag",
-        "hmm-learn",
         "automaton",
         "gradients",
         "reservoir",
     }
-    assert {name.split("-")[0] for name in NAMES} == set(ask.PLACES)
+    assert {name.removesuffix("-2") for name in NAMES} == set(ask.PLACES)
 
 
 @pytest.mark.parametrize("name", quick(sorted(set(NAMES) - {"caption"}), "charlm-2"))
@@ -216,14 +216,78 @@ def test_a_number_is_translated_as_beside_others():
     asked = translate.to_ask(run)
     options = run.options(translate.Options)
     code = translate.languages(options, translate.lines(options)[0])
-    translators, start = translate.begin(options, code, translate.encoder_decoder(options, code))
+    both, start = translate.begin(options, code, translate.encoder_decoder(options, code))
     sources = [("seventy", "one", "thousand"), ("two",)]
     padded = tasks.pad([code.source.encode(source) for source in sources])
     params = learning.trained(run, start)[translate.MAIN]
-    expected = translators[translate.MAIN].translate(params, padded, options.longest + 2)
+    expected = both[translate.MAIN].translate(params, padded, options.longest + 2)
     assert asked.reply("Seventy-one thousand").text == " ".join(expected[0])
     assert asked.reply("two").text == " ".join(expected[1])
     assert asked.reply("two cats").unknown == ("cats",)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("decided")
+@pytest.mark.parametrize("many", [3, 5])
+def test_several_answers_of_one_group_are_those_of_a_plain_beam(capsys, many):
+    """Of as many places as the run's own, or of more; the first is the answer without the option."""
+    run = opened("translate")
+    options = run.options(translate.Options)
+    code = translate.languages(options, translate.lines(options)[0])
+    model = translate.encoder_decoder(options, code)
+    _, start = translate.begin(options, code, model)
+    source = tasks.pad([code.source.encode(["seventy", "one", "thousand"])])
+    params, state = model.encode(learning.trained(run, start)[translate.MAIN], translators.condition(source))
+    pad, unk, bos, eos = code.specials
+    found = sj.beam_search(
+        model.decoder,
+        params,
+        state,
+        jnp.array([bos]),
+        length=options.longest + 2,
+        width=max(options.beam, many),
+        eos=eos,
+        length_penalty=options.length_penalty,
+        forbidden=[pad, unk, bos],
+    )
+    expected = [" ".join(code.target.decode(column)) for column in found.symbols[:many, :, 0]]
+    assert main(["ask", "translate", "seventy-one thousand", "--n-best", str(many)]) == 0
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert ["".join(line[1:]) for line in lines] == expected
+    assert [float(line[0]) for line in lines] == pytest.approx(found.scores[:many, 0].tolist(), abs=0.006)
+    assert main(["ask", "translate", "seventy-one thousand"]) == 0
+    assert capsys.readouterr().out.rstrip("\n") == expected[0]
+
+
+def test_groups_give_answers_that_begin_otherwise(monkeypatch):
+    """As many as are asked for, each once, the best first; of parameters under which no answer ends."""
+    run, read = opened("translate"), learning.trained
+    languages = translate.languages(run.options(translate.Options), translators.numbers_spelled(0, 2000))
+    monkeypatch.setattr(translate, "kept", lambda *_: languages)
+    endless = lambda x: x.at[languages.specials[-1]].add(-50) if x.shape == (len(languages.target),) else 5 * x
+    monkeypatch.setattr(learning, "trained", lambda *given: jax.tree.map(endless, read(*given)))
+    asked, firsts = ask.asked_of("translate"), {}
+    for groups in (1, 2, 4):
+        lines = asked.several("seventy-one thousand", asking.Several(4, groups, 50.0)).text.splitlines()
+        scores, answers = zip(*(line.split(maxsplit=1) for line in lines))
+        assert list(map(float, scores)) == sorted(map(float, scores), reverse=True)
+        assert len({*answers}) == 4
+        firsts[groups] = len({answer.split()[0] for answer in answers})
+    assert firsts[1] < firsts[2] < firsts[4] == 4
+    note = asked.several("seventy-one thousand", asking.Several(4, 4, 0.0)).note
+    assert note == "only 1 that differ"
+
+
+def test_what_has_one_answer_or_fewer_than_groups_says_so(capsys):
+    refused = {
+        ("addition", "--n-best", "2"): "ask: expected a run of translate for --n-best 2, got addition.",
+        ("translate", "--n-best", "2", "--groups", "3"): "ask: expected --n-best of at least the 3 --groups, an answer",
+        ("translate", "--n-best", "2", "--diversity", "1"): "ask: expected no --diversity with --groups 1, got both.",
+        ("translate", "--n-best", "0"): "ask: expected --n-best to be a whole number of at least 1, got 0.",
+    }
+    for command, said in refused.items():
+        assert main(["ask", *command]) == 2
+        assert capsys.readouterr().err.startswith(said)
 
 
 @pytest.mark.slow

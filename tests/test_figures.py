@@ -48,6 +48,7 @@ def sixteen():
 
 WORDS = ["vingt", "quatre-vingt-dix-sept", "mille", "incomprehensibilities"]
 STEPS = [1, 6, 12]
+MANY = ", restarts 3, smoothing 0.01, states 2 3, symbols letters, text cats.txt, window 500"
 FIGURES = {
     "a curve": ("learning curve", lambda: curve(np.linspace(0.9, 0.4, 10))),
     "a logarithmic curve": ("curves", lambda: curve(np.geomspace(900, 40, 10), y_scale="log")),
@@ -64,6 +65,7 @@ FIGURES = {
     ),
     "several cells": ("compared", lambda: beside(["lstm", "gru", "elman", "indrnn", "mingru", "rglru"], panels=1)),
     "two units": ("compared", lambda: beside(["cell gru, hidden size 128", "cell lstm, hidden size 64"], panels=2)),
+    "many options": ("compared", lambda: beside([f"steps 5{MANY}", f"steps 6{MANY}"], panels=1)),
     "one of several": ("compared", lambda: beside(["runs/classify-20261130-010203"], panels=1, seeds=1)),
     "confusion": (
         "confusion",
@@ -73,6 +75,10 @@ FIGURES = {
     "attention": ("attention", lambda: {"weights": R.dirichlet(np.ones(4), 4), "read": WORDS, "written": WORDS}),
     "one word": ("attention", lambda: {"weights": np.ones((1, 1)), "read": WORDS[1:2], "written": WORDS[1:2]}),
     "automaton": ("automaton", sixteen),
+    "long captions": (
+        "captions",
+        lambda: {"images": R.random((2, 8, 30, 3)), "said": ["one six " * 9, "red five " * 40], "right": [False] * 2},
+    ),
     "captions": (
         "captions",
         lambda: {"images": R.uniform(size=(3, 9, 30)), "said": ["one two"] * 3, "right": [True, False, True]},

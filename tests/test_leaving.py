@@ -16,6 +16,7 @@ COMMANDS = {
     "automaton": ["--steps=8000", "--run-dir=run"],
     "reservoir": ["--run-dir=run"],
     "hmm-tag": ["--run-dir=run"],
+    "hmm-learn": ["--text=text.txt", "--window=50", "--steps=8000", "--run-dir=run"],
     "memory": ["--task=copy", "--steps=8000", "--run-dir=run"],
 }
 # What has just been imported, or printed, as the signal comes.
@@ -25,6 +26,7 @@ PRINTED = {
     "automaton": ["'(a|b)*abb' over", "trying all ", "compiled: "],
     "reservoir": ["Mackey-Glass", "seed 0"],
     "hmm-tag": ["3 tags", "ln P"],
+    "hmm-learn": ["text.txt: "],
     "memory": ["model: "],
 }
 
@@ -71,7 +73,7 @@ def test_in_every_part_of_a_command(tmp_path, command, line):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("command", ["charlm", "automaton"])
+@pytest.mark.parametrize("command", ["charlm", "automaton", "hmm-learn"])
 def test_while_it_trains(tmp_path, command, number):
     """After the first evaluation; a process of its own, which ends without a word of anybody else's."""
     there = lambda line: re.match(r" +\d+ steps ", line)

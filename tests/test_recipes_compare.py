@@ -290,7 +290,9 @@ def test_words_are_parted_at_options_that_take_one():
         assert several.apart(charlm.Options, alone) == [alone]
 
 
-@pytest.mark.parametrize("name", [name for name in measures.MEASURES if name not in ("agreement", "automaton")])
+@pytest.mark.parametrize(
+    "name", [name for name in measures.MEASURES if name not in ("agreement", "automaton", "hmm-learn")]
+)
 def test_every_command_that_trains_takes_several_cells(name):
     options = importlib.import_module(COMMANDS[name]).Options
     which = "--model" if name == "music" else "--cell"

@@ -7,6 +7,7 @@ import jax
 import pytest
 
 from seqjax.__main__ import main
+from seqjax.recipes import ask
 from seqjax.recipes.language import tagging
 
 GENE = re.compile(r"ATG(?:...)*?(?:TAA|TAG|TGA)")
@@ -43,3 +44,8 @@ def test_two_layers_learn_what_codes(tmp_path):
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["floors"]["accuracy, commonest tag"] < 0.8
     assert result["figures"]["accuracy_both_ways"] > 0.95
+    asked = ask.asked_of(str(tmp_path / "run"))
+    strand, coding = "TTATGAAATAGTT", "".join(asked.reply("ttatgaaatag tt").text.split()[2:11])
+    assert coding == "".join(f"{base}/coding" for base in strand[2:11])
+    assert asked.reply(asked.example).text.replace("/coding", "").replace("/other", "") == " ".join(strand)
+    assert asked.reply("ATN").unknown == ("N",)

@@ -219,8 +219,9 @@ def test_batches_by_number_are_those_in_order():
 
 def test_a_text_as_sentences_of_words(folder):
     read = words.read("wordlm", "text.txt", at="marks", lower=True)
-    read.copy(folder / "copy.txt")
-    text = (folder / "copy.txt").read_text()
+    (folder / "copy").mkdir()
+    read.copy(folder / "copy")
+    text = (folder / "copy" / "text.txt").read_text()
     assert text == TEXT.lower()
     whole = [*read.train(), *read.held_back]
     assert whole == [line.lower().split() for line in TEXT.splitlines()]
@@ -292,6 +293,38 @@ def test_words_beside_characters(runs, folder, capsys):
     assert f"in {sum(len(s) + 1 for s in held_back):,} ticks" in rows["words"]
     assert f"in {words.characters(held_back):,} ticks" in rows["characters"]
     assert {"bits_words", "bits_characters"} <= json.loads(Path("run/result.json").read_text())["figures"].keys()
+
+
+@pytest.mark.slow
+def test_words_beside_characters_of_texts_that_are_split_already(folder, capsys):
+    """On copies of them as words, which are the files themselves if these are such; others are refused."""
+    (folder / "train.txt").write_text("\n".join(LINES[2:] * 4) + "\n\n")
+    (folder / "held.txt").write_text("".join(f" {line}\n" for line in LINES[:6]))
+    tiny = ["--steps", "2", "--batch-size", "4", "--window", "8", "--hidden-size", "6", "--embedding-size", "4"]
+    files = ["--train", "train.txt", "--held-back", "held.txt"]
+    assert main(["wordlm", *tiny, *files, "--run-dir", "run"]) == 0
+    copies = "--train run/train.txt --held-back run/held_back.txt"
+    assert f"To compare with characters: python -m seqjax charlm {copies}, then" in capsys.readouterr().out
+    more = ["--length", "5", "--run-dir"]
+    assert main(["charlm", *copies.split(), *tiny, *more, "characters"]) == 0
+    validated = json.loads(Path("characters/result.json").read_text())["figures"]["validation_bits"]
+    assert main(["charlm", *files, *tiny, *more, "raw"]) == 0
+    assert main(["charlm", "--train", "run/train.txt", "--held-back", "run/train.txt", *tiny, *more, "others"]) == 0
+    assert main(["charlm", "--text", "run/train.txt", *tiny, *more, "by-rule"]) == 0
+    capsys.readouterr()
+    for other in ("raw", "others", "by-rule"):
+        assert main(["wordlm", "--resume", "run", "--characters", other]) == 2
+        remedy = "Train one by python -m seqjax charlm --train RUN/train.txt --held-back RUN/held_back.txt."
+        assert f"got {other}, of another text. {remedy}" in capsys.readouterr().err
+    assert main(["wordlm", "--resume", "run", "--characters", "characters"]) == 0
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("characters:")]
+    bits, ticks = float(row.split()[1]), int(row.split()[6])
+    assert ticks == sum(len(line) + 1 for line in LINES[:6])
+    assert bits == pytest.approx(validated, rel=0.01)  # of which the first character is no part
+    (folder / "as_words.txt").write_text("".join(f"{line}\n" for line in LINES[:6]))
+    files = ["--train", "run/train.txt", "--held-back", "as_words.txt"]
+    assert main(["wordlm", *tiny, *files, "--characters", "characters", "--run-dir", "beside"]) == 0
+    assert row in capsys.readouterr().out.splitlines()
 
 
 # Tags

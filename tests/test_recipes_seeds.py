@@ -25,7 +25,8 @@ from seqjax.recipes.running.run import Run
 from seqjax.recipes.running.trackers import JsonLines
 
 RUNS = Path(__file__).with_name("runs")
-NAMES = sorted({json.loads(path.read_text("utf-8"))["recipe"] for path in RUNS.glob("*/config.json")})
+RECIPES = {json.loads(path.read_text("utf-8"))["recipe"] for path in RUNS.glob("*/config.json")}
+NAMES = sorted(RECIPES - {"hmm-learn"})  # which learns without gradients
 TEXT = ["--text", "text.txt", "--batch-size", "4", "--window", "8", "--hidden-size", "6", "--embedding-size", "4"]
 CHARLM = ["charlm", *TEXT, "--length", "5", "--learning-rate", "0.05"]
 

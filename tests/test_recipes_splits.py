@@ -99,6 +99,12 @@ CASES = {
         written(text),
         lambda r: r["nats_fixed_window"] + r["nats_recurrent"],
     ),
+    "hmm-learn": (
+        ["--restarts", "2", "--window", "50", "--smoothing", "3"],
+        "{}.txt",
+        written(text),
+        lambda r: r["nats_2_states"] + r["nats_3_states"],
+    ),
     "tag": (
         [*SIZES, "--dropout", "0", "--buckets", "1"],
         "{}.conllu",
@@ -253,8 +259,7 @@ def test_hmm_tag_is_measured_on_both_files(folder, capsys):
 def test_every_command_that_learns_from_files_takes_them(name):
     options = importlib.import_module(COMMANDS[name]).Options
     fields = {field.name for field in dataclasses.fields(options)}
-    # `score` learns nothing, and `hmm-learn` takes one text, of which it holds back the end.
-    reads = {"data", "text", "train"} & fields and name not in ("score", "hmm-learn")
+    reads = {"data", "text", "train"} & fields and name != "score"  # which learns nothing
     assert bool(reads) == issubclass(options, splits.SplitOptions)
     assert not reads or options.whole in fields
 

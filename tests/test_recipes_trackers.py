@@ -196,9 +196,9 @@ def test_every_command_that_trains_has_the_option():
     named = {
         name: {f.name for f in dataclasses.fields(importlib.import_module(m).Options)} for name, m in COMMANDS.items()
     }
-    train = {name for name, options in named.items() if "learning_rate" in options}
+    train = {name for name, options in named.items() if "steps" in options}
     assert {name for name, options in named.items() if "track" in options} == train
-    assert len(train) == len(COMMANDS) - 8  # ask, compare, sample, score, hmm-tag, hmm-learn, reservoir, gradients
+    assert len(train) == len(COMMANDS) - 7  # ask, compare, sample, score, hmm-tag, reservoir, gradients
 
 
 def test_json_lines_refuse_what_json_lacks(tmp_path):

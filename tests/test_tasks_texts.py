@@ -148,8 +148,9 @@ def test_words_are_parted_where_the_whole_text_would_be(monkeypatch, tmp_path):
     assert read.held_back == sentences[cut:]
     assert read.counts == collections.Counter(word for s in sentences[:cut] for word in s)
     assert read.sha256 == hashlib.sha256(text.encode()).hexdigest()
-    read.copy(tmp_path / "b.txt")
-    assert (tmp_path / "b.txt").read_text() == text
+    (tmp_path / "copy").mkdir()
+    read.copy(tmp_path / "copy")
+    assert (tmp_path / "copy" / "text.txt").read_text() == text
     monkeypatch.setattr(words, "SCORED", ends[cut] - 0.9 * ends[-1])
     assert words.read("test", str(tmp_path / "a.txt"), at="blanks", lower=False).held_back == sentences[cut : cut + 1]
 

@@ -5,6 +5,7 @@ does, and rank sentences as `score` does.
 """
 
 import dataclasses
+import functools
 import importlib
 import json
 import sys
@@ -17,8 +18,18 @@ from seqjax.recipes import sample, score
 from seqjax.recipes.language import characters
 from seqjax.recipes.language.speaker import language_model, ranked
 from seqjax.recipes.running import config
-from seqjax.recipes.running.asking import Asked, NoQuestion, Reply, encode, unknown
-from seqjax.recipes.running.options import BadInput, FileOrNone, Folder, ReadingOptions, bad_input, told_by
+from seqjax.recipes.running.asking import Asked, NoQuestion, Reply, Several, encode, unknown
+from seqjax.recipes.running.options import (
+    BadInput,
+    FileOrNone,
+    Folder,
+    ReadingOptions,
+    bad_input,
+    check_left_out,
+    check_not_negative,
+    check_sizes,
+    told_by,
+)
 from seqjax.recipes.running.run import Run
 from seqjax.tasks.texts import read_text
 
@@ -38,6 +49,7 @@ PLACES = {
     "memory": "seqjax.recipes.memory.asking",
     "music": "seqjax.recipes.music",
     "forecast": "seqjax.recipes.forecast",
+    "hmm-learn": "seqjax.recipes.hmm_learn",
 }
 
 
@@ -53,10 +65,26 @@ class Options(ReadingOptions):
     """A UTF-8 text of questions, one a line; a program ends with the line that prints."""
     json: bool = False
     """Print a line of JSON for each: question, answer, unknown, note."""
+    n_best: int = 1
+    """So many different translations, best first, a line each behind the score that ranks them."""
+    groups: int = 1
+    """Groups of the search, each of which avoids the words that those before it write at the same place: answers that
+    differ from their beginning on."""
+    diversity: float = 0.5
+    """What such a word costs, in nats."""
 
     def check(self, who: str) -> None:
-        """Refuses questions from two places."""
+        """Refuses questions from two places, and numbers out of range."""
         super().check(who)
+        check_sizes(who, self, "n_best", "groups")
+        check_not_negative(who, self, "diversity")
+        if self.groups > self.n_best:
+            raise ValueError(
+                f"{who}: expected --n-best of at least the {self.groups} --groups, an answer each, got {self.n_best}. "
+                "Raise it."
+            )
+        if self.groups == 1:
+            check_left_out(who, self, "--groups 1", "diversity")
         if self.questions and self.file is not None:
             raise ValueError(f"{who}: expected questions or --file, got both. Leave one of them out.")
 
@@ -64,10 +92,18 @@ class Options(ReadingOptions):
 def main(options: Options) -> int:
     """``python -m seqjax ask RUN [QUESTION …]``; the status is 2 if nothing that was asked is a question."""
     asked = asked_of(options.run)
+    reply_to = asked.reply
+    if options.n_best > 1:
+        if asked.several is None:
+            raise BadInput(
+                f"ask: expected a run of translate for --n-best {options.n_best}, got {options.run}. Leave it out."
+            )
+        how = Several(options.n_best, options.groups, options.diversity)
+        reply_to = functools.partial(asked.several, several=how)
     answered, refused = 0, 0
     for question in questions(options, asked):
         try:
-            reply = asked.reply(question)
+            reply = reply_to(question)
         except NoQuestion as error:
             refused += 1
             got = ", ".join(filter(None, (repr(question), str(error))))

@@ -4,7 +4,7 @@
 
 From two states and the letters of English come vowels and consonants. Every number of states is learned from several
 random starts, for expectation maximisation ends in whatever maximum is near; the likeliest of the training text is
-kept, and measured on text held back, beside models that count.
+kept, and measured on text held back, beside models that count. A run is asked for the likeliest states of a text.
 
 References:
   Cave and Neuwirth (1980), Hidden Markov models for English. In: Hidden Markov analysis, IDA-CRD.
@@ -13,67 +13,72 @@ References:
 """
 
 import dataclasses
+import functools
 import re
-from typing import Literal, NamedTuple, cast
+from collections import Counter
+from collections.abc import Generator, Mapping
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 
+import seqjax as sj
 from seqjax import hmm
+from seqjax.base import Array, PyTree
 from seqjax.recipes.language.ngrams import ngram_nats
+from seqjax.recipes.language.states import explained, nats_of, ordered, picture_of, shown, table
 from seqjax.recipes.language.text import documentation
 from seqjax.recipes.pictures import curves
-from seqjax.recipes.running import drawing, learning
-from seqjax.recipes.running.options import (
-    DrawingOptions,
-    FileOrNone,
-    FolderOrNone,
-    bad_input,
-    check_not_negative,
-    check_seed,
-    check_sizes,
-)
-from seqjax.recipes.running.run import Run, digest, vocabularies
+from seqjax.recipes.running import drawing, learning, loop, splits
+from seqjax.recipes.running.asking import Asked
+from seqjax.recipes.running.courses import Course, trains
+from seqjax.recipes.running.options import BadInput, DataFile, RunOptions, bad_input, check_not_negative, check_sizes
+from seqjax.recipes.running.run import Run, digest, kept, vocabularies
 from seqjax.tasks.batches import streams
 from seqjax.tasks.texts import read_text
 from seqjax.tasks.vocabulary import Vocabulary
 
 MOST = 5  # numbers of states, a line each in the figure
-LIKELIEST = 8  # symbols that are printed of each state
-SHOWN = 40  # symbols in a figure, the commonest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(DrawingOptions):
-    """Learns hidden Markov models of the characters of a text, and shows what their states stand for."""
+class Options(RunOptions, splits.SplitOptions):
+    """Learns hidden Markov models of the characters of a text, and shows what their states stand for.
 
-    text: FileOrNone = None
-    """Any UTF-8 text; the documentation of Python's standard library if not given."""
+    There is no --products: probabilities are summed to the last digit, and nothing is trained by gradient.
+    """
+
+    whole = "text"
+
+    text: DataFile = None
+    """Any UTF-8 text, the last tenth of which is held back; the documentation of Python's standard library if not
+    given."""
     symbols: Literal["letters", "characters"] = "letters"
     """Letters in lower case with a space for all that is between them, or the characters as they are."""
     most: int = 50_000
-    """Symbols to read, from the beginning; the last tenth of them is held back."""
+    """Symbols to read of each text, from its beginning."""
     states: tuple[int, ...] = (2, 3)
     """Hidden states: a model for each number."""
     restarts: int = 5
     """Random starts of each."""
+    seed: int = 0
+    """Decides the random starts."""
     steps: int = 100
-    """Of expectation maximisation."""
+    """Of expectation maximisation in all, those before a --resume included."""
     window: int = 500
     """Symbols of a sequence: the text to learn from is cut into such."""
     smoothing: float = 0.01
     """Added to every expected count of a symbol in a state; with 0 what was never seen is impossible."""
-    seed: int = 0
-    """Decides the random starts."""
-    run_dir: FolderOrNone = None
-    """New folder for the run's files; runs/RECIPE-DATE-TIME if not given."""
 
     def check(self, who: str) -> None:
         """Refuses sizes out of range, and a number of states twice."""
         super().check(who)
-        check_sizes(who, self, "most", "restarts", "steps", "window")
+        check_sizes(who, self, "most", "restarts")
+        if self.window < 2:
+            raise ValueError(f"{who}: expected --window of at least 2, got {self.window}. There is no step in one.")
         check_not_negative(who, self, "smoothing")
-        check_seed(who, self.seed)
         if not 0 < len(set(self.states)) == len(self.states) <= MOST or min(self.states) < 1:
             raise ValueError(
                 f"{who}: expected --states to be up to {MOST} numbers of at least 1 that differ, got {self.states}. "
@@ -81,67 +86,126 @@ class Options(DrawingOptions):
             )
 
 
-def main(options: Options) -> None:
+@trains
+def main(options: Options) -> Course:
     """``python -m seqjax hmm-learn``."""
-    # Data: one stream of symbols, its last tenth held back; sequences to learn from, side by side.
+    # Data: one stream of symbols, its last tenth or another text held back; sequences to learn from, side by side.
     with bad_input("hmm-learn"):
-        text = documentation(3 * options.most) if options.text is None else read_text(options.text)
-        text = (letters(text) if options.symbols == "letters" else text)[: options.most]
-        vocabulary = Vocabulary.build([text], specials=())
-        numbers = vocabulary.encode(text)
-        train, held_back = np.split(numbers, [int(0.9 * len(numbers))])
-        xs = streams(train, max(1, len(train) // options.window))
-        check_seen(options.smoothing, vocabulary, xs, held_back)
-    kind, size = options.symbols[:-1], len(vocabulary)
-    floors = dict(zip(("unigrams, counted", "bigrams, counted"), ngram_nats(train, held_back, size, 2)))
-    folder = Run.create("hmm-learn", options, {"sha256": digest(text)} | vocabularies(symbols=vocabulary))
+        text = read(options)
+        xs = streams(text.train, max(1, len(text.train) // options.window))
+        check_seen(options.smoothing, text, xs)
+    kind, size = options.symbols[:-1], len(text.vocabulary)
+    floors = dict(zip(("unigrams, counted", "bigrams, counted"), ngram_nats(text.train, text.held_back, size, 2)))
+    facts = {"sha256": text.sha256} | vocabularies(symbols=text.vocabulary) | splits.facts(options)
+    folder = Run.start("hmm-learn", options, facts, free=("text", "train", "held_back"))
     print(
-        f"{options.text or 'documentation of the standard library'}: {xs.size:,} {options.symbols} to learn from, "
-        f"{len(held_back):,} held back, {size} kinds"
+        f"{splits.told(options, 'documentation of the standard library')}: {xs.size:,} {options.symbols} to learn "
+        f"from, {len(text.held_back):,} held back, {size} kinds"
     )
 
-    # Learning: of each number of states the start that ends likeliest.
-    names = [shown(symbol) for symbol in vocabulary.symbols]
-    learned, courses, figures = dict[str, hmm.HMM](), dict[str, np.ndarray](), dict[str, float | None]()
-    for states in options.states:
-        fits = [learn(options, states, size, xs, restart) for restart in range(options.restarts)]
-        model, course = min(fits, key=lambda fit: float(fit[1][-1]))
-        found = ordered(model, xs)
-        learned[f"{states} states"], courses[f"nats_{states}"] = found.model, course
-        nats = figures[f"{states} states"] = nats_of(found.model, held_back)
-        ends = " ".join(f"{course[-1]:.4f}" for _, course in fits)
-        print(f"\n{states} states: {nats:.4f} nats a {kind} held back; in training, by start: {ends}")
-        print(table(found, names))
-        told = picture_of(found, names)
-        print(f"figure {drawing.save(folder, f'states_{states}', 'hidden states', **told)}")
-    for step in range(options.steps + 1):
-        folder.log(step, **{name: float(course[step]) for name, course in courses.items()})
-    folder.save(options.steps, learned)
+    # Learning: every start of every number of states a step at a time.
+    prior = hmm.Prior(emission=options.smoothing) if options.smoothing else None
 
-    # What came out: a table, the learning curve.
-    print(f"\n{'held back':20}{f'nats a {kind}':>18}{'parameters':>12}")
+    @jax.jit
+    def improve(models: hmm.HMM) -> Starts:
+        fit = jax.vmap(lambda model: hmm.fit(model, xs, steps=1, prior=prior))(models)
+        return Starts(cast(hmm.HMM, fit.model), -fit.log_likelihood[:, -1] / xs.size)
+
+    def advance(state: learning.Training, step: int) -> Generator[Any, Any, tuple[learning.Training, dict]]:
+        yield from ()  # no update is made elsewhere
+        starts = {name: improve(some.models) for name, some in state.memory.items()}
+        nats = {name: some.nats.min() for name, some in starts.items()}
+        numbers = {"loss": jnp.stack([*nats.values()]).mean(), "skipped": state.train.skipped}
+        return training(starts), numbers | {f"training_{name}": least for name, least in nats.items()}
+
+    def evaluate(part: np.ndarray, models: Mapping[str, hmm.HMM]) -> dict[str, float]:
+        return {f"nats_{name}": nats_of(model, part) for name, model in models.items()}
+
+    start = begin(options, size)
+    _, state = yield from loop.train(
+        folder,
+        start,
+        advance,
+        steps=options.steps,
+        show=f"in training {{loss:.4f}} {{speed:,.0f}} {options.symbols}/s",
+        work=xs.size * options.restarts * len(options.states),
+        unit=options.symbols,
+        evaluate=lambda state: evaluate(text.held_back, state.train.params),
+        show_evaluation=f"nats a {kind} held back: "
+        + "  ".join(f"{told(name)} {{nats_{name}:.4f}}" for name in start.memory),
+        log_every=1,
+        evaluate_every=max(1, options.steps // learning.EVALUATIONS),
+        best=learning.lowest(*(f"nats_{name}" for name in start.memory)),
+        sound=without_nan,
+    )
+    tested = None
+    if text.test is not None:
+        tested = splits.measured(folder, start, learning.params_of, functools.partial(evaluate, text.test))
+
+    # What came out: what the states stand for, a table, the learning curve.
+    figures, names = dict[str, float](), [shown(symbol) for symbol in text.vocabulary.symbols]
+    for name, starts in state.memory.items():
+        found = ordered(state.train.params[name], options.window)
+        nats = figures[told(name)] = nats_of(found.model, text.held_back)
+        ends = " ".join(f"{end:.4f}" for end in starts.nats)
+        print(f"\n{told(name)}: {nats:.4f} nats a {kind} held back; in training, by start: {ends}")
+        print(table(found, names))
+        picture = drawing.save(folder, f"states_{len(found.shares)}", "hidden states", **picture_of(found, names))
+        print(f"figure {picture}")
+    print(f"\n{'held back':20}{f'nats a {kind}':>18}{'free parameters':>17}")
     for name, value in floors.items():
         print(f"{name:20}{value:18.4f}")
-    for states in options.states:
+    for states, (name, value) in zip(options.states, figures.items()):
         free = (states - 1) + states * (states - 1) + states * (size - 1)
-        print(f"{f'{states} states':20}{figures[f'{states} states']:18.4f}{free:12,}")
-    picture = curves.draw(
+        print(f"{name:20}{value:18.4f}{free:17,}")
+    curve = curves.draw(
         folder,
-        {f"{states} states": f"nats_{states}" for states in options.states},
+        {told(name): f"training_{name}" for name in start.memory},
         levels={"unigrams, counted (held back)": floors["unigrams, counted"]},
         x_label="steps of expectation maximisation",
         y_label=f"-ln p (nats/{kind}, training)",
         name="likelihood",
     )
-    learning.conclude(folder, f"nats a {kind}", figures, floors)
-    print(f"run folder {folder.folder}, learning curve {picture}")
+    learning.conclude(folder, f"nats a {kind}", figures, floors, tested)
+    print(f"run folder {folder.folder}, learning curve {curve}")
 
 
-class Found(NamedTuple):
-    """A model whose first state is the commonest, and the share of symbols in each state."""
+class Text(NamedTuple):
+    """Texts as numbers: to learn from, held back, to test with or None; their symbols; a digest of the first."""
 
-    model: hmm.HMM
-    shares: np.ndarray
+    train: np.ndarray
+    held_back: np.ndarray
+    test: np.ndarray | None
+    vocabulary: Vocabulary
+    sha256: str
+
+
+class Starts(NamedTuple):
+    """Models of one number of states, an axis of starts in front, and nats a symbol of the training text."""
+
+    models: hmm.HMM
+    nats: Array
+
+
+def read(options: Options) -> Text:
+    """The texts of a run; where nothing else is held back it is the last tenth of what is learned from."""
+
+    def of(text: str) -> str:
+        return (letters(text) if options.symbols == "letters" else text)[: options.most]
+
+    whole, held_back, test = splits.read(
+        options, lambda path: of(read_text(path)), lambda: of(documentation(3 * options.most))
+    )
+    counts = Counter(whole) | dict.fromkeys(set((held_back or "") + (test or "")) - set(whole), 0)
+    vocabulary = Vocabulary.counted(counts, specials=(), at_least=0)
+    learned = int(0.9 * len(whole)) if held_back is None else len(whole)
+    train, held_back = whole[:learned], whole[learned:] if held_back is None else held_back
+    if short := [part for part in (held_back, test) if part is not None and len(part) < 2]:
+        raise BadInput(
+            f"hmm-learn: expected at least 2 {options.symbols} to measure on, got {len(short[0])}. Give a longer text."
+        )
+    tested = None if test is None else vocabulary.encode(test)
+    return Text(vocabulary.encode(train), vocabulary.encode(held_back), tested, vocabulary, digest(whole))
 
 
 def letters(text: str) -> str:
@@ -153,63 +217,55 @@ def letters(text: str) -> str:
     return re.sub(r"[\W\d_]+", " ", text.lower())
 
 
-def check_seen(smoothing: float, vocabulary: Vocabulary, train: np.ndarray, held_back: np.ndarray) -> None:
-    """Refuses held-back symbols of which nothing could be learned and nothing is added."""
-    unseen = np.setdiff1d(held_back, train)
-    if len(unseen) and not smoothing:
-        raise ValueError(
-            f"expected --smoothing above 0, as {vocabulary.symbols[unseen[0]]!r} is in the text held back only, got 0. "
-            "Raise it, or give more text."
-        )
+def check_seen(smoothing: float, text: Text, train: np.ndarray) -> None:
+    """Refuses symbols to measure on of which nothing could be learned and nothing is added."""
+    for part, where in ((text.held_back, "held back"), (text.test, "to test with")):
+        unseen = np.setdiff1d(train if part is None else part, train)
+        if len(unseen) and not smoothing:
+            raise ValueError(
+                f"expected --smoothing above 0, as {text.vocabulary.symbols[unseen[0]]!r} is in the text {where} only, "
+                "got 0. Raise it, or give more text."
+            )
 
 
-def learn(options: Options, states: int, symbols: int, xs: np.ndarray, restart: int) -> tuple[hmm.HMM, np.ndarray]:
-    """One start, rows drawn uniformly from all distributions: the model after so many steps, and its nats a symbol."""
-    start = hmm.random(jax.random.fold_in(jax.random.key(options.seed), restart), states, symbols)
-    prior = hmm.Prior(emission=options.smoothing) if options.smoothing else None
-    fit = hmm.fit(start, xs, steps=options.steps, prior=prior)
-    return cast(hmm.HMM, fit.model), -np.asarray(fit.log_likelihood) / xs.size
+def begin(options: Options, size: int) -> learning.Training:
+    """All starts, rows drawn uniformly from all distributions; nothing is known of how likely they are."""
+    keys = [jax.random.fold_in(jax.random.key(options.seed), restart) for restart in range(options.restarts)]
+    drawn = {
+        f"{states}_state{'s' * (states > 1)}": [hmm.random(key, states, size) for key in keys]
+        for states in options.states
+    }
+    return training(
+        {
+            name: Starts(jax.tree.map(lambda *leaves: jnp.stack(leaves), *models), jnp.full(len(keys), jnp.inf))
+            for name, models in drawn.items()
+        }
+    )
 
 
-def ordered(model: hmm.HMM, xs: np.ndarray) -> Found:
-    """The same model with its states from the commonest to the rarest."""
-    shares = np.exp(np.asarray(hmm.posterior(model, xs).log_marginals)).mean((0, 1))
-    order = np.argsort(-shares)
-    again = hmm.HMM(model.log_initial[order], model.log_transition[order][:, order], model.log_emission[order])
-    return Found(again, shares[order])
+def training(starts: Mapping[str, Starts]) -> learning.Training:
+    """What decides the next step, all starts; the parameters are those of the likeliest."""
+    likeliest = lambda some: jax.tree.map(lambda p: p[some.nats.argmin()], some.models)
+    best = {name: likeliest(some) for name, some in starts.items()}
+    return learning.Training(sj.train_state(best, optax.identity()), dict(starts))
 
 
-def nats_of(model: hmm.HMM, xs: np.ndarray) -> float:
-    """The mean of -ln p(x_t | x_1 … x_{t-1}) over all symbols but the first."""
-    whole, first = (float(hmm.forward(model, part).log_likelihood) for part in (xs, xs[:1]))
-    return (first - whole) / (len(xs) - 1)
+def without_nan(state: PyTree) -> bool:
+    """Whether every number is one, or infinite: ln 0 is no fault."""
+    return not any(np.isnan(leaf).any() for leaf in jax.tree.leaves(jax.device_get(state)))
 
 
-def shown(symbol: str) -> str:
-    r"""A character that can be seen.
-
-    >>> shown("a"), shown(" "), shown("\n")
-    ('a', '␣', '\\n')
-    """
-    return "␣" if symbol == " " else repr(symbol)[1:-1]
+def told(name: str) -> str:
+    """The name of a model in words."""
+    return name.replace("_", " ")
 
 
-def table(found: Found, names: list[str]) -> str:
-    """A line a state: its share, where it goes, its likeliest symbols."""
-    goes, emits = (np.exp(np.asarray(p)) for p in found.model[1:])
-    lines = []
-    for state, share in enumerate(found.shares):
-        likely = np.argsort(-emits[state])[:LIKELIEST]
-        said = "  ".join(f"{names[i]} {emits[state, i]:.3f}" for i in likely)
-        then = " ".join(f"{p:.2f}" for p in goes[state])
-        lines.append(f"  state {state + 1}, {share:6.1%}, goes on to {then}: {said}")
-    return "\n".join(lines)
-
-
-def picture_of(found: Found, names: list[str]) -> dict:
-    """What the figure shows: symbols by the state that they are likeliest in, there by how likely."""
-    goes, emits = (np.exp(np.asarray(p)) for p in found.model[1:])
-    joint = found.shares[:, None] * emits
-    common = np.argsort(-joint.sum(0))[:SHOWN]
-    order = common[np.lexsort((-emits.max(0)[common], joint.argmax(0)[common]))]
-    return {"transition": goes, "emission": emits[:, order], "symbols": [names[i] for i in order]}
+def to_ask(run: Run) -> Asked:
+    """Texts, whose symbols' likeliest states are told."""
+    options, known = run.options(Options), kept(run, "symbols")
+    assert known is not None
+    (vocabulary,) = known
+    params = learning.trained(run, begin(options, len(vocabulary)))
+    models = {told(name): ordered(model, options.window).model for name, model in params.items()}
+    form = letters if options.symbols == "letters" else str
+    return Asked("a text", "the cat", lambda text: explained(models, vocabulary, form(text)))

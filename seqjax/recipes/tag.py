@@ -215,27 +215,27 @@ def begin(options: Options, code: Code) -> tuple[dict[str, "Tagger"], learning.T
 
 
 def to_ask(run: Run) -> Asked:
-    """Sentences to tag."""
+    """Sentences to tag, or bases of a strand, with or without blanks between them."""
     options = run.options(Options)
     if symbols := kept(run, "words", "characters", "tags"):
-        words, characters, tags = symbols
-        code = Code(words, characters, tags, options.characters)
+        code = Code(symbols[0], symbols[1], symbols[2], options.characters)
     else:
         code = Code.of(sentences(options)[0], options.characters)
     taggers, start = begin(options, code)
     params = learning.trained(run, start)[BOTH]
 
     def reply(question: str) -> Reply:
-        said = tuple(tasks.words(question))
+        said = tuple("".join(question.upper().split()) if options.task == "dna" else tasks.words(question))
         if not said:
             raise NoQuestion("without words")
         (found,) = tag(taggers[BOTH].answers, params, code, [tasks.Sentence(said, ("",) * len(said))])
         strange = tuple(dict.fromkeys(word for word in said if word.lower() not in code.words))
-        return Reply(
-            " ".join(map("/".join, zip(said, found))), strange, "read by their spelling alone" if strange else ""
-        )
+        note = "read by their spelling alone" if strange else ""
+        return Reply(" ".join(map("/".join, zip(said, found))), strange, note)
 
-    return Asked("a sentence to tag", "Alan Turing , the famous scientist , is dear to us .", reply)
+    sentence = "a sentence to tag", "Alan Turing , the famous scientist , is dear to us ."
+    kind, example = ("a strand of DNA", "TTATGAAATAGTT") if options.task == "dna" else sentence
+    return Asked(kind, example, reply)
 
 
 def by_rules(options: Options) -> bool:

@@ -32,6 +32,7 @@ from seqjax.recipes.language.translators import (
     Languages,
     Line,
     Translator,
+    asked,
     batch,
     bleu,
     looked_at,
@@ -43,7 +44,7 @@ from seqjax.recipes.language.translators import (
 )
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import beside, drawing, learning, splits
-from seqjax.recipes.running.asking import Asked, Reply, encode, rounded, unknown
+from seqjax.recipes.running.asking import Asked
 from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.learning import LearningOptions
@@ -234,18 +235,7 @@ def to_ask(run: Run) -> Asked:
     words = Languages(*kept_words) if kept_words else languages(options, lines(options)[0])
     translators, start = begin(options, words, encoder_decoder(options, words))
     params = learning.trained(run, start)[MAIN]
-
-    numbers = not splits.told(options, "")
-
-    def reply(question: str) -> Reply:
-        said = tasks.words(question.replace("-", " ") if numbers else question, lower=numbers)
-        source = tasks.pad([encode(said, words.source, "words")], length=rounded(len(said)))
-        (found,) = translators[MAIN].translate(params, source, options.longest + 2)
-        note = "" if len(said) <= options.longest else f"longer than the {options.longest} words it has learned from"
-        return Reply(" ".join(found), unknown(said, words.source), note)
-
-    kind = "a number spelled in English" if numbers else "a sentence to translate"
-    return Asked(kind, "seventy-one thousand and two" if numbers else words.source.symbols[2], reply)
+    return asked(translators[MAIN], params, words, options.longest, numbers=not splits.told(options, ""))
 
 
 def lines(options: Options) -> tuple[list[Line], list[Line], list[Line] | None]:

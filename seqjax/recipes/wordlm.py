@@ -105,8 +105,6 @@ class Options(PatientOptions, splits.SplitOptions):
         check_sizes(who, self, "vocabulary", "layers", "hidden_size", "embedding_size", "window")
         check_rates(who, self, "dropout")
         check_positive(who, self, "temperature")
-        if self.train is not None:
-            check_left_out(who, self, "--train", "characters")
         if self.preset != "none":
             decided = ("cell", "layers", "hidden_size", "embedding_size", "dropout", "batch_size", "window")
             check_left_out(
@@ -150,7 +148,7 @@ def main(options: Options) -> Course:
     }
     free = ("text", "train", "held_back", "rank", "prompt", "temperature", "characters")
     folder = Run.start("wordlm", options, facts, free=free)
-    text.copy(folder.folder / "text.txt")
+    text.copy(folder.folder)
     missing = float(np.mean(held_back == vocabulary.unk))
     print(
         f"{splits.told(options, TEXTS[options.about])}: {len(train):,} words to learn from, "
@@ -213,9 +211,9 @@ def main(options: Options) -> Course:
     )
     figures = outcome.numbers | {f"bits_{name}": bits for name, (bits, _, _) in rows.items()}
     learning.conclude(folder, "perplexity, bits a character", figures, floors, outcome.test)
-    if options.characters is None and options.train is None:
+    if options.characters is None:
         print(
-            f"To compare with characters: python -m seqjax charlm --text {folder.folder / 'text.txt'}, then "
+            f"To compare with characters: python -m seqjax charlm {text.options(folder.folder)}, then "
             f"{folder.resume_command()} --characters CHARLM_RUN"
         )
     picture = curves.draw(

@@ -43,6 +43,14 @@ def log_ticks(axis: Any) -> None:
         axis.set_major_formatter("{x:g}")
 
 
+def whole_ticks(*panels: Any) -> None:
+    """Ticks of x at whole numbers: there is no tick, layer or update between two."""
+    from matplotlib.ticker import MaxNLocator
+
+    for panel in panels:
+        panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
 def legend(panel: Any, *shown: Any, **options: Any) -> None:
     """A legend without a frame."""
     panel.legend(*shown, **{"frameon": False, "fontsize": "small", **options})

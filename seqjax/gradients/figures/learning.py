@@ -157,7 +157,7 @@ def capacity(
             found = np.asarray(ys[name], float)
             panel.vlines(xs[name], found.min(0), found.max(0), color=colour, linewidth=0.9)
             panel.plot(xs[name], np.median(found, 0), color=colour, marker=marker, linestyle=style, label=name)
-        panel.set(ylim=(0, None), xlim=(0, None))
+        panel.set(ylim=(0, None), xlim=(0, 1.05 * max(map(max, xs.values()))))
     end = max(max(line) for line in counts.values())
     axes[0, 0].plot((0, end), (0, end), color="0.5", linewidth=0.8, zorder=0, label="all of them")
     axes[0, 0].set(
@@ -165,7 +165,8 @@ def capacity(
     )
     axes[0, 1].set(xlabel="parameters", ylabel="most bits learned")
     letters(axes)
-    legend(axes[0, 0], loc="lower right")
+    names = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*names, loc="outside upper center", ncols=4, frameon=False, fontsize="small")
     return figure
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from seqjax.base import Array
 from seqjax.colours import COLOURS
-from seqjax.gradients.figures.canvas import MARKERS, STYLES, legend, letters, panels
+from seqjax.gradients.figures.canvas import MARKERS, STYLES, legend, letters, panels, whole_ticks
 
 
 def iterates(rate: float, orbits: Mapping[str, Array], cycle: Array) -> Any:
@@ -31,6 +31,7 @@ def iterates(rate: float, orbits: Mapping[str, Array], cycle: Array) -> Any:
         curves.plot(orbit, color=colour, linestyle=style, marker=marker, markersize=3, linewidth=1.0, label=name)
     curves.set(xlabel="iteration t", ylabel="$x_t$", ylim=(0, 1))
     curves.margins(x=0.02)
+    whole_ticks(curves)
     legend(curves, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(orbits))
 
     x = np.linspace(0, 1, 201)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from seqjax.colours import COLOURS
-from seqjax.gradients.figures.canvas import legend, log_ticks, panels
+from seqjax.gradients.figures.canvas import log_ticks, panels
 from seqjax.gradients.lessons.remedies import Trial
 
 SOLVED, HELPED = 0.1, 0.6  # of a blind answer's error
@@ -64,10 +64,12 @@ def remedy_curves(
     for panel in axes.flat[len(others) :]:
         panel.axis("off")
     lowest = min(np.nanmin(loss) for loss in losses.values())
-    axes[0, 0].set_ylim(0.7 * lowest, 6 * chance)
+    ends = max(np.nanmax(loss[:, len(updates) // 2 :]) for loss in losses.values())  # where it begins may be far away
+    axes[0, 0].set_ylim(0.7 * lowest, max(6 * chance, 1.2 * ends))
     log_ticks(axes[0, 0].yaxis)
     axes[0, 0].margins(x=0)
-    legend(axes[0, 0], loc="upper right", ncols=2)
+    names = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*names, loc="outside upper right", ncols=2, frameon=False, fontsize="small")
     figure.supxlabel("updates", fontsize="medium")
     figure.supylabel("squared error", fontsize="medium")
     return figure

@@ -7,7 +7,7 @@ import numpy as np
 
 from seqjax.base import Array
 from seqjax.colours import COLOURS
-from seqjax.gradients.figures.canvas import STYLES, legend, letters, log_ticks, panels
+from seqjax.gradients.figures.canvas import STYLES, legend, letters, log_ticks, panels, whole_ticks
 from seqjax.gradients.flow import Flow
 from seqjax.gradients.lessons.chains import RandomProducts
 
@@ -28,6 +28,7 @@ def chains(factors: Mapping[str, Array]) -> Any:
         panel.annotate(f" {name}", (len(factor) - 1, abs(float(factor[-1]))), color=colour, va="center")
     panel.set(yscale="log", xlabel="ticks t", ylabel=r"$\|dh_t / dh_0\|$", xlim=(0, None))
     panel.margins(x=0)
+    whole_ticks(panel)
     return figure
 
 
@@ -69,11 +70,12 @@ def distance(norms: Mapping[str, Array]) -> Any:
     figure, axes = panels(height=3.2, width=5.4)
     panel = axes[0, 0]
     for (name, norm), colour, style in zip(norms.items(), COLOURS, STYLES):
-        low, middle, high = np.quantile(np.asarray(norm)[::-1], (0.1, 0.5, 0.9), axis=1)
+        low, middle, high = np.quantile(np.asarray(norm, float)[::-1], (0.1, 0.5, 0.9), axis=1)
         panel.fill_between(range(len(middle)), low, high, color=colour, alpha=0.2, linewidth=0)
         panel.plot(middle, color=colour, linestyle=style, label=name)
     panel.set(yscale="log", xlabel="distance T - t (ticks)", ylabel=r"$\|\partial L / \partial \theta_t\|$")
     panel.margins(x=0)
+    whole_ticks(panel)
     legend(panel)
     return figure
 
@@ -90,7 +92,7 @@ def flow(reports: Mapping[str, Flow]) -> Any:
     figure, axes = panels(1, 2, height=3.2)
     for (name, report), colour, style in zip(reports.items(), COLOURS, STYLES):
         for panel, values in zip(axes[0], (report.loss_gradient, np.exp(report.log_stretch))):
-            low, middle, high = np.quantile(np.asarray(values)[::-1], (0.1, 0.5, 0.9), axis=1)
+            low, middle, high = np.quantile(np.asarray(values, float)[::-1], (0.1, 0.5, 0.9), axis=1)
             panel.fill_between(range(len(middle)), low, high, color=colour, alpha=0.2, linewidth=0)
             panel.plot(middle, color=colour, linestyle=style, label=name)
     axes[0, 1].axhline(np.exp(-1), color="0.5", linewidth=0.8)
@@ -98,6 +100,7 @@ def flow(reports: Mapping[str, Flow]) -> Any:
     for panel, label in zip(axes[0], (r"$\|dL / ds_t\|$", r"stretch $\|ds_T / ds_t\|_F / \sqrt{n}$")):
         panel.set(yscale="log", xlabel="distance T - t (ticks)", ylabel=label)
         panel.margins(x=0)
+    whole_ticks(*axes[0])
     letters(axes)
     legend(axes[0, 0])
     return figure
@@ -114,7 +117,7 @@ def depth(stretches: Mapping[str, Array]) -> Any:
     """
     figure, axes = panels(1, len(stretches), height=3.0, sharey=True)
     for panel, (name, logs), colour in zip(axes[0], stretches.items(), COLOURS):
-        tens = np.asarray(logs) / np.log(10)
+        tens = np.asarray(logs, float) / np.log(10)
         layers = np.arange(1, len(tens) + 1)
         panel.fill_between(layers, tens[:, 0], tens[:, -1], color=colour, alpha=0.2, linewidth=0)
         shown = {"largest": tens[:, 0], "middle": np.median(tens, 1), "smallest": tens[:, -1]}
@@ -124,6 +127,7 @@ def depth(stretches: Mapping[str, Array]) -> Any:
         panel.set_title(name, fontsize="medium")
         panel.set(xlabel="layer l")
         panel.margins(x=0)
+    whole_ticks(*axes[0])
     legend(axes[0, -1], loc="lower left")
     axes[0, 0].set_ylabel(r"$\log_{10}$ singular values of $dx_l / dx_0$")
     return figure
@@ -151,6 +155,7 @@ def bounded(bound: float, norms: Mapping[str, Array], logs: Mapping[str, Array])
     axes[0, 1].set(xlabel="ticks t", ylabel=r"$\log_{10} \|dh_t / dh_0\|$")
     for panel in axes[0]:
         panel.margins(x=0)
+    whole_ticks(*axes[0])
     letters(axes)
     legend(axes[0, 1], *axes[0, 0].get_legend_handles_labels(), loc="best")
     return figure

@@ -75,6 +75,7 @@ MEASURES: dict[str, Callable[[Mapping[str, Any]], list[Measure]]] = {
     "charlm": lambda o: [Measure("validation_loss", "cross-entropy (nats/character)"), BITS],
     "wordlm": lambda o: [Measure("validation_perplexity", "perplexity (words)", log=True), BITS],
     "ngramlm": lambda o: [Measure("nats_*", f"cross-entropy (nats/{o['symbols'][:-1]})", floors="[!1]*")],
+    "hmm-learn": lambda o: [Measure("nats_*", f"cross-entropy (nats/{o['symbols'][:-1]})")],
     "classify": lambda o: [share("accuracy_*", "right answers")],
     "tag": lambda o: [share("f1_*", "F1 of entities", "f1,*"), share("accuracy_*", "tags right", "accuracy,*")],
     "translate": lambda o: [share("exact_*", "sentences translated exactly")],

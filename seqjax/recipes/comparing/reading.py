@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import re
 import statistics
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -112,7 +113,7 @@ def read(who: str, folders: Sequence[str | Path]) -> list[Found]:
             except BadInput as error:
                 if part == inner[-1] and len(found) == before:
                     raise
-                files.tell(f"{str(error).split(' Let it ')[0]} It is left out.")
+                files.tell(f"{re.split(' Let it | Leave it ', str(error))[0]} It is left out.")
     return list(found.values())
 
 
@@ -129,7 +130,9 @@ def read_one(who: str, folder: Path) -> Found:
     """The run in a folder."""
     recipe = config.recipe_of(who, folder)
     if recipe not in measures.MEASURES:
-        raise BadInput(f"{who}: expected runs of commands that train by updates, got {folder}, of {recipe}.")
+        raise BadInput(
+            f"{who}: expected runs of commands that train by updates, got {folder}, of {recipe}. Leave it out."
+        )
     made = config.read(recipe, folder)
     kind = importlib.import_module(f"seqjax.recipes.{recipe.replace('-', '_')}").Options
     younger = {field.name: field.metadata.get("before", field.default) for field in dataclasses.fields(kind)}
@@ -194,12 +197,16 @@ def as_words(option: str, value: Any, *, alone: bool) -> str:
 
     >>> as_words("cell", "gru", alone=True), as_words("hidden_size", 64, alone=True), as_words("crf", False, alone=True)
     ('gru', 'hidden size 64', 'no crf')
+    >>> as_words("states", [2, 3], alone=True)
+    'states 2 3'
     """
     name = option.replace("_", " ")
     if isinstance(value, bool):
         return name if value else f"no {name}"
     if value is None:
         return f"no {name}"
+    if isinstance(value, list | tuple):
+        return " ".join([name, *map(str, value)]) if value else f"no {name}"
     if option.startswith("sha256"):
         return f"{name} {str(value)[:8]}"
     if alone and isinstance(value, str):

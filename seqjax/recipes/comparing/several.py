@@ -130,10 +130,11 @@ def check(recipe: str, each: Sequence[RunOptions]) -> None:
         count *= len(values)
     if count < len(each):
         raise BadInput(f"{recipe}: expected values that differ, got one of them twice. Leave out what is there twice.")
-    if len(each) > 1 and each[0].processes != 1:
+    processes = getattr(each[0], "processes", 1)
+    if len(each) > 1 and processes != 1:
         raise BadInput(
-            f"{recipe}: expected --processes 1 where several are compared, got {each[0].processes}. Make the runs one "
-            "by one, and compare them by: python -m seqjax compare RUN RUN"
+            f"{recipe}: expected --processes 1 where several are compared, got {processes}. Make the runs one by one, "
+            "and compare them by: python -m seqjax compare RUN RUN"
         )
 
 

@@ -60,6 +60,6 @@ def main(options: Options, report: Report) -> None:
     )
     grown = [name for name, run in runs.items() if run.log_jacobian[-1] > 0]
     report.say(
-        f"Of {len(runs)} states all are bounded; the derivative grew over the run with "
+        "The state is bounded with every gain; the derivative grew over the run with "
         f"{', '.join(grown) if grown else 'none of them'}. A bound on the state says nothing about the gradient."
     )

@@ -70,18 +70,20 @@ def main(options: Options, report: Report) -> None:
     most = {name: np.stack(found, 1) for name, found in best.items()}
     report.say(
         f"\nSequences of {options.length} ticks of {FEATURES} random bits, a random bit to learn for each, "
-        f"{options.steps:,} updates on all of them, {repeats} networks. Most bits known, median and range, and "
-        "bits for each parameter:"
+        f"{options.steps:,} updates on all of them, {repeats} network{'s' * (repeats > 1)}. Most bits known, median "
+        "and range, and bits for each parameter:"
     )
     report.table(
         ["cell", *(f"about {budget} parameters" for budget in budgets)],
         [[name, *map(told, most[name].T, sizes[name])] for name in CELLS],
     )
-    each = {name: float(np.median(most[name][:, -1])) / sizes[name][-1] for name in CELLS}
-    order = sorted(each, key=lambda name: -each[name])
+    largest = int(np.argmax(budgets))
+    each = {name: float(np.median(most[name][:, largest])) / sizes[name][largest] for name in CELLS}
+    first, *_, last = sorted(each, key=lambda name: -each[name])
+    factor = f": a factor of {each[first] / each[last]:.2f}" if each[last] else ""
     report.say(
-        f"At the largest size the {order[0]} keeps most for each parameter, {each[order[0]]:.2f} bits, and the "
-        f"{order[-1]} least, {each[order[-1]]:.2f}: a factor of {each[order[0]] / max(each[order[-1]], 1e-9):.2f}."
+        f"At the largest size the {first} keeps most for each parameter, {each[first]:.2f} bits, and the {last} "
+        f"least, {each[last]:.2f}{factor}."
     )
     report.draw("capacity", "capacity", counts=counts, bits=bits, parameters=sizes, best=most)
 

@@ -93,7 +93,7 @@ def main(options: Options, report: Report) -> None:
 
 def late(norms: Array) -> float:
     """Growth a tick over the second half of a chain."""
-    middle = len(norms) // 2
+    middle = (len(norms) - 1) // 2
     return float(norms[-1] / norms[middle]) ** (1 / (len(norms) - 1 - middle))
 
 

@@ -43,11 +43,20 @@ def main(options: Options, report: Report) -> None:
         [
             [
                 name,
-                f"10^{values[0]:.1f}",
-                f"10^{np.median(values):.1f}",
+                power(values[0]),
+                power(np.median(values)),
                 f"{(values > values[0] - 2).sum()} of {options.size}",
             ]
             for name, values in tens.items()
         ],
     )
     report.draw("depth", "depth", stretches=stretches)
+
+
+def power(tens: float) -> str:
+    """A power of ten; one that no float tells from 0 is that.
+
+    >>> power(-1.25), power(-np.inf)
+    ('10^-1.2', '0')
+    """
+    return "0" if tens == -np.inf else f"10^{tens:.1f}"

@@ -108,11 +108,11 @@ def exercise(report: Report, options: Options, name: str, reading: Reading, data
     report.table(
         ["word", *reading.columns.values(), "memory"],
         [
-            [words[t], *(f"{column[t]:.2f}" for column in columns), "?" if t in hidden else f"{kept[t]:+.2f}"]
+            [words[t], *(f"{column[t]:z.2f}" for column in columns), "?" if t in hidden else f"{kept[t]:+z.2f}"]
             for t in range(due + 1)
         ],
     )
-    answers = ", ".join(f"{words[t]} {reading.update(kept[t - 1], *(c[t] for c in columns)):+.2f}" for t in hidden)
+    answers = ", ".join(f"{words[t]} {reading.update(kept[t - 1], *(c[t] for c in columns)):+z.2f}" for t in hidden)
     moved = words[int(np.argmax(np.abs(np.diff(kept[: due + 1], prepend=0))))]
     report.say(
         f"Exercise: fill in the memories by {reading.equation}. At which word is most written, and which keeps it?\n"

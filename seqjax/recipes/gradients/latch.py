@@ -36,8 +36,8 @@ class Options(LearningOptions, DrawnOptions):
         super().check(who)
         check_sizes(who, self, "units", "batch_size")
         check_positive(who, self, "noise")
-        if not self.lengths or min(self.lengths) < 2:
-            raise ValueError(f"{who}: expected --lengths of at least 2, got {self.lengths}. Name some.")
+        if not self.lengths or min(self.lengths) < 2 or len(set(self.lengths)) < len(self.lengths):
+            raise ValueError(f"{who}: expected --lengths of at least 2 that differ, got {self.lengths}. Name some.")
 
 
 def main(options: Options, report: Report) -> None:

@@ -49,8 +49,8 @@ def main(options: Options, report: Report) -> None:
         print(f"{name}: squared error {', '.join(f'{float(t.test_error):.4f}' for t in trials[name])}", flush=True)
     report.say(
         f"\nThe adding problem over {length} ticks, {options.steps:,} updates of {options.batch_size} sequences, "
-        f"{len(seeds)} seeds; a blind answer's squared error is {problem.chance:.4f}. Medians, and the range of the "
-        "error:"
+        f"{len(seeds)} seed{'s' * (len(seeds) > 1)}; a blind answer's squared error is {problem.chance:.4f}. Medians, "
+        "and the range of the error:"
     )
     report.say(figures.table(trials))
     report.say(figures.told(trials, problem.chance))

@@ -6,6 +6,7 @@ In order of reading:
 - `characters`: the model of ``charlm``, and how ``sample``, ``score`` and ``wordlm`` read a run of it back;
 - `words`: a text as sentences of words, `salads` one by rule; `speaker`: next words and sentences of a model of them;
 - `pairs`: a text written from another, and whole answers compared; `translators`: two ways to translate;
+- `states`: what the states of a hidden Markov model of a text stand for;
 - `tagging`: a tag a word, and how good tags are; `textbook`: a tagger thought out by hand;
 - `transcripts`: what was said beside what was heard; `spoken`: sentences of `salads`, where a pair sounds like a pear.
 

@@ -133,10 +133,11 @@ def character_row(folder: str, text: Words) -> tuple[float, int, float]:
     """Bits a character on the text held back, ticks and seconds of training of a charlm run on the same text."""
     with told_by("wordlm", "charlm"):
         run = Run.open("charlm", folder)
-    if run.config["facts"].get("sha256") != text.sha256:
+    found = tuple(run.config["facts"].get(name) for name in ("sha256", "sha256_held_back"))
+    if found != (text.parts or (text.sha256, None)):
         raise BadInput(
-            f"wordlm: expected --characters to be a charlm run on the text.txt of this run, got {folder}, of another "
-            "text. Train one by python -m seqjax charlm --text RUN/text.txt."
+            f"wordlm: expected --characters to be a charlm run on the text of this run, got {folder}, of another text. "
+            f"Train one by python -m seqjax charlm {text.options('RUN')}."
         )
     model, params, vocabulary = trained("wordlm", folder)
     numbers = vocabulary.encode("".join(["\n", *(" ".join(words) + "\n" for words in text.held_back)]))

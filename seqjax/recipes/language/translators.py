@@ -11,7 +11,8 @@ import sacrebleu
 import seqjax as sj
 from seqjax import models, tasks
 from seqjax.base import PyTree
-from seqjax.decoding import Coverage
+from seqjax.decoding import Coverage, Diversity
+from seqjax.recipes.running.asking import Asked, Reply, Several, encode, rounded, unknown
 from seqjax.tasks.vocabulary import SPECIALS, Vocabulary
 
 
@@ -36,12 +37,16 @@ class Line(NamedTuple):
 
 
 class Translator(NamedTuple):
-    """What is trained and asked: ``translate(params, sources, length) -> sentences of words``."""
+    """What is trained and asked: ``translate(params, sources, length) -> sentences of words``.
+
+    ``search(params, sources, length, several)`` are the hypotheses of a beam; None for one that does not search.
+    """
 
     init: Callable
     memory: Callable
     objective: Callable
     translate: Callable[[PyTree, tasks.Padded, int], list[tuple[str, ...]]]
+    search: Callable[[PyTree, tasks.Padded, int, Several], sj.decoding.Hypotheses] | None = None
 
 
 def attention(state: PyTree) -> jax.Array:
@@ -56,29 +61,66 @@ def searching(
     objective = models.conditional_objective(model, sj.cross_entropy)
     pad, unk, bos, eos = words.specials
 
-    def translate(params: PyTree, sources: tasks.Padded, length: int) -> list[tuple[str, ...]]:
+    def search(params: PyTree, sources: tasks.Padded, length: int, several: Several) -> sj.decoding.Hypotheses:
         source = condition(sources)
         decoder_params, state = jax.jit(model.encode)(params, source)
-        found = sj.beam_search(
+        wide, groups = max(beam, several.answers), several.groups
+        if groups > 1:  # every group has its answers: of a wider beam all the best may be of one
+            wide = -(-several.answers // groups) * groups
+        return sj.beam_search(
             model.decoder,
             decoder_params,
             state,
             jnp.full(len(sources.lengths), bos),
             length=length,
-            width=beam,
+            width=wide,
             eos=eos,
             length_penalty=length_penalty,
+            diversity=Diversity(groups, several.diversity),
             coverage=Coverage(attention, coverage, source.mask) if coverage else None,
             forbidden=[pad, unk, bos],
         )
-        return decoded(found.symbols[0], words)
+
+    def translate(params: PyTree, sources: tasks.Padded, length: int) -> list[tuple[str, ...]]:
+        return decoded(search(params, sources, length, Several(1)).symbols[0], words)
 
     return Translator(
         model.init,
         lambda params, size: (),
         lambda params, state, batch, key: objective(params, state, batch._replace(xs=batch.xs[:2]), key),
         translate,
+        search,
     )
+
+
+def asked(translator: Translator, params: PyTree, words: Languages, longest: int, *, numbers: bool) -> Asked:
+    """A translator that searches, asked for sentences of so many words at most, or for numbers in English."""
+
+    def read(question: str) -> tuple[list[str], tasks.Padded, str]:
+        said = tasks.words(question.replace("-", " ") if numbers else question, lower=numbers)
+        source = tasks.pad([encode(said, words.source, "words")], length=rounded(len(said)))
+        return said, source, "" if len(said) <= longest else f"longer than the {longest} words it has learned from"
+
+    def reply(question: str) -> Reply:
+        said, source, note = read(question)
+        (found,) = translator.translate(params, source, longest + 2)
+        return Reply(" ".join(found), unknown(said, words.source), note)
+
+    def several_to(question: str, several: Several) -> Reply:
+        said, source, note = read(question)
+        assert translator.search is not None
+        found = translator.search(params, source, longest + 2, several)
+        answers: dict[tuple[str, ...], float] = {}
+        for score, answer in zip(found.scores[:, 0].tolist(), decoded(found.symbols[:, :, 0].T, words)):
+            if score > -np.inf:  # several groups may end with the same one
+                answers.setdefault(answer, score)
+        lines = [f"{score:9.2f}  {' '.join(answer)}" for answer, score in answers.items()][: several.answers]
+        few = "" if len(lines) == several.answers else f"only {len(lines)} that differ"
+        return Reply("\n".join(lines), unknown(said, words.source), "; ".join(filter(None, (note, few))))
+
+    kind = "a number spelled in English" if numbers else "a sentence to translate"
+    example = "seventy-one thousand and two" if numbers else words.source.symbols[2]
+    return Asked(kind, example, reply, several=several_to)
 
 
 def word_by_word(model: sj.Layer, words: Languages) -> Translator:

@@ -2,8 +2,8 @@
 
 import hashlib
 import itertools
+import os
 import re
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -37,6 +37,7 @@ class Words:
       counts: how often each word to learn from occurs.
       held_back: sentences behind them, `SCORED` characters at most.
       sha256: of the text, a sentence a line, words apart by a blank.
+      parts: the same of what is learned from and of what is held back, which are two texts; None where one is split.
 
     Raises:
       BadInput: too few sentences.
@@ -50,21 +51,23 @@ class Words:
         test: Iterable[list[str]] | None = None,
     ):
         """Reads them once, and what became of them once more."""
-        digest, count, characters, end = hashlib.sha256(), 0, 0, 0
+        digest, apart, count, characters, end = hashlib.sha256(), [hashlib.sha256(), hashlib.sha256()], 0, 0, 0
         self.test = None if test is None else [*test]
 
         def lines() -> Iterator[bytes]:
             nonlocal count, characters, end
-            for part in (sentences, held_back or ()):
+            for part, own in zip((sentences, held_back or ()), apart):
                 for sentence in part:
                     line = " ".join(sentence) + "\n"
                     count, characters = count + 1, characters + len(line)
                     digest.update(line.encode())
+                    own.update(line.encode())
                     yield line.encode()
                 end = end or characters
 
         self._file = temporary(self, lines())
         self.counts, self.held_back, self.sha256 = Counter[str](), list[list[str]](), digest.hexdigest()
+        self.parts = None if held_back is None else tuple(own.hexdigest() for own in apart)
         self._learned, before, parted = 0, 0, 0
         last = 0.9 * characters if held_back is None else end
         for raw in self._lines(self._file.tell()):
@@ -87,11 +90,21 @@ class Words:
         """The sentences to learn from, one after the other."""
         return (line.decode().split(" ") for line in self._lines(self._learned))
 
-    def copy(self, path: Path) -> None:
-        """Writes the text there."""
+    def copy(self, folder: Path) -> None:
+        """Writes the text there: as one file, or as two where it was two."""
+        whole = self._file.seek(0, os.SEEK_END)
+        ends = {"text.txt": whole} if self.parts is None else {"train.txt": self._learned, "held_back.txt": whole}
         self._file.seek(0)
-        with open(path, "wb") as copied:
-            shutil.copyfileobj(self._file, copied)
+        for name, end in ends.items():
+            with open(folder / name, "wb") as copied:
+                while left := end - self._file.tell():
+                    copied.write(self._file.read(min(PIECE, left)))
+
+    def options(self, folder: Path | str) -> str:
+        """What a command takes to read the copy and split it as here."""
+        if self.parts is None:
+            return f"--text {folder}/text.txt"
+        return f"--train {folder}/train.txt --held-back {folder}/held_back.txt"
 
     def _lines(self, stop: int) -> Iterator[bytes]:
         """Those in the first bytes of the file, which may be read elsewhere meanwhile."""

@@ -1,11 +1,14 @@
 """Strips of digits with what a network says of them."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from seqjax.colours import COLOURS
+
+WIDE, MOST = 38, 3  # letters of a line below a strip, and lines
 
 
 def captions(images: Sequence[Sequence[Sequence[Any]]], said: Sequence[str], right: Sequence[bool]) -> Any:
@@ -23,11 +26,13 @@ def captions(images: Sequence[Sequence[Sequence[Any]]], said: Sequence[str], rig
 
     _, height, width = np.shape(images)[:3]
     rows = -(-len(images) // 2)
-    figure = Figure(figsize=(6.4, rows * (3.0 * height / width + 0.36)), layout="constrained")
+    below = [textwrap.fill(caption, WIDE, max_lines=MOST, placeholder=" …") for caption in said]
+    lines = max(caption.count("\n") for caption in below)
+    figure = Figure(figsize=(6.4, rows * (3.0 * height / width + 0.36 + 0.22 * lines)), layout="constrained")
     panels = figure.subplots(rows, 2, squeeze=False).flat
     for axes in panels[len(images) :]:
         axes.axis("off")
-    for axes, image, caption, good in zip(panels, images, said, right):
+    for axes, image, caption, good in zip(panels, images, below, right):
         axes.imshow(image, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest", aspect="equal")
         axes.set_xticks([])
         axes.set_yticks([])

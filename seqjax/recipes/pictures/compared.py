@@ -42,7 +42,7 @@ def compared(panels: Sequence[Mapping[str, Any]], *, x_label: str) -> Any:
         key |= {name: mark(color="0.4", linestyle=of_model[name]) for name in models if name}
     if several > 1:
         key[f"lowest to highest of {several} seeds"] = Patch(color="0.8", linewidth=0)
-    height = 2.8 * len(panels) + 0.2 * (1 + len(key) // 3)
+    height = 2.8 * len(panels)
     figure = Figure(figsize=(5.0, height), layout="constrained")
     columns = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axes, panel in zip(columns, panels):
@@ -64,7 +64,8 @@ def compared(panels: Sequence[Mapping[str, Any]], *, x_label: str) -> Any:
     few_ticks(columns[-1].xaxis, [value for line in lines for value in line["x"]])
     columns[-1].set_xlabel(x_label)
     open_frame(*columns)
-    legend_above(figure, columns[0], most=4, more=key)
+    legend = legend_above(figure, columns[0], most=4, more=key)
+    figure.set_figheight(height + legend.get_window_extent().height / figure.dpi)
     return figure
 
 

@@ -10,6 +10,8 @@ from seqjax.recipes.pictures.style import MARKERS, draw_levels, few_ticks, legen
 from seqjax.recipes.running import drawing
 from seqjax.recipes.running.run import Run
 
+MOST = 20  # markers of a line, about
+
 
 def curves(
     lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
@@ -41,7 +43,8 @@ def curves(
     axes = figure.add_subplot()
     for (name, (x, y)), colour, marker in zip(lines.items(), COLOURS, MARKERS):
         alone = marker or ("o" if len(x) == 1 else "")  # a line of one point is none
-        axes.plot(x, y, color=colour, marker=alone, markersize=3.5, linewidth=1.2, label=name)
+        often = max(1, len(x) // MOST)
+        axes.plot(x, y, color=colour, marker=alone, markersize=3.5, markevery=often, linewidth=1.2, label=name)
     draw_levels(axes, levels)
     for name, place in (marks or {}).items():
         axes.axvline(place, color="0.6", linewidth=1.0, label=name)

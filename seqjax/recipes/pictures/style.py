@@ -6,6 +6,7 @@ from typing import Any
 
 MARKERS = ("", "o", "s", "^", "D")
 LEVELS = ("--", ":", "-.")
+WIDE = 12  # letters of a legend to an inch, beside the line they name
 
 
 def open_frame(*panels: Any) -> None:
@@ -39,14 +40,20 @@ def wrapped(label: str, most: int = 34) -> str:
     return label if len(label) <= most else "\n".join(lines)
 
 
-def legend_above(figure: Any, axes: Any, *, most: int, more: Mapping[str, Any] | None = None) -> None:
-    """A legend of what is in a panel, and more, above all panels, in as many columns as there is room for."""
+def legend_above(figure: Any, axes: Any, *, most: int, more: Mapping[str, Any] | None = None) -> Any:
+    """A legend of what is in a panel, and more, above all panels, in as many columns as there is room for.
+
+    Names that are wider than the figure are broken into lines.
+    """
     handles, names = axes.get_legend_handles_labels()
     handles, names = [*handles, *(more or {}).values()], [*names, *(more or {})]
-    for columns in range(min(len(names), most), 0, -1):
+    broken = [textwrap.fill(name, int(WIDE * figure.get_figwidth())) for name in names]
+    counts = [(columns, names) for columns in range(min(len(names), most), 0, -1)]
+    for columns, shown in [*counts, (1, broken)]:
         legend = figure.legend(
-            handles, names, frameon=False, fontsize="small", ncols=columns, loc="outside upper center"
+            handles, shown, frameon=False, fontsize="small", ncols=columns, loc="outside upper center"
         )
-        if columns == 1 or legend.get_window_extent().width <= 0.98 * figure.bbox.width:
-            return
+        if shown is broken or legend.get_window_extent().width <= 0.98 * figure.bbox.width:
+            break
         legend.remove()
+    return legend

@@ -29,6 +29,14 @@ class Reply(NamedTuple):
     note: str = ""
 
 
+class Several(NamedTuple):
+    """How many answers, best first, by a beam in groups that avoid each other's symbols, as `seqjax.Diversity`."""
+
+    answers: int
+    groups: int = 1
+    diversity: float = 0.5
+
+
 class Asked(NamedTuple):
     """A run that can be asked.
 
@@ -37,12 +45,14 @@ class Asked(NamedTuple):
       example: of a question.
       reply: to a question; raises `NoQuestion`.
       whole: whether the lines so far are a whole question.
+      several: ``(question, several) -> Reply``, a line an answer, its score first; None for a run that has one.
     """
 
     kind: str
     example: str
     reply: Callable[[str], Reply]
     whole: Callable[[str], bool] = lambda lines: True
+    several: Callable[..., Reply] | None = None
 
 
 def unknown(symbols: Sequence[str], vocabulary: Collection[str] | Vocabulary) -> tuple[str, ...]:

@@ -121,7 +121,7 @@ def options_of(config: Mapping[str, Any], folder: Path, kind: type[Options]) -> 
                 "start a new run."
             )
         given[field.name] = tuple(value) if isinstance(value, list) else value
-    if given["devices"] > jax.device_count() or given["devices"] % jax.process_count():
+    if given.get("devices", 0) > jax.device_count() or given.get("devices", 0) % jax.process_count():
         given["devices"] = 0
     options = kind(**given)
     with bad_input(f"{path}"):

@@ -17,7 +17,7 @@ from seqjax.objectives import Objective
 from seqjax.recipes.running import causes, devices, files, loop, optimizers, processes, splits, trackers
 from seqjax.recipes.running.courses import Answer, Update
 from seqjax.recipes.running.options import (
-    RunOptions,
+    SharedOptions,
     check_left_out,
     check_not_negative,
     check_positive,
@@ -32,7 +32,7 @@ Figures = Mapping[str, float | None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LearningOptions(RunOptions):
+class LearningOptions(SharedOptions):
     """The options of every recipe that trains by gradient; each sets its own defaults."""
 
     batch_size: int = 64

@@ -61,7 +61,7 @@ class DrawingOptions(ReadingOptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions(DrawingOptions):
-    """The options that every recipe has; a recipe adds its own and its own default for the steps."""
+    """The options of every recipe that goes on from a checkpoint; each sets its own default for the steps."""
 
     seed: int = 0
     """Decides every random draw: parameters, dropout, generated text."""
@@ -69,11 +69,6 @@ class RunOptions(DrawingOptions):
     """Parameter updates in all, those before a --resume included."""
     run_dir: FolderOrNone = None
     """New folder for the run's files; runs/RECIPE-DATE-TIME if not given."""
-    devices: int = 0
-    """Devices that share each batch; 0 for all cores of a CPU, but one where recurrent weights exceed 6 MB, and one
-    accelerator elsewhere."""
-    processes: int = 1
-    """Processes that share each batch, started on this machine; 0 for those that Slurm or Kubernetes started."""
     track: Track | None = None
     """A dashboard beside the JSON lines: TensorBoard, in the run's folder tensorboard, or Weights & Biases, in the
     project seqjax."""
@@ -91,7 +86,6 @@ class RunOptions(DrawingOptions):
         super().check(who)
         check_sizes(who, self, "steps")
         check_seed(who, self.seed)
-        check_not_negative(who, self, "devices", "processes")
         if self.keep < 2:
             raise ValueError(
                 f"{who}: expected --keep of at least 2, so that one is left where the other is damaged, got "
@@ -100,6 +94,22 @@ class RunOptions(DrawingOptions):
         interval(who, self.checkpoint_every)
         if self.resume is not None and self.run_dir is not None:
             raise ValueError(f"{who}: expected --run-dir or --resume, got both. A resumed run stays in its folder.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SharedOptions(RunOptions):
+    """The options of every recipe whose batches devices and processes share."""
+
+    devices: int = 0
+    """Devices that share each batch; 0 for all cores of a CPU, but one where recurrent weights exceed 6 MB, and one
+    accelerator elsewhere."""
+    processes: int = 1
+    """Processes that share each batch, started on this machine; 0 for those that Slurm or Kubernetes started."""
+
+    def check(self, who: str) -> None:
+        """Refuses numbers below 0."""
+        super().check(who)
+        check_not_negative(who, self, "devices", "processes")
 
 
 class Interval(NamedTuple):
