@@ -212,7 +212,7 @@ def test_a_run_is_resumed_asked_and_made_of_seeds(name, folder, capsys):
     assert main([*arguments, "--run-dir", "whole"]) == 0
     out = capsys.readouterr().out
     assert "sentences of its own" in out
-    ranked = [line for line in out.splitlines() if line.endswith((" the cat.", " cat the."))]
+    ranked = [line for line in out.splitlines() if "the cat." in line or "cat the." in line]
     assert len(ranked) == 2
     assert main([*arguments, "--run-dir", "parts", "--steps", "2", "--schedule", "constant"]) == 0
     assert main([*arguments, "--run-dir", "again", "--schedule", "constant"]) == 0
