@@ -24,6 +24,7 @@ from PIL import Image
 from benchmarks import kept, path_table, plots, recipes, record, versions
 from benchmarks import learning as learned
 from benchmarks import timed as by_the_clock
+from benchmarks import vocabularies as large
 from benchmarks.paths import best_peer
 from benchmarks.versions import Read
 
@@ -335,6 +336,11 @@ def timed() -> str:
     return "\n".join(by_the_clock.table(rows("timed")))
 
 
+def vocabularies() -> str:
+    """The table of `benchmarks.vocabularies`."""
+    return "\n".join(large.table(rows("vocabularies")))
+
+
 MEASURED: dict[str, tuple[Callable[[Read], tuple[str, str]], Sequence[str]]] = {
     "bptt": (bptt, ["bptt"]),
     "engines": (engines, ["engines"]),
@@ -349,7 +355,14 @@ PARTS: dict[str, Callable[[], str]] = {
     name: functools.partial(versions.everywhere, part, files, lambda name: rows(name))
     for name, (part, files) in MEASURED.items()
 }
-PARTS |= {"slower": slower, "least": least, "results": results, "learning": learning, "timed": timed}
+PARTS |= {
+    "slower": slower,
+    "least": least,
+    "results": results,
+    "learning": learning,
+    "timed": timed,
+    "vocabularies": vocabularies,
+}
 PART = re.compile(r"(<!-- made by python -m benchmarks\.headline: (\w+) -->\n\n)(.*?)(\n\n<!-- end -->)", re.DOTALL)
 
 

@@ -1,5 +1,6 @@
 """Outputs over large vocabularies: the softmax in full, in clusters, or trained on samples."""
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from seqjax.base import Array, PyTree
 from seqjax.layers.affine import DenseParams, dense
 from seqjax.logarithms import logsumexp
 from seqjax.losses import Tally, cross_entropy, tally
-from seqjax.products import accumulator, add_bias, along, dot
+from seqjax.products import accumulator, add_bias, along, cast, dot
 from seqjax.records import maker
 
 
@@ -37,12 +38,13 @@ class Softmax(NamedTuple):
 
 
 @maker
-def full_softmax(size: int, vocabulary_size: int) -> Softmax:
+def full_softmax(size: int, vocabulary_size: int, *, compute_dtype: jnp.dtype | None = None) -> Softmax:
     """p(w) = softmax(h W + b)_w, cost d v a tick.
 
     Args:
       size: d, of h.
       vocabulary_size: v.
+      compute_dtype: of the product's operands; that of the parameters if None.
 
     Returns:
       The output, with `seqjax.DenseParams`.
@@ -57,7 +59,7 @@ def full_softmax(size: int, vocabulary_size: int) -> Softmax:
       >>> jnp.exp(log_probs).sum(-1).round(3).tolist() == [1.0] * 7
       True
     """
-    readout = dense(size, vocabulary_size)
+    readout = dense(size, vocabulary_size, compute_dtype=compute_dtype)
 
     def logits(params: DenseParams, hs: Array) -> Array:
         return readout.apply(params, (), hs)[1]
@@ -77,7 +79,14 @@ class AdaptiveParams(NamedTuple):
 
 
 @maker
-def adaptive_softmax(size: int, vocabulary_size: int, cutoffs: Sequence[int], *, shrink: int = 4) -> Softmax:
+def adaptive_softmax(
+    size: int,
+    vocabulary_size: int,
+    cutoffs: Sequence[int],
+    *,
+    shrink: int = 4,
+    compute_dtype: jnp.dtype | None = None,
+) -> Softmax:
     """Frequent symbols in full, rare ones in clusters with fewer features.
 
         p(w) = head(h)_w                                        w < cutoffs[0]
@@ -93,6 +102,7 @@ def adaptive_softmax(size: int, vocabulary_size: int, cutoffs: Sequence[int], *,
       vocabulary_size: v.
       cutoffs: where clusters begin, rising, above 0 and below v.
       shrink: how much smaller each cluster's features are than those before.
+      compute_dtype: of the products' operands; that of the parameters if None.
 
     Returns:
       The output, with `AdaptiveParams`.
@@ -112,11 +122,12 @@ def adaptive_softmax(size: int, vocabulary_size: int, cutoffs: Sequence[int], *,
             "Sort them."
         )
     clusters = list(itertools.pairwise(bounds[1:]))
-    head = dense(size, bounds[1] + len(clusters))
+    affine = functools.partial(dense, compute_dtype=compute_dtype)
+    head = affine(size, bounds[1] + len(clusters))
     tails = []
     for i, (start, stop) in enumerate(clusters):
         small = max(size // shrink ** (i + 1), 1)
-        tails.append((dense(size, small, b_init=None), dense(small, stop - start)))
+        tails.append((affine(size, small, b_init=None), affine(small, stop - start)))
 
     def init(key: Array) -> AdaptiveParams:
         keys = jax.random.split(key, 1 + 2 * len(tails))
@@ -149,7 +160,9 @@ def adaptive_softmax(size: int, vocabulary_size: int, cutoffs: Sequence[int], *,
 
 
 @maker
-def sampled_softmax(size: int, vocabulary_size: int, samples: int) -> Softmax:
+def sampled_softmax(
+    size: int, vocabulary_size: int, samples: int, *, compute_dtype: jnp.dtype | None = None
+) -> Softmax:
     """The full softmax, trained on the target and a few sampled symbols: cost d · samples a tick.
 
         loss = -log exp(a_w) / (exp(a_w) + Σ_{s ∈ S, s ≠ w} exp(a_s - log π_s))      a = h W + b
@@ -163,6 +176,7 @@ def sampled_softmax(size: int, vocabulary_size: int, samples: int) -> Softmax:
       size: d, of h.
       vocabulary_size: v.
       samples: how many symbols to draw, at most v.
+      compute_dtype: of the products' operands; that of the parameters if None.
 
     Returns:
       The output, with `seqjax.DenseParams`; ``log_probs`` is exact.
@@ -182,7 +196,7 @@ def sampled_softmax(size: int, vocabulary_size: int, samples: int) -> Softmax:
             f"sampled_softmax: expected at most {vocabulary_size} samples, the vocabulary's size, got {samples}. "
             "Use full_softmax."
         )
-    whole = full_softmax(size, vocabulary_size)
+    whole = full_softmax(size, vocabulary_size, compute_dtype=compute_dtype)
     probs = _inclusion(np.log1p(1 / np.arange(1, vocabulary_size + 1)), samples)
 
     def loss(
@@ -197,8 +211,10 @@ def sampled_softmax(size: int, vocabulary_size: int, samples: int) -> Softmax:
         w, b = params.w, params.b
         assert b is not None  # dense makes one unless told not to
         wide = inclusion.dtype
-        own = (hs.astype(wide) * jnp.moveaxis(w, 0, 1)[target].astype(wide)).sum(-1) + b[target].astype(wide)
-        others = add_bias(dot(hs, w[:, drawn]).astype(wide), b[drawn].astype(wide) - jnp.log(inclusion))
+        rows = jnp.moveaxis(w, 0, 1)[target]
+        x, rows = (part if compute_dtype is None else cast(part, compute_dtype) for part in (hs, rows))
+        own = (x.astype(wide) * rows.astype(wide)).sum(-1) + b[target].astype(wide)
+        others = add_bias(dot(hs, w[:, drawn], compute_dtype).astype(wide), b[drawn].astype(wide) - jnp.log(inclusion))
         others = jnp.where(along(drawn, target[..., None]) == target[..., None], -jnp.inf, others) - own[..., None]
         losses = logsumexp(jnp.concatenate([jnp.zeros_like(own)[..., None], others], axis=-1))
         return tally(jnp.where(known, losses, jnp.nan), mask)

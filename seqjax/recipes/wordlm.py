@@ -2,8 +2,10 @@
 
     p(w_1 … w_n <eos>) = Π_t p(w_t | w_1 … w_{t-1}) · p(<eos> | w_1 … w_n)      p(w_t | …) = softmax(h_t W + b)
 
-Every sentence starts from nothing: a state and an input of zeros. Rare words are read and predicted as <unk>. With
---preset the model, its training and its carried state are those of Zaremba, Sutskever and Vinyals.
+Every sentence starts from nothing: a state and an input of zeros. Rare words are read and predicted as <unk>, or with
+--split subwords spelled in pieces; in bits a character each pays for what it cannot name, so that these compare. Over
+many words --softmax adaptive or sampled looks at few of them. With --preset the model, its training and its carried
+state are those of Zaremba, Sutskever and Vinyals.
 
 The text may be larger than memory, which holds its different words: it is read in place, its words are numbers in a
 temporary file (in TMPDIR). Of the last tenth, held back, at most five million characters are scored.
@@ -12,43 +14,32 @@ References:
   Mikolov et al. (2010), Recurrent neural network based language model.
   https://doi.org/10.21437/Interspeech.2010-343
   Zaremba, Sutskever and Vinyals (2014), Recurrent neural network regularization. https://arxiv.org/abs/1409.2329
+  Chen, Grangier and Auli (2016), Strategies for training large vocabulary neural language models.
+  https://arxiv.org/abs/1512.04906
 """
 
 import dataclasses
 import functools
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 import seqjax as sj
-from seqjax import models
 from seqjax.base import PyTree
 from seqjax.recipes.language import characters, words
 from seqjax.recipes.language.ngrams import ngram_nats
 from seqjax.recipes.language.salads import ASKED, salads
 from seqjax.recipes.language.speaker import Speaker, language_model, ranked
 from seqjax.recipes.language.text import documentation, log_loss, scorer, windows_of
+from seqjax.recipes.language.word_model import WordOptions, begin, facts_of, kept_symbols, set_up, symbols_of
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import learning, splits
 from seqjax.recipes.running.asking import Asked, NoQuestion, Reply, unknown
-from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
-from seqjax.recipes.running.learning import PatientOptions
-from seqjax.recipes.running.options import (
-    DataFile,
-    FolderOrNone,
-    bad_input,
-    check_left_out,
-    check_positive,
-    check_rates,
-    check_sizes,
-)
+from seqjax.recipes.running.options import DataFile, FolderOrNone, bad_input, check_positive
 from seqjax.recipes.running.patience import Patience
-from seqjax.recipes.running.run import Run, kept, vocabularies
-from seqjax.tasks.vocabulary import Vocabulary
+from seqjax.recipes.running.run import Run
 
 SENTENCES, SHOWN = 6, 3  # written at the end; shown with words swapped
 TEXTS = {"documentation": "documentation of the standard library", "salads": "salads and pairs by rule"}
@@ -56,7 +47,7 @@ UNCOUNTED = 10**6  # words learned from, where nothing but the rates of a preset
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(PatientOptions, splits.SplitOptions):
+class Options(WordOptions):
     """Trains a word language model, ranks sentences and writes some with it."""
 
     whole, generated = "text", ("about",)
@@ -66,29 +57,7 @@ class Options(PatientOptions, splits.SplitOptions):
     about: Literal["documentation", "salads"] = "documentation"
     """Without --text: the documentation of Python's standard library, or sentences by rule of pears in salads and pairs
     of shoes; then "the apple and pear salad" and "the apple and pair salad" are ranked if --rank is not given."""
-    split: Literal["marks", "blanks"] = "marks"
-    """Set punctuation apart, or take what blanks separate (texts split already, such as Penn Treebank)."""
-    lower: bool = False
-    """Read the text in small letters."""
-    vocabulary: int = 5000
-    """Words known, <unk> and <eos> included: the most frequent ones that occur twice."""
-    preset: Literal["none", "small", "medium", "large"] = "none"
-    """Of Zaremba et al.: decides all sizes, rates and the clipping; give --steps and --vocabulary yourself."""
     steps: int = 1500
-    cell: CellName = "lstm"
-    """The recurrence."""
-    layers: int = 1
-    """Recurrent layers."""
-    hidden_size: int = 160
-    """Units a layer."""
-    embedding_size: int = 96
-    """Features a word."""
-    dropout: float = 0.3
-    """Rate before and behind the recurrent layers, in [0, 1)."""
-    batch_size: int = 32
-    """Streams side by side."""
-    window: int = 32
-    """Words from update to update, through which gradients flow."""
     learning_rate: float = 5e-3
     rank: tuple[str, ...] = ()
     """Sentences to order by their probability."""
@@ -100,16 +69,9 @@ class Options(PatientOptions, splits.SplitOptions):
     """The folder of a charlm run, to compare with in bits a character."""
 
     def check(self, who: str) -> None:
-        """Refuses sizes and rates out of range."""
+        """Refuses what is out of range."""
         super().check(who)
-        check_sizes(who, self, "vocabulary", "layers", "hidden_size", "embedding_size", "window")
-        check_rates(who, self, "dropout")
         check_positive(who, self, "temperature")
-        if self.preset != "none":
-            decided = ("cell", "layers", "hidden_size", "embedding_size", "dropout", "batch_size", "window")
-            check_left_out(
-                who, self, f"--preset {self.preset}", *decided, "learning_rate", "optimizer", "schedule", "clip"
-            )
 
 
 @trains
@@ -118,7 +80,7 @@ def main(options: Options) -> Course:
     # Data: sentences as one stream of words, and the part that is never trained on.
     with bad_input("wordlm"):
         text = data(options)
-        vocabulary = words.vocabulary_of(text, options.vocabulary)
+        vocabulary = symbols_of(options, text)
         train, asked = words.number(vocabulary, text.train()), words.asked(vocabulary, text, text.held_back)
         test = None if text.test is None else words.asked(vocabulary, text, text.test)
     held_back = asked.numbers
@@ -144,15 +106,17 @@ def main(options: Options) -> Course:
         "sha256": text.sha256,
         "vocabulary": len(vocabulary),
         "floors": floors,
-        **vocabularies(words=vocabulary),
+        **facts_of(vocabulary),
     }
     free = ("text", "train", "held_back", "rank", "prompt", "temperature", "characters")
     folder = Run.start("wordlm", options, facts, free=free)
     text.copy(folder.folder)
-    missing = float(np.mean(held_back == vocabulary.unk))
+    known = f"{len(vocabulary):,} known"
+    if vocabulary.unk is not None:
+        known += f", {float(np.mean(held_back == vocabulary.unk)):.1%} of those held back are not"
     print(
-        f"{splits.told(options, TEXTS[options.about])}: {len(train):,} words to learn from, "
-        f"{len(held_back):,} held back, {len(vocabulary):,} known, {missing:.1%} of those held back are not\n"
+        f"{splits.told(options, TEXTS[options.about])}: {len(train):,} {options.unit} to learn from, "
+        f"{len(held_back):,} held back, {known}\n"
         f"perplexity of the unigram model {floors['unigram']:.1f}, of the bigram model {floors['bigram']:.1f}; "
         f"model: {learning.parameter_count(start.train.params):,} parameters"
     )
@@ -161,7 +125,7 @@ def main(options: Options) -> Course:
         folder,
         used,
         start,
-        sj.truncated(model, sj.cross_entropy, used.window),
+        method.objective,
         lambda step: windows[step % len(windows)],
         goes_on=lambda step: step % len(windows) > 0,
         optimizer=method.optimizer,
@@ -170,7 +134,7 @@ def main(options: Options) -> Course:
         show="perplexity {perplexity:.1f}",
         extra=lambda loss: {"perplexity": jnp.exp(loss / per_window)},
         work=used.batch_size * used.window,
-        unit="words",
+        unit=options.unit,
         evaluate=evaluate,
         patience=Patience(folder, options.patience, "validation_perplexity") if options.patience else None,
         show_evaluation="validation perplexity {validation_perplexity:.2f} {validation_bits:.3f} bits/char",
@@ -201,7 +165,7 @@ def main(options: Options) -> Course:
         f"\nof {len(duels)} sentences held back, {words.share([duel.score > duel.swapped_score for duel in duels])} "
         "are likelier than with two neighbouring words swapped (chance 50%)"
     )
-    rows = {"words": (outcome.numbers["validation_bits"], len(held_back), outcome.seconds)}
+    rows = {options.unit: (outcome.numbers["validation_bits"], len(held_back), outcome.seconds)}
     rows |= beside
     for name, (bits, ticks, seconds) in rows.items():
         print(f"{name + ':':12} {bits:.4f} bits a character in {ticks:,} ticks; {seconds:.0f} s of training")
@@ -221,8 +185,8 @@ def main(options: Options) -> Course:
         {"training": "perplexity", "validation": "validation_perplexity"},
         levels={f"{name} model, validation": level for name, level in floors.items()},
         x_scale=used.batch_size * used.window / 1e6,
-        x_label="words read (millions)",
-        y_label="perplexity (words)",
+        x_label=f"{options.unit} read (millions)",
+        y_label=f"perplexity ({options.unit})",
         y_scale="log",
         name="perplexity",
     )
@@ -231,9 +195,9 @@ def main(options: Options) -> Course:
 
 def to_ask(run: Run) -> Asked:
     """Beginnings of sentences, and sentences to rank."""
-    options, known = run.options(Options), kept(run, "words")
+    options = run.options(Options)
     split = functools.partial(words.split, at=options.split, lower=options.lower)
-    vocabulary = known[0] if known else words.vocabulary_of(data(options), options.vocabulary)
+    vocabulary = kept_symbols(run) or words.vocabulary_of(data(options), options.vocabulary)
     used, method = set_up(options, vocabulary, UNCOUNTED)
     speaker = Speaker(method.model, learning.trained(run, begin(used, method)), vocabulary)
 
@@ -247,48 +211,10 @@ def to_ask(run: Run) -> Asked:
         found = speaker.ranked(sentences)
         return ranked([words.told(sentence) for sentence, _ in found], [score for _, score in found], odd)
 
-    return language_model(reply, " ".join(vocabulary.symbols[2:4]))
+    return language_model(reply, speaker.example)
 
 
 def data(options: Options) -> words.Words:
     """The text, to learn from and held back."""
     text = salads if options.about == "salads" else documentation
     return words.read_split("wordlm", options, default=text, at=options.split, lower=options.lower)
-
-
-class Method(NamedTuple):
-    """A model and how it is trained; None for what `learning.learn` does by itself."""
-
-    model: sj.Layer
-    optimizer: optax.GradientTransformation | None
-    clip: optax.GradientTransformation | None
-    divide_by: Literal["count"] | float
-    told: str = ""
-
-
-def set_up(options: Options, vocabulary: Vocabulary, count: int) -> tuple[Options, Method]:
-    """The options with a preset's numbers in place, and the model of the options or of the preset."""
-    if options.preset == "none":
-        model = models.language_model(
-            len(vocabulary),
-            options.hidden_size,
-            embedding_size=options.embedding_size,
-            cell=CELLS[options.cell],
-            layers=options.layers,
-            dropout=options.dropout,
-        )
-        return options, Method(sj.mixed_precision(model, options.products), None, None, "count")
-    draft = models.zaremba(options.preset, len(vocabulary), updates_per_epoch=1)
-    updates = max(1, (count // draft.batch_size - 1) // draft.window)
-    preset = models.zaremba(options.preset, len(vocabulary), updates_per_epoch=updates)
-    told = f"{options.preset}: {updates:,} updates an epoch; the paper trains {preset.epochs} epochs\n"
-    used = dataclasses.replace(options, batch_size=preset.batch_size, window=preset.window)
-    model = sj.mixed_precision(preset.model, options.products)
-    return used, Method(model, preset.optimizer, preset.clip, preset.divide_by, told)
-
-
-def begin(options: Options, method: Method) -> learning.Training:
-    """What training starts from."""
-    params = method.model.init(jax.random.key(options.seed))
-    memory = method.model.initial_state(params, (options.batch_size,))
-    return learning.begin(options, params, memory, optimizer=method.optimizer, noise=True)

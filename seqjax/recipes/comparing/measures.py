@@ -70,10 +70,19 @@ def of_memory(options: Mapping[str, Any]) -> list[Measure]:
     return [Measure("held_back", label, higher=kind == "accuracy", log=kind != "accuracy")]
 
 
+def of_words(options: Mapping[str, Any]) -> list[Measure]:
+    """Perplexities are of words: those of pieces compare with no others."""
+    return (
+        [BITS]
+        if options["split"] == "subwords"
+        else [Measure("validation_perplexity", "perplexity (words)", log=True), BITS]
+    )
+
+
 BITS = Measure("validation_bits", "bits a character", floors="")
 MEASURES: dict[str, Callable[[Mapping[str, Any]], list[Measure]]] = {
     "charlm": lambda o: [Measure("validation_loss", "cross-entropy (nats/character)"), BITS],
-    "wordlm": lambda o: [Measure("validation_perplexity", "perplexity (words)", log=True), BITS],
+    "wordlm": of_words,
     "ngramlm": lambda o: [Measure("nats_*", f"cross-entropy (nats/{o['symbols'][:-1]})", floors="[!1]*")],
     "hmm-learn": lambda o: [Measure("nats_*", f"cross-entropy (nats/{o['symbols'][:-1]})")],
     "classify": lambda o: [share("accuracy_*", "right answers")],

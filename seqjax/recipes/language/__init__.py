@@ -4,7 +4,8 @@ In order of reading:
 
 - `text`: a text that every machine has, windows of a text, its score, writing on; `ngrams`: models that count, to beat;
 - `characters`: the model of ``charlm``, and how ``sample``, ``score`` and ``wordlm`` read a run of it back;
-- `words`: a text as sentences of words, `salads` one by rule; `speaker`: next words and sentences of a model of them;
+- `words`: a text as sentences of words, `salads` one by rule; `pieces`: words in byte pairs;
+- `word_model`: the model of ``wordlm``; `speaker`: next words and sentences of it;
 - `pairs`: a text written from another, and whole answers compared; `translators`: two ways to translate;
 - `states`: what the states of a hidden Markov model of a text stand for;
 - `tagging`: a tag a word, and how good tags are; `textbook`: a tagger thought out by hand;

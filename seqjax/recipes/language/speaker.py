@@ -1,7 +1,7 @@
-"""What a trained language model of words is asked: next words, the order of sentences, sentences of its own."""
+"""What a trained language model of words or pieces is asked: next words, the order of sentences, some of its own."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,12 @@ import numpy as np
 import seqjax as sj
 from seqjax import models, tasks
 from seqjax.base import PyTree
+from seqjax.recipes.language.pieces import Pieces, Symbols, next_words
 from seqjax.recipes.running.asking import Asked, Reply
-from seqjax.tasks.vocabulary import EOS, UNK, Vocabulary
+from seqjax.tasks.vocabulary import UNK
 
-LONGEST, DUELS = 40, 300
+LONGEST, DUELS = 40, 300  # words of a sentence, which are at most so many symbols times PIECES
+PIECES = 3
 
 
 class Duel(NamedTuple):
@@ -30,11 +32,19 @@ class Speaker(NamedTuple):
 
     model: sj.Layer
     params: PyTree
-    vocabulary: Vocabulary
+    vocabulary: Symbols
+
+    @property
+    def example(self) -> str:
+        """The beginning of a question."""
+        known = self.vocabulary
+        return " ".join(known.common[:2] if isinstance(known, Pieces) else known.symbols[2:4])
 
     def next_words(self, prompt: Sequence[str], count: int) -> list[tuple[str, float]]:
         """The likeliest words behind the beginning of a sentence, and their probabilities."""
-        read = np.concatenate([[models.NOTHING], self.vocabulary.encode(prompt)]).astype(np.int32)
+        read = self._beginning(prompt)
+        if isinstance(self.vocabulary, Pieces):
+            return next_words(self.model, self.params, self.vocabulary, read, count)
         best = models.next_symbols(self.model, self.params, jnp.asarray(read), min(count, len(self.vocabulary)))
         return [(self.vocabulary.symbols[int(w)], float(p)) for w, p in zip(best.symbols, best.probs)]
 
@@ -53,20 +63,17 @@ class Speaker(NamedTuple):
 
     def going_on(self, words: Sequence[str], *, temperature: float = 0.8, seed: int = 0) -> list[str]:
         """The beginning of a sentence and its end, drawn word by word, never ``<unk>``."""
-        read = np.concatenate([[models.NOTHING], self.vocabulary.encode(words)]).astype(np.int32)
-        unk, eos = self.vocabulary.encode([UNK, EOS]).tolist()
+        read = self._beginning(words)
         state, _ = self.model.apply(self.params, self.model.initial_state(self.params), jnp.asarray(read[:-1]))
         found = sj.sample(
             self.model,
             self.params,
             state,
             jnp.asarray(read[-1]),
-            length=LONGEST,
-            key=jax.random.key(seed),
-            temperature=temperature,
-            eos=eos,
-            forbidden=[unk],
+            **self._how(temperature, seed),
         )
+        if isinstance(self.vocabulary, Pieces):  # of which the first ones may belong to the last word
+            return self.vocabulary.decode([*read[1:], *np.asarray(found.symbols)])
         return [*words, *self.vocabulary.decode(np.asarray(found.symbols))]
 
     def against_swapped(self, sentences: Sequence[list[str]], rng: np.random.Generator) -> list["Duel"]:
@@ -85,20 +92,26 @@ class Speaker(NamedTuple):
         return [Duel(*pair, *score) for pair, score in zip(pairs, np.asarray(scores).reshape(-1, 2).tolist())]
 
     def written(self, count: int, *, temperature: float, seed: int) -> list[list[str]]:
-        """Sentences drawn word by word from nothing, never ``<unk>``, up to ``<eos>`` or so many words."""
-        unk, eos = self.vocabulary.encode([UNK, EOS]).tolist()
+        """Sentences drawn from nothing, never ``<unk>``, up to ``<eos>`` or so many words."""
         decoded = sj.sample(
             self.model,
             self.params,
             self.model.initial_state(self.params, (count,)),
             jnp.full(count, models.NOTHING),
-            length=LONGEST,
-            key=jax.random.key(seed),
-            temperature=temperature,
-            eos=eos,
-            forbidden=[unk],
+            **self._how(temperature, seed),
         )
         return [self.vocabulary.decode(column) for column in np.asarray(decoded.symbols).T]
+
+    def _beginning(self, words: Sequence[str]) -> np.ndarray:
+        """Of a sentence, as what the model reads."""
+        return np.concatenate([[models.NOTHING], self.vocabulary.encode(words)]).astype(np.int32)
+
+    def _how(self, temperature: float, seed: int) -> dict[str, Any]:
+        """A sentence is drawn."""
+        length = LONGEST * PIECES if isinstance(self.vocabulary, Pieces) else LONGEST
+        forbidden = [] if self.vocabulary.unk is None else [self.vocabulary.unk]
+        drawn = {"key": jax.random.key(seed), "temperature": temperature}
+        return {"length": length, "eos": self.vocabulary.eos, "forbidden": forbidden, **drawn}
 
 
 def language_model(reply: Callable[[list[str]], Reply], example: str) -> Asked:

@@ -13,6 +13,7 @@ import numpy as np
 
 from seqjax import tasks
 from seqjax.recipes.language.ngrams import ngram_nats
+from seqjax.recipes.language.pieces import Symbols
 from seqjax.recipes.language.text import SCORED, documentation
 from seqjax.recipes.running import splits
 from seqjax.recipes.running.options import BadInput
@@ -20,7 +21,7 @@ from seqjax.tasks.stored import Stored, temporary
 from seqjax.tasks.vocabulary import EOS, UNK, Vocabulary
 
 PIECE = 2**22  # bytes read at once
-TOGETHER = 2**16  # words turned into numbers at once
+TOGETHER = 2**16  # words spelled at once
 LOOKED_AT = 100_000  # sentences, for their beginnings
 
 
@@ -122,11 +123,11 @@ def split(line: str, *, at: str, lower: bool) -> list[str]:
 
     Args:
       line: a sentence.
-      at: ``"marks"`` sets punctuation apart; ``"blanks"`` takes what blanks separate, for texts already split.
+      at: ``"blanks"`` takes what blanks separate, for texts already split; else punctuation is set apart.
       lower: write all in small letters.
     """
     line = line.lower() if lower else line
-    return tasks.words(line) if at == "marks" else line.split()
+    return line.split() if at == "blanks" else tasks.words(line)
 
 
 def read(who: str, path: str | None, *, at: str, lower: bool, default: Callable[[], str] = documentation) -> Words:
@@ -160,10 +161,9 @@ def sentences_of(pieces: Iterable[str], *, at: str, lower: bool) -> Iterator[lis
     return filter(None, (split(line, at=at, lower=lower) for line in _joined(pieces)))
 
 
-def number(vocabulary: Vocabulary, sentences: Iterable[Sequence[str]]) -> Stored:
-    """One stream of words, ``<eos>`` behind every sentence."""
-    pieces = _together(word for sentence in sentences for word in (*sentence, EOS))
-    return Stored(map(vocabulary.encode, pieces))
+def number(vocabulary: Symbols, sentences: Iterable[Sequence[str]]) -> Stored:
+    """One stream of words, or of their pieces, ``<eos>`` behind every sentence."""
+    return Stored(vocabulary.encode(sentence, eos=True) for sentence in sentences)
 
 
 def vocabulary_of(words: Words, limit: int) -> Vocabulary:
@@ -171,7 +171,7 @@ def vocabulary_of(words: Words, limit: int) -> Vocabulary:
     return Vocabulary.counted(words.counts, specials=(UNK, EOS), limit=limit, at_least=2)
 
 
-def unknown_nats(vocabulary: Vocabulary, words: Words, asked: Sequence[Sequence[str]] | None = None) -> float:
+def unknown_nats(vocabulary: Symbols, words: Words, asked: Sequence[Sequence[str]] | None = None) -> float:
     """What it takes to spell the unknown words that are held back, or asked, in nats: by a 3-gram model of characters.
 
     The model learns from the unknown words of the text to learn from, or from all where there are none. With this
@@ -194,14 +194,14 @@ def unknown_nats(vocabulary: Vocabulary, words: Words, asked: Sequence[Sequence[
 
 
 class Asked(NamedTuple):
-    """Sentences to measure on: one stream of words, nats to spell the unknown ones, how many characters they are."""
+    """Sentences to measure on: one stream, nats to spell the unknown words, how many characters they are."""
 
     numbers: np.ndarray
     spelling: float
     characters: int
 
 
-def asked(vocabulary: Vocabulary, words: Words, sentences: list[list[str]]) -> Asked:
+def asked(vocabulary: Symbols, words: Words, sentences: list[list[str]]) -> Asked:
     """Sentences, unknown words in which are spelled as those learned from are."""
     spelling = unknown_nats(vocabulary, words, sentences)
     return Asked(number(vocabulary, sentences)[:], spelling, characters(sentences))

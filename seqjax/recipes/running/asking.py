@@ -1,7 +1,7 @@
 """What a trained run can be asked: a question comes in, a reply goes out, and what the model does not know is said."""
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,7 +55,7 @@ class Asked(NamedTuple):
     several: Callable[..., Reply] | None = None
 
 
-def unknown(symbols: Sequence[str], vocabulary: Collection[str] | Vocabulary) -> tuple[str, ...]:
+def unknown(symbols: Sequence[str], vocabulary: Container[str] | Vocabulary) -> tuple[str, ...]:
     """Those that a vocabulary lacks, each once.
 
     >>> unknown("the cat the hat".split(), {"the"})
