@@ -120,6 +120,7 @@ def hessian_free_step(
     params: PyTree,
     state: HessianFreeState,
     *,
+    curvature: tuple[Callable[[PyTree], tuple[PyTree, PyTree]], Callable[[PyTree], Array]] | None = None,
     structural: float = 0.0,
     iterations: int = 50,
     tolerance: float = 1e-5,
@@ -135,11 +136,16 @@ def hessian_free_step(
     back where a small step in θ would throw them far; that is what recurrences need. The search begins at
     ``decay`` times the last δ.
 
+    With a new batch every update the method is stochastic. Products are most of what it costs, and a part of the batch
+    tells them well enough: ``curvature`` are the outputs and the loss of that part, of which G and S are taken, while
+    ∇L and ρ are the whole batch's. Losses are then means.
+
     Args:
       outputs: ``(params) -> (z, s)``: what the loss reads, and the hidden states of all ticks (or ``()`` for none).
       loss: ``(z) -> scalar``, convex in z; the whole batch's.
       params: θ.
       state: from `hessian_free` or the last update.
+      curvature: ``outputs`` and ``loss`` of the sequences that G and S are taken of; the whole batch's if None.
       structural: μ.
       iterations: at most so many products an update.
       tolerance: the search ends where the residual is this part of ‖∇L‖.
@@ -155,23 +161,27 @@ def hessian_free_step(
       Martens (2010), Deep learning via Hessian-free optimization. https://www.cs.toronto.edu/~jmartens/docs/Deep_HessianFree.pdf
       Martens and Sutskever (2011), Learning recurrent neural networks with Hessian-free optimization.
       https://icml.cc/2011/papers/532_icmlpaper.pdf
+      Kiros (2013), Training neural networks with stochastic Hessian-free optimization. https://arxiv.org/abs/1301.3641
     """
     checks.sizes("hessian_free_step", iterations=iterations)
     if not isinstance(structural, Real) or not structural >= 0:
         raise ValueError(f"hessian_free_step: expected structural of at least 0, got {structural!r}. 0 is none.")
-    (z, states), forward = jax.linearize(outputs, params)
+    part, loss_of_part = curvature or (outputs, loss)
+    (z, states), forward = jax.linearize(part, params)
     backward = jax.linear_transpose(forward, params)
-    before, z_bar = jax.value_and_grad(loss)(z)
-    zero = jax.tree.map(jnp.zeros_like, states)
-    (gradient,) = backward((z_bar, zero))
+    if curvature is None:
+        before, z_bar = jax.value_and_grad(loss)(z)
+        (gradient,) = backward((z_bar, jax.tree.map(jnp.zeros_like, states)))
+    else:
+        before, gradient = jax.value_and_grad(lambda params: loss(outputs(params)[0]))(params)
 
-    def curvature(v: PyTree, weight: Array | float) -> PyTree:
+    def bend(v: PyTree, weight: Array | float) -> PyTree:
         d_z, d_states = forward(v)
-        bent = jax.jvp(jax.grad(loss), (z,), (d_z,))[1]
+        bent = jax.jvp(jax.grad(loss_of_part), (z,), (d_z,))[1]
         return backward((bent, jax.tree.map(lambda s: s * weight, d_states)))[0]
 
     def damped(v: PyTree) -> PyTree:
-        bent = curvature(v, state.damping * structural)
+        bent = bend(v, state.damping * structural)
         return jax.tree.map(lambda g, own: g + state.damping * own, bent, v)
 
     start = jax.tree.map(lambda d: decay * d, state.direction)
@@ -180,7 +190,7 @@ def hessian_free_step(
 
     proposed = jax.tree.map(jnp.add, params, delta)
     after = loss(outputs(proposed)[0])
-    promised = optax.tree.vdot(gradient, delta) + optax.tree.vdot(delta, curvature(delta, 0.0)) / 2
+    promised = optax.tree.vdot(gradient, delta) + optax.tree.vdot(delta, bend(delta, 0.0)) / 2
     ratio = (after - before) / promised
     accepted = after < before
     # A loss that is not a number proves the model wrong.

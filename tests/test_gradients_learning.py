@@ -174,6 +174,39 @@ def test_a_hessian_free_step_solves_the_damped_equations():
     np.testing.assert_allclose(state.damping, 2 * factor)
 
 
+def test_curvature_of_a_part_bends_the_gradient_of_the_whole_batch():
+    """∇L and ρ of six examples, G and S of two others with a loss of their own: beside a dense solve."""
+    rng = np.random.default_rng(0)
+    params, xs, others = (jnp.array(rng.normal(size=size)) for size in ((3, 2), (6, 3), (2, 3)))
+    outputs = lambda xs: lambda w: (2 * jnp.tanh(xs @ w), jnp.sin(xs @ w))
+    loss = lambda z: jnp.log(jnp.cosh(z - 0.5)).mean()
+    loss_of_part = lambda z: 3 * jnp.log(jnp.cosh(z - 0.1)).mean()
+    part = outputs(others), loss_of_part
+
+    @jax.jit
+    def step(params, state):
+        options = {"curvature": part, "structural": 0.7, "iterations": 50, "tolerance": 1e-12}
+        return sj.curvature.hessian_free_step(outputs(xs), loss, params, state, **options)
+
+    @jax.jit
+    def solved(flat):
+        z, s = (lambda w, i=i: part[0](w.reshape(3, 2))[i].ravel() for i in (0, 1))
+        of_z, of_s = jax.jacfwd(z)(flat), jax.jacfwd(s)(flat)
+        gauss_newton = of_z.T @ jax.hessian(loss_of_part)(z(flat)) @ of_z
+        whole = lambda w: loss(outputs(xs)(w.reshape(3, 2))[0])
+        gradient = jax.grad(whole)(flat)
+        delta = -jnp.linalg.solve(gauss_newton + 0.4 * jnp.eye(6) + 0.4 * 0.7 * of_s.T @ of_s, gradient)
+        promised = gradient @ delta + delta @ gauss_newton @ delta / 2
+        return delta, whole(flat), whole(flat + delta), promised
+
+    new, state, info = step(params, sj.curvature.hessian_free(params, damping=0.4))
+    delta, before, after, promised = solved(params.ravel())
+    np.testing.assert_allclose(new.ravel(), params.ravel() + delta, rtol=1e-9)
+    np.testing.assert_allclose(state.direction.ravel(), delta, rtol=1e-8)
+    np.testing.assert_allclose((info.loss, info.new_loss), (before, after), rtol=1e-12)
+    np.testing.assert_allclose(info.reduction_ratio, (after - before) / promised, rtol=1e-8)
+
+
 def test_a_step_that_does_not_lower_the_loss_is_refused():
     # The model of z = |w| promises a fall of ½ from w = 1 at a damping near 0; the target -1 is out of reach.
     loss = lambda z: jnp.log(jnp.cosh(50 * (z - 0.9))).sum()
