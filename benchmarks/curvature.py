@@ -15,8 +15,8 @@ above, or threads count twice: some four minutes a seed.
 - Gradient descent, the control: Hessian-free learning's own batches, a step along -∇L in place of its own, at each of
   three rates.
 
-Of Adam and of gradient descent the rate counts that is the best in the end on what is held back, in the median of seeds.
-Floors are models that count single characters and pairs.
+Of Adam and of gradient descent the rate counts that is the best in the end on what is held back, by the median of
+seeds. Floors are models that count single characters and pairs.
 
 References:
   Martens and Sutskever (2011), Learning recurrent neural networks with Hessian-free optimization.
@@ -237,8 +237,8 @@ def groups(rows: Sequence[Row]) -> list[list[Row]]:
 def table(rows: Sequence[Row]) -> list[str]:
     """Markdown: a line a way, for each text, model and time."""
     lines = [
-        "| text, model | way | rate | nats a character, held back (lowest to highest) | seeds | windows an update | updates "
-        "| after a tenth, a fifth and half of the time |",
+        "| text, model | way | rate | nats a character, held back (lowest to highest) | seeds | windows an update "
+        "| updates | after a tenth, a fifth and half of the time |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for members in groups(rows):
