@@ -19,11 +19,17 @@ class CellCase(NamedTuple):
 
 
 class LayerCase(NamedTuple):
-    """A layer, the inputs it reads, and whether its output at t depends on inputs up to t only."""
+    """A layer, the inputs it reads, and what does not hold of it.
+
+    ``causal``: its output at t depends on inputs up to t only; without, no law holds that cuts a chunk. ``apart``: an
+    example's output depends on no other; without, batch ≡ vmap does not hold, nor are there gradients an example, nor
+    of the statistics of the batch that the state holds.
+    """
 
     make: Callable[[], sj.Layer]
     draw: Callable = lambda key, shape: jax.random.normal(key, (*shape, D))
     causal: bool = True
+    apart: bool = True
 
 
 def symbols(key, shape):
@@ -157,6 +163,8 @@ LAYERS: dict[str, LayerCase] = {
     ),
     "block": LayerCase(lambda: sj.layers.block(sj.cells.mingru, D, hidden_size=H, mlp_size=2)),
     "weight_norm": LayerCase(lambda: sj.weight_norm(sj.causal_conv(D, H, width=2))),
+    # By the statistics of its batch and of all its ticks; with given ones it obeys every law (test_laws_layers.py).
+    "input_batch_norm": LayerCase(lambda: sj.layers.input_batch_norm(sj.lstm(D, H)), causal=False, apart=False),
 }
 
 
