@@ -159,6 +159,51 @@ def test_devices_sum_their_statistics():
     assert_close(*found)
 
 
+def rounded(x):
+    return np.asarray(jnp.asarray(x, jnp.float32).astype(jnp.bfloat16).astype(jnp.float32), np.float64)
+
+
+def test_mixed_precision_rounds_what_is_left_when_the_mean_is_gone():
+    """Statistics are of float32; products of x - mean, not of x, whose 400 hide its changes in bfloat16."""
+    layer = layers.input_batch_norm(sj.elman(D, H))
+    mixed = sj.mixed_precision(layer)
+    assert mixed != layer
+    xs = np.asarray(XS + np.array([0.0, 360.0, 0.0]), np.float32)
+    params = jax.tree.map(lambda p: p.astype(jnp.float32), drawn(layer))
+    state, ys = mixed.apply(params, mixed.initial_state(params, (B,)), xs, mask=MASK)
+    a = xs[MASK].astype(np.float64) @ np.asarray(params.cell.w_x, np.float64)
+    np.testing.assert_allclose(state.statistics.variance[0], a.var(0), rtol=1e-4)
+    np.testing.assert_allclose(state.statistics.mean[0], xs[MASK].mean(0, np.float64), rtol=1e-6)
+    cell, h = jax.tree.map(np.asarray, params.cell), np.zeros((B, H))
+    w = rounded(cell.w_x * np.asarray(params.gain / jnp.sqrt(state.statistics.variance[0] + 1e-5)))
+    for x, y, real in zip(xs, ys, MASK):
+        new = np.tanh(rounded(x - np.asarray(state.statistics.mean[0])) @ w + rounded(h) @ rounded(cell.w_h) + cell.b)
+        np.testing.assert_allclose(y, np.where(real[:, None], new, 0), rtol=4e-3, atol=4e-3)  # one step of bf16(h)
+        h = np.where(real[:, None], new, h)
+    plain = layer.apply(params, layer.initial_state(params, (B,)), xs, mask=MASK)[1]
+    assert 1e-4 < np.abs(np.asarray(ys - plain)).max() < 0.03
+    assert {leaf.dtype for leaf in jax.tree.leaves((state, ys))} == {np.dtype("float32")}
+
+
+def test_mixed_precision_learns_and_is_evaluated_by_its_statistics():
+    """Parameters, gradients and statistics of float32; with the statistics put in, every example is by itself."""
+    model = sj.mixed_precision(sj.serial(layers.input_batch_norm(sj.lstm(D, H)), sj.dense(H, 2)))
+    params = jax.tree.map(lambda p: p.astype(jnp.float32), drawn(model))
+    batch = sj.Batch(jnp.array(XS, jnp.float32), jnp.array(RNG.integers(0, 2, (T, B))), jnp.array(MASK))
+    update = sj.train_step(sj.objective(model, sj.cross_entropy), optax.sgd(0.5), donate=False)
+    train, losses = training.train_state(params, optax.sgd(0.5)), []
+    for _ in range(30):
+        train, state, metrics = update(train, model.initial_state(params, (B,)), batch)
+        losses.append(float(metrics.loss))
+    assert losses[-1] < 0.7 * losses[0]
+    assert {leaf.dtype for leaf in jax.tree.leaves((train.params, state))} == {np.dtype("float32")}
+    state, ys = model.apply(train.params, model.initial_state(params, (B,)), batch.xs)
+    fixed = layers.with_statistics(train.params, state)
+    for b in range(B):
+        _, alone = model.apply(fixed, model.initial_state(params), batch.xs[:, b])
+        np.testing.assert_allclose(alone, ys[:, b], rtol=2e-2, atol=2e-2)
+
+
 def test_what_is_refused():
     with pytest.raises(TypeError, match="expected a cell with weights w_x, got parameters of type tuple"):
         layers.input_batch_norm(sj.stack(sj.elman(2, 2), sj.elman(2, 2))).init(jax.random.key(0))

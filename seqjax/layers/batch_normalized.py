@@ -52,7 +52,8 @@ def input_batch_norm(cell: Cell, *, epsilon: float = 1e-5) -> Layer[InputBatchNo
     `with_statistics`: with them every example is by itself. Devices that share a batch sum their statistics; a batch
     accumulated in parts is normalised part by part.
 
-    It costs a second product x W. Masked ticks, and what stands there, count nothing.
+    It costs a second product x W, of float32 under `seqjax.mixed_precision` too: what is rounded to bfloat16 there is
+    x without its mean. Masked ticks, and what stands there, count nothing.
 
     Args:
       cell: one that reads its input x by ``w_x [d, k]`` alone, such as `seqjax.elman`, `seqjax.lstm`, `seqjax.gru`; its
