@@ -115,6 +115,10 @@ def _command(name: str, argv: list[str], *, alone: bool) -> int:
 
     words = several.apart(recipe.Options, argv[1:]) if trains else [argv[1:]]
     each = [parse(one) for one in words]
+    tasks = {getattr(options, "task", None) for options in each}
+    own = recipe.Options.of_task.get(*tasks) if trains and len(tasks) == 1 else None
+    if own:  # where tasks are compared, all else is the same
+        each = [parse(one, default=dataclasses.replace(recipe.Options(), **own)) for one in words]
     options = each[0]
     count = getattr(options, "processes", 1)
     if count > 1 and len(each) == 1 and not launching.told():

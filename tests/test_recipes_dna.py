@@ -1,5 +1,6 @@
 """DNA to label: what codes, found by a pattern, and that the recipe learns it."""
 
+import dataclasses
 import json
 import re
 
@@ -7,8 +8,10 @@ import jax
 import pytest
 
 from seqjax.__main__ import main
-from seqjax.recipes import ask
+from seqjax.recipes import ask, tag
+from seqjax.recipes.comparing import several
 from seqjax.recipes.language import tagging
+from seqjax.recipes.running.run import Run
 
 GENE = re.compile(r"ATG(?:...)*?(?:TAA|TAG|TGA)")
 
@@ -34,13 +37,51 @@ def single():
     jax.config.update("jax_enable_x64", True)
 
 
+@pytest.fixture
+def trained(monkeypatch):
+    """The options that training would start from."""
+    found = []
+    monkeypatch.setattr(tag, "main", found.append)
+    return found
+
+
+def test_dna_has_defaults_of_its_own_and_what_is_given_stays(trained):
+    assert main(["tag", "--task", "dna"]) == 0
+    assert main(["tag", "--task", "dna", "--layers", "1", "--steps", "300", "--dropout", "0.3"]) == 0
+    assert main(["tag"]) == 0
+    own, given, others = trained
+    expected = {"layers": 2, "dropout": 0.0, "learning_rate": 1e-2, "steps": 1000, "batch_size": 64}
+    assert {name: getattr(own, name) for name in expected} == expected
+    assert (given.layers, given.steps, given.dropout) == (1, 300, 0.3)  # the defaults of other tasks, but named
+    assert (given.learning_rate, given.batch_size, given.hidden_size) == (1e-2, 64, 64)
+    assert (others.layers, others.steps, others.dropout, others.learning_rate) == (1, 300, 0.3, 3e-3)
+
+
+def test_where_tasks_are_compared_all_else_is_the_same(monkeypatch):
+    compared = []
+    monkeypatch.setattr(several, "main", lambda name, each, run: compared.extend(each))
+    assert main(["tag", "--task", "entities", "dna"]) == 0
+    assert [options.task for options in compared] == ["entities", "dna"]
+    assert dataclasses.replace(compared[1], task="entities") == compared[0]
+    compared.clear()
+    assert main(["tag", "--task", "dna", "--hidden-size", "8", "16"]) == 0
+    assert [(options.layers, options.hidden_size) for options in compared] == [(2, 8), (2, 16)]
+
+
+def test_a_run_older_than_the_defaults_goes_on_as_it_was_made(trained, tmp_path):
+    """Its one layer and its rate are in its folder."""
+    made = tag.Options(task="dna", run_dir=str(tmp_path / "run"))
+    Run.start("tag", made, {})
+    assert main(["tag", "--resume", str(tmp_path / "run")]) == 0
+    (options,) = trained
+    assert (options.task, options.layers, options.learning_rate, options.steps) == ("dna", 1, 3e-3, 300)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("single")
-def test_two_layers_learn_what_codes(tmp_path):
+def test_what_codes_is_learned(tmp_path):
     """Far above the commonest tag of each base; one layer stays at some 83 %."""
-    words = "--layers 2 --dropout 0 --steps 800 --batch-size 64 --learning-rate 1e-2 --no-control"
-    small = "--characters 1 --character-hidden-size 2"
-    assert main(["tag", "--task", "dna", *words.split(), *small.split(), "--run-dir", str(tmp_path / "run")]) == 0
+    assert main(["tag", "--task", "dna", "--steps", "700", "--no-control", "--run-dir", str(tmp_path / "run")]) == 0
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["floors"]["accuracy, commonest tag"] < 0.8
     assert result["figures"]["accuracy_both_ways"] > 0.95

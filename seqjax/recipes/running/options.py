@@ -4,8 +4,8 @@ import contextlib
 import dataclasses
 import math
 import re
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import tyro
 
@@ -61,7 +61,13 @@ class DrawingOptions(ReadingOptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions(DrawingOptions):
-    """The options of every recipe that goes on from a checkpoint; each sets its own default for the steps."""
+    """The options of every recipe that goes on from a checkpoint; each sets its own default for the steps.
+
+    Attributes:
+      of_task: by the name of a --task, what it does in place of the defaults, where no value is given.
+    """
+
+    of_task: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     seed: int = 0
     """Decides every random draw: parameters, dropout, generated text."""
