@@ -1,14 +1,15 @@
 """Does normalisation make a recurrent network learn in fewer updates? Three LSTMs on the same batches.
 
-python -m benchmarks.normalisation            # plain, layer norm, batch norm of the input products; a figure
-python -m benchmarks.normalisation --updates 60 --units 32 --seeds 0
+python -m benchmarks.normalisation            # plain, layer norm, batch norm of the input products; the table
+python -m benchmarks.normalisation --updates 60 --units 32 --seeds 0 --results FILE --figure FILE
+python -m benchmarks.normalisation --table    # the table of all that is recorded
 
 The networks read noisy pictures of a printed digit column by column, brightness from 0 to 255 as a scanner gives it
 (--range), and name the digit. Layer norm is taken over the units of every tick (`seqjax.layer_norm_lstm`), batch norm
 over all ticks of a batch and of the input products alone (`seqjax.layers.input_batch_norm`; Laurent et al. 2016), which
 is evaluated with the statistics of some batches of training. A row: cross-entropy on held-back pictures and the share
 of right answers, median over seeds, at a quarter of the updates and at the end. The figure: the median of the
-cross-entropy against updates. Printed, not recorded.
+cross-entropy against updates.
 
 References:
   Laurent, Pereyra, Brakel, Zhang and Bengio (2016), Batch normalized recurrent neural networks.
@@ -18,49 +19,95 @@ References:
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 
 import seqjax as sj
+from benchmarks import record
 from seqjax import layers, models, tasks
 from seqjax.base import Array, PyTree
 from seqjax.objectives import Objective
 from seqjax.recipes.pictures.curves import curves
 from seqjax.tasks.digits import NAMES
 
+RESULTS = record.ROOT / "benchmarks" / "results" / "normalisation.jsonl"
 BATCH, HELD_BACK, MEASURED, EVALUATIONS = 64, 1000, 1024, 20
 BATCH_NORM = "batch norm of inputs"
+SHAPE = ("updates", "units", "range", "learning_rate")
+Row = dict[str, Any]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Trains, prints a row a network, and draws their learning curves."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.normalisation", description=__doc__.splitlines()[0])
+    """Trains, records, and tells."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--updates", type=int, default=400)
     parser.add_argument("--units", type=int, default=64)
     parser.add_argument("--range", type=float, default=255.0, help="brightness of white")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--figure", type=Path, default=Path("normalisation.png"))
+    parser.add_argument("--table", action="store_true", help="print the table of what is recorded and end")
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw the learning curves, too")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
     chosen = parser.parse_args(argv)
+    records = record.Records(chosen.results)
     size = pictures(0, 1, chosen.range)[0].shape[-1]
-    at, lines = [], {}
-    print(f"{'':24}{'nats':>18}{'right':>18}\n{'updates':24}" + 2 * f"{chosen.updates // 4:>9}{chosen.updates:>9}")
-    for name, recurrence in networks(size, chosen.units).items():
-        model = classifier(recurrence, chosen.units)
-        runs = [course(model, seed, chosen.updates, chosen.range, chosen.learning_rate) for seed in chosen.seeds]
-        at = [update for update, *_ in runs[0]]
-        nats, right = (np.median([[point[i] for point in run] for run in runs], 0) for i in (1, 2))
-        quarter = int(np.searchsorted(at, chosen.updates // 4))
-        lines[name] = (at, nats.tolist())
-        print(f"{name:24}{nats[quarter]:9.4f}{nats[-1]:9.4f}{right[quarter]:9.1%}{right[-1]:9.1%}")
-    levels = {"chance": float(np.log(len(NAMES)))}
-    labels = {"x_label": "updates", "y_label": "cross-entropy (nats, held back)", "y_scale": "log"}
-    curves(lines, levels, **labels).savefig(chosen.figure, dpi=200)
-    print(f"figure {chosen.figure}")
+    about = {name: getattr(chosen, name) for name in SHAPE}
+    for seed in [] if chosen.table else chosen.seeds:
+        for name, recurrence in networks(size, chosen.units).items():
+            model = classifier(recurrence, chosen.units)
+            curve = course(model, seed, chosen.updates, chosen.range, chosen.learning_rate)
+            _, nats, right = curve[-1]
+            records.write({**about, "network": name, "seed": seed, "nats": nats, "right": right, "curve": curve})
+    found = record.read(chosen.results)
+    print("\n".join(table(found)))
+    if chosen.figure is not None:
+        draw(found).savefig(chosen.figure, dpi=200)
     return 0
+
+
+def groups(rows: Sequence[Row]) -> list[dict[str, np.ndarray]]:
+    """Of each setting, by network: ``[seeds, points, 3]`` of updates, nats and the share of right answers."""
+    found: dict[tuple, dict[str, list]] = {}
+    for row in rows:
+        networks = found.setdefault(tuple(row[name] for name in SHAPE), {})
+        networks.setdefault(row["network"], []).append(row["curve"])
+    return [{name: np.array(curves) for name, curves in networks.items()} for networks in found.values()]
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """Markdown: a line a network, for each setting."""
+    lines = [
+        "| LSTM | updates | nats, held back (lowest to highest) | right (lowest to highest) | seeds "
+        "| after a quarter of the updates |",
+        "|---|---|---|---|---|---|",
+    ]
+    for networks in groups(rows):
+        for name, runs in networks.items():
+            updates = runs[0, -1, 0]
+            _, quarter, early = np.median(runs, 0)[np.searchsorted(runs[0, :, 0], updates / 4)]
+            nats, right = runs[:, -1, 1], runs[:, -1, 2]
+            cells = (
+                name,
+                f"{updates:,.0f}",
+                f"{np.median(nats):.4f} ({nats.min():.4f} to {nats.max():.4f})",
+                f"{np.median(right):.1%} ({right.min():.1%} to {right.max():.1%})",
+                str(len(runs)),
+                f"{quarter:.4f}, {early:.1%}",
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def draw(rows: Sequence[Row]) -> Figure:
+    """The medians of the cross-entropy against updates, of the first setting."""
+    lines = {name: tuple(np.median(runs, 0).T[:2].tolist()) for name, runs in groups(rows)[0].items()}
+    levels = {"chance": float(np.log(len(NAMES)))}
+    return curves(lines, levels, x_label="updates", y_label="cross-entropy (nats, held back)", y_scale="log")
 
 
 def networks(size: int, units: int) -> dict[str, sj.Layer]:

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import normalisation
+from benchmarks import normalisation, record
 
 
 @pytest.fixture(autouse=True)
@@ -15,12 +15,31 @@ def standard():
 
 
 @pytest.mark.slow
-def test_three_curves_in_one_figure(tmp_path, capsys):
-    arguments = ["--updates", "8", "--units", "6", "--seeds", "0", "--figure", str(tmp_path / "a.png")]
-    assert normalisation.main(arguments) == 0
-    rows = capsys.readouterr().out.splitlines()[2:5]
-    assert [row[:24].strip() for row in rows] == ["plain", "layer norm", "batch norm of inputs"]
+def test_three_networks_are_recorded_told_and_drawn(tmp_path, capsys):
+    files = ["--results", str(tmp_path / "a.jsonl"), "--figure", str(tmp_path / "a.png")]
+    assert normalisation.main(["--updates", "8", "--units", "6", "--seeds", "0", *files]) == 0
+    rows = record.read(tmp_path / "a.jsonl")
+    assert [row["network"] for row in rows] == ["plain", "layer norm", "batch norm of inputs"]
+    for row, told in zip(rows, capsys.readouterr().out.splitlines()[2:], strict=True):
+        assert [step for step, *_ in row["curve"]] == list(range(9))
+        assert row["curve"][-1] == [8, row["nats"], row["right"]]
+        assert f"| {row['network']} | 8 | {row['nats']:.4f} ({row['nats']:.4f} to {row['nats']:.4f})" in told
     assert (tmp_path / "a.png").stat().st_size > 5000
+
+
+def test_medians_over_seeds_and_what_is_measured_with_other_sizes_apart():
+    def row(units, seed, nats):
+        curve = [[step, nats + 8 - step, step / 10] for step in range(9)]
+        shape = {"updates": 8, "units": units, "range": 1.0, "learning_rate": 0.1}
+        return {**shape, "network": "plain", "seed": seed, "curve": curve}
+
+    found = [row(4, seed, nats) for seed, nats in enumerate((1.0, 5.0, 3.0))] + [row(6, 0, 9.0)]
+    (_, _, first, second) = normalisation.table(found)
+    assert first == "| plain | 8 | 3.0000 (1.0000 to 5.0000) | 80.0% (80.0% to 80.0%) | 3 | 9.0000, 20.0% |"
+    assert second.startswith("| plain | 8 | 9.0000 (9.0000 to 9.0000)")
+    line, chance = normalisation.draw(found).axes[0].get_lines()
+    np.testing.assert_allclose(line.get_xydata(), [(step, 11 - step) for step in range(9)])
+    np.testing.assert_allclose(chance.get_ydata(), np.log(10))
 
 
 @pytest.mark.slow
