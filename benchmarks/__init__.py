@@ -8,6 +8,6 @@
   all; `charlm`, a whole update. `path_table` is their table.
 - The ground: `timing` takes turns, `memory` counts bytes, `limit` times the parts of which a path is made, `record`
   keeps what was found with machine and versions, `versions` tells them apart.
-- What is learned, not how fast: `recipes`, `learning`, `timed`, `vocabularies`, `beside_torch`; what programs are made
-  of: `structure`, and `kept`, what their gradients stack.
+- What is learned, not how fast: `recipes`, `learning`, `timed`, `vocabularies`, `curvature`, `normalisation`,
+  `beside_torch`; what programs are made of: `structure`, and `kept`, what their gradients stack.
 """

@@ -3,10 +3,10 @@
 python -m benchmarks.headline            # writes them anew; --check only says which are stale (status 1)
 python -m benchmarks.bptt --headline     # measures the first of them anew, on a quiet machine: 40 minutes
 
-A part between two marks ``<!-- made by … -->`` and ``<!-- end -->`` belongs to this script, as does docs/bptt.png. Like
-is compared with like: JAX libraries over as many devices as ours; torch, whose threads use every core, beside ours
-on every core. Where a measurement was made several times, a figure is the median of its runs, and a band goes from
-the lowest run to the highest.
+A part between two marks ``<!-- made by … -->`` and ``<!-- end -->`` belongs to this script; so do docs/bptt.png,
+docs/curvature.png and docs/normalisation.png. Like is compared with like: JAX libraries over as many devices as ours;
+torch, whose threads use every core, beside ours on every core. Where a measurement was made several times, a figure is
+the median of its runs, and a band goes from the lowest run to the highest.
 """
 
 import argparse
@@ -21,7 +21,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmarks import kept, path_table, plots, recipes, record, versions
+from benchmarks import curvature as by_curvature
+from benchmarks import kept, normalisation, path_table, plots, recipes, record, versions
 from benchmarks import learning as learned
 from benchmarks import timed as by_the_clock
 from benchmarks import vocabularies as large
@@ -37,7 +38,6 @@ PAGES = (
     "docs/results.md",
     *(f"docs/coming_from_{name}.md" for name in BESIDE),
 )
-PICTURE = record.ROOT / "docs" / "bptt.png"
 NAMES = {"lstm": "LSTM", "gru": "GRU", "elman": "Elman"}
 PASSES = {"train": "training", "forward": "forward"}
 Row = dict[str, Any]
@@ -341,6 +341,16 @@ def vocabularies() -> str:
     return "\n".join(large.table(rows("vocabularies")))
 
 
+def curvature() -> str:
+    """The table of `benchmarks.curvature`."""
+    return "\n".join(by_curvature.table(rows("curvature")))
+
+
+def normalised() -> str:
+    """The table of `benchmarks.normalisation`."""
+    return "\n".join(normalisation.table(rows("normalisation")))
+
+
 MEASURED: dict[str, tuple[Callable[[Read], tuple[str, str]], Sequence[str]]] = {
     "bptt": (bptt, ["bptt"]),
     "engines": (engines, ["engines"]),
@@ -363,6 +373,7 @@ PARTS |= {
     "timed": timed,
     "vocabularies": vocabularies,
 }
+PARTS |= {"curvature": curvature, "normalised": normalised}
 PART = re.compile(r"(<!-- made by python -m benchmarks\.headline: (\w+) -->\n\n)(.*?)(\n\n<!-- end -->)", re.DOTALL)
 
 
@@ -371,19 +382,24 @@ def page(text: str) -> str:
     return PART.sub(lambda found: found[1] + PARTS[found[2]]() + found[4], text)
 
 
-def digest() -> str:
-    """Of the results that the picture shows, which it names."""
-    return hashlib.sha256((RESULTS / "bptt.jsonl").read_bytes()).hexdigest()
+def digest(name: str) -> str:
+    """Of the results that a picture shows, which it names."""
+    return hashlib.sha256((RESULTS / f"{name}.jsonl").read_bytes()).hexdigest()
 
 
 def stale() -> list[str]:
     """Pages and pictures that do not say what the results do."""
     found = [name for name in PAGES if (text := (record.ROOT / name).read_text("utf-8")) != page(text)]
-    told_of = None
-    if PICTURE.exists():
-        with Image.open(PICTURE) as picture:
-            told_of = picture.info.get("Description")
-    return found + ([] if told_of == digest() else [str(PICTURE.relative_to(record.ROOT))])
+    return found + [f"docs/{name}.png" for name in PICTURES if shown(name) != digest(name)]
+
+
+def shown(name: str) -> str | None:
+    """The digest of the results that a picture was made from."""
+    path = record.ROOT / "docs" / f"{name}.png"
+    if not path.exists():
+        return None
+    with Image.open(path) as picture:
+        return picture.info.get("Description")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -398,14 +414,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in PAGES:
         path = record.ROOT / name
         path.write_text(page(path.read_text("utf-8")), "utf-8")
-    draw(pictured(rows("bptt"))).savefig(PICTURE, dpi=160, metadata={"Description": digest()})
+    for name, figure in PICTURES.items():
+        path = record.ROOT / "docs" / f"{name}.png"
+        figure(rows(name)).savefig(path, dpi=160, metadata={"Description": digest(name)})
     return 0
 
 
-def pictured(found: Sequence[Row]) -> list[Row]:
-    """Those of the first setting that is told."""
+def pictured(found: Sequence[Row]) -> Figure:
+    """The first setting that is told."""
     first = versions.settings(found)[0]
-    return [row for row in found if record.setting(row) == first]
+    return draw([row for row in found if record.setting(row) == first])
 
 
 def draw(found: Sequence[Row]) -> Figure:
@@ -473,6 +491,13 @@ def look(name: str, devices: int, settings: Sequence[str]) -> dict[str, Any]:
             "linewidth": 1.0,
         }
     return style | {"markerfacecolor": "white" if devices > 1 else style["color"]}
+
+
+PICTURES: dict[str, Callable[[Sequence[Row]], Figure]] = {
+    "bptt": pictured,
+    "curvature": by_curvature.draw,
+    "normalisation": normalisation.draw,
+}
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 python -m benchmarks.normalisation            # plain, layer norm, batch norm of the input products; the table
 python -m benchmarks.normalisation --updates 60 --units 32 --seeds 0 --results FILE --figure FILE
+python -m benchmarks.normalisation --range 1  # pictures scaled before
 python -m benchmarks.normalisation --table    # the table of all that is recorded
 
 The networks read noisy pictures of a printed digit column by column, brightness from 0 to 255 as a scanner gives it
@@ -70,29 +71,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def groups(rows: Sequence[Row]) -> list[dict[str, np.ndarray]]:
+def groups(rows: Sequence[Row]) -> dict[tuple, dict[str, np.ndarray]]:
     """Of each setting, by network: ``[seeds, points, 3]`` of updates, nats and the share of right answers."""
     found: dict[tuple, dict[str, list]] = {}
     for row in rows:
         networks = found.setdefault(tuple(row[name] for name in SHAPE), {})
         networks.setdefault(row["network"], []).append(row["curve"])
-    return [{name: np.array(curves) for name, curves in networks.items()} for networks in found.values()]
+    return {shape: {name: np.array(curves) for name, curves in networks.items()} for shape, networks in found.items()}
 
 
 def table(rows: Sequence[Row]) -> list[str]:
     """Markdown: a line a network, for each setting."""
     lines = [
-        "| LSTM | updates | nats, held back (lowest to highest) | right (lowest to highest) | seeds "
+        "| LSTM | brightness | updates | nats, held back (lowest to highest) | right (lowest to highest) | seeds "
         "| after a quarter of the updates |",
-        "|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|",
     ]
-    for networks in groups(rows):
+    for shape, networks in groups(rows).items():
         for name, runs in networks.items():
             updates = runs[0, -1, 0]
             _, quarter, early = np.median(runs, 0)[np.searchsorted(runs[0, :, 0], updates / 4)]
             nats, right = runs[:, -1, 1], runs[:, -1, 2]
             cells = (
                 name,
+                f"0 to {shape[SHAPE.index('range')]:g}",
                 f"{updates:,.0f}",
                 f"{np.median(nats):.4f} ({nats.min():.4f} to {nats.max():.4f})",
                 f"{np.median(right):.1%} ({right.min():.1%} to {right.max():.1%})",
@@ -105,7 +107,8 @@ def table(rows: Sequence[Row]) -> list[str]:
 
 def draw(rows: Sequence[Row]) -> Figure:
     """The medians of the cross-entropy against updates, of the first setting."""
-    lines = {name: tuple(np.median(runs, 0).T[:2].tolist()) for name, runs in groups(rows)[0].items()}
+    first = next(iter(groups(rows).values()))
+    lines = {name: tuple(np.median(runs, 0).T[:2].tolist()) for name, runs in first.items()}
     levels = {"chance": float(np.log(len(NAMES)))}
     return curves(lines, levels, x_label="updates", y_label="cross-entropy (nats, held back)", y_scale="log")
 

@@ -23,7 +23,7 @@ def test_three_networks_are_recorded_told_and_drawn(tmp_path, capsys):
     for row, told in zip(rows, capsys.readouterr().out.splitlines()[2:], strict=True):
         assert [step for step, *_ in row["curve"]] == list(range(9))
         assert row["curve"][-1] == [8, row["nats"], row["right"]]
-        assert f"| {row['network']} | 8 | {row['nats']:.4f} ({row['nats']:.4f} to {row['nats']:.4f})" in told
+        assert f"| {row['network']} | 0 to 255 | 8 | {row['nats']:.4f} ({row['nats']:.4f} to {row['nats']:.4f})" in told
     assert (tmp_path / "a.png").stat().st_size > 5000
 
 
@@ -35,8 +35,8 @@ def test_medians_over_seeds_and_what_is_measured_with_other_sizes_apart():
 
     found = [row(4, seed, nats) for seed, nats in enumerate((1.0, 5.0, 3.0))] + [row(6, 0, 9.0)]
     (_, _, first, second) = normalisation.table(found)
-    assert first == "| plain | 8 | 3.0000 (1.0000 to 5.0000) | 80.0% (80.0% to 80.0%) | 3 | 9.0000, 20.0% |"
-    assert second.startswith("| plain | 8 | 9.0000 (9.0000 to 9.0000)")
+    assert first == "| plain | 0 to 1 | 8 | 3.0000 (1.0000 to 5.0000) | 80.0% (80.0% to 80.0%) | 3 | 9.0000, 20.0% |"
+    assert second.startswith("| plain | 0 to 1 | 8 | 9.0000 (9.0000 to 9.0000)")
     line, chance = normalisation.draw(found).axes[0].get_lines()
     np.testing.assert_allclose(line.get_xydata(), [(step, 11 - step) for step in range(9)])
     np.testing.assert_allclose(chance.get_ydata(), np.log(10))
