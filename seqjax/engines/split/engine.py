@@ -177,7 +177,7 @@ class Split:
             return divisor(length, 32)
         # Of linear recurrences nothing counts: T 262,144, 256 units, a training step would take 1.5 times as long.
         scanned = [loop for part in self.parts for loop, _, way in part.loops if isinstance(way, Scanned)]
-        return divisor(length, ticks_a_chunk(self.parts, scanned))
+        return divisor(length, ticks_a_chunk(self.parts, scanned, length))
 
     def tick_bytes(self) -> int:
         """All that the equations make at a tick."""
