@@ -113,4 +113,5 @@ def predicted(schedule: Schedule, length: int, costs: Costs) -> Predicted:
     else:
         kept = length * (costs.all if schedule.keep == "all" else costs.carries)
     cut = length * costs.inputs if any(length % size for size in (chunk, *schedule.blocks)) else 0
-    return Predicted(kept + cut, 2 * ys, max(0, work - ys, first))
+    above = max(0, work - ys, first) if symbolic.known(work, ys) else work  # of symbols it is not known which is more
+    return Predicted(kept + cut, 2 * ys, above)

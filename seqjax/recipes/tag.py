@@ -14,18 +14,15 @@ References:
 
 import dataclasses
 import functools
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 import seqjax as sj
-from seqjax import models, tasks
+from seqjax import tasks
 from seqjax.base import PyTree
-from seqjax.objectives import Objective
+from seqjax.recipes.language.tagger import Tagger, TaggerOptions, tagger
 from seqjax.recipes.language.tagging import (
-    Answers,
     Code,
     aligned,
     ceilings,
@@ -42,15 +39,12 @@ from seqjax.recipes.language.tagging import (
 from seqjax.recipes.pictures import curves
 from seqjax.recipes.running import beside, drawing, learning, splits
 from seqjax.recipes.running.asking import Asked, NoQuestion, Reply
-from seqjax.recipes.running.cells import CELLS, CellName
 from seqjax.recipes.running.courses import Course, trains
-from seqjax.recipes.running.learning import LearningOptions
 from seqjax.recipes.running.options import (
     BadInput,
     FileOrNone,
     bad_input,
     check_not_negative,
-    check_rates,
     check_sizes,
     younger,
 )
@@ -63,7 +57,7 @@ BOTH, ONE = "both_ways", "left_to_right"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(LearningOptions, splits.SplitOptions):
+class Options(TaggerOptions, splits.SplitOptions):
     """Trains a tagger that reads in both directions, and beside it one that does not look ahead."""
 
     generated = ("task",)
@@ -90,26 +84,8 @@ class Options(LearningOptions, splits.SplitOptions):
     steps: int = 300
     batch_size: int = 32
     learning_rate: float = 3e-3
-    cell: CellName = "lstm"
-    """The recurrence."""
-    layers: int = 1
-    """Recurrent layers over the words."""
-    hidden_size: int = 64
-    """Units a layer and direction."""
-    embedding_size: int = 64
-    """Features a word."""
-    character_size: int = 24
-    """Features a character."""
-    character_hidden_size: int = 24
-    """Units of each reader of characters."""
-    characters: int = 12
-    """Characters read of a word: of a longer one the first third and the last two thirds of that many."""
-    dropout: float = 0.3
-    """Rate before and behind the recurrent layers, in [0, 1)."""
     word_dropout: float = 0.25
     """α: in training a word seen n times is read as unknown, with its spelling, with probability α / (α + n)."""
-    crf: bool = False
-    """Score tags together with their neighbours, by a conditional random field."""
     buckets: int = 2
     """Lengths that sentences are padded to: with more there is less padding, and more to compile."""
     control: bool = True
@@ -118,9 +94,7 @@ class Options(LearningOptions, splits.SplitOptions):
     def check(self, who: str) -> None:
         """Refuses sizes and rates out of range."""
         super().check(who)
-        check_sizes(who, self, "layers", "hidden_size", "embedding_size", "character_size", "character_hidden_size")
-        check_sizes(who, self, "characters", "buckets")
-        check_rates(who, self, "dropout")
+        check_sizes(who, self, "buckets")
         check_not_negative(who, self, "word_dropout")
 
 
@@ -220,7 +194,7 @@ def main(options: Options) -> Course:
     print(f"run folder {folder.folder}, curves {picture}, confusion {table}")
 
 
-def begin(options: Options, code: Code) -> tuple[dict[str, "Tagger"], learning.Training]:
+def begin(options: Options, code: Code) -> tuple[dict[str, Tagger], learning.Training]:
     """The taggers by name, and what their training starts from."""
     taggers = {name: tagger(options, code, both_ways=name == BOTH) for name in (BOTH, ONE)[: 1 + options.control]}
     readers = {name: tagger.model for name, tagger in taggers.items()}
@@ -274,40 +248,3 @@ def sentences(options: Options) -> tuple[list[tasks.Sentence], list[tasks.Senten
     rng = np.random.default_rng(options.seed)
     both = [[tasks.Sentence(*map(tuple, pair)) for pair in problem.draw(rng, count)] for count in SENTENCES]
     return both[0], both[1], None
-
-
-class Tagger(NamedTuple):
-    """A model, what it is trained by, and the tags it answers."""
-
-    model: sj.Layer
-    objective: Objective
-    answers: Answers
-
-
-def tagger(options: Options, code: Code, *, both_ways: bool) -> Tagger:
-    """A reader of words and characters, tag by tag or with a conditional random field behind it."""
-    scores = models.tagger(
-        len(code.words),
-        len(code.tags),
-        embedding_size=options.embedding_size,
-        hidden_size=options.hidden_size,
-        characters=len(code.characters),
-        character_size=options.character_size,
-        character_hidden_size=options.character_hidden_size,
-        cell=CELLS[options.cell],
-        layers=options.layers,
-        both_ways=both_ways,
-        dropout=options.dropout,
-    )
-    scores = sj.mixed_precision(scores, options.products)
-    if options.crf:
-        model, objective = models.crf_tagger(scores, len(code.tags)), models.crf_objective(scores)
-    else:
-        model, objective = scores, sj.objective(scores, sj.cross_entropy)
-
-    @jax.jit
-    def answers(params: PyTree, words: models.Words, mask: jax.Array) -> jax.Array:
-        _, ys = model.apply(params, model.initial_state(params, mask.shape[1:]), words, mask=mask)
-        return ys if options.crf else jnp.argmax(ys, -1)
-
-    return Tagger(model, objective, answers)
