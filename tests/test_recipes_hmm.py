@@ -8,7 +8,6 @@ import signal
 import jax
 import numpy as np
 import pytest
-from marks import quick
 
 from seqjax import hmm
 from seqjax.__main__ import main
@@ -121,7 +120,8 @@ def test_a_run_is_asked_for_the_likeliest_states(learned, capsys):
     assert "got 'xyz', without a symbol that the model knows." in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", quick([signal.SIGINT, signal.SIGTERM], signal.SIGTERM))
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_was_stopped_comes_to_the_same_bits(tmp_path, monkeypatch, capsys, number):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text("".join("abcde"[x] for x in written(900)))

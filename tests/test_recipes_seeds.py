@@ -66,7 +66,7 @@ def same(name, together, alone, **tolerance):
     assert found == pytest.approx(expected, **tolerance)
 
 
-@pytest.mark.parametrize("name", quick(NAMES, "charlm"))
+@pytest.mark.parametrize("name", quick(NAMES, "forecast"))
 def test_every_seed_is_the_run_of_its_own(name, capsys):
     """Of every command that trains: batches, draws, records and figures of a seed alone, updates made together."""
     recipe = importlib.import_module(COMMANDS[name])
