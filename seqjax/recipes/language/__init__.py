@@ -8,7 +8,7 @@ In order of reading:
 - `word_model`: the model of ``wordlm``; `speaker`: next words and sentences of it;
 - `pairs`: a text written from another, and whole answers compared; `translators`: two ways to translate;
 - `states`: what the states of a hidden Markov model of a text stand for;
-- `tagging`: a tag a word, and how good tags are; `tagger`: the model of ``tag``; `textbook`: a tagger thought out by hand;
+- `tagging`: a tag a word, and how good tags are; `tagger`: the model of ``tag``; `textbook`: one thought out by hand;
 - `transcripts`: what was said beside what was heard; `spoken`: sentences of `salads`, where a pair sounds like a pear.
 
 A pair on its way to a network that reads one text and writes another. Time leads, so a column is an example; what is
