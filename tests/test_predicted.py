@@ -1,8 +1,11 @@
 """Predicted bytes beside the compiler's, for the kinds of gradient whose bytes are counted in different ways."""
 
+import jax
+import jax.numpy as jnp
 import pytest
 from marks import all_but
 
+import seqjax as sj
 from benchmarks.predicted import Case, Found, found, told
 
 CASES = {
@@ -27,3 +30,13 @@ def test_shares_are_of_the_cases():
         told("all", results)
         == "all: 75% of 4 within 15% (100% of 3 that take a megabyte or more), median 1.00, 1.00 to 1.20"
     )
+
+
+def test_a_chunk_is_an_eighth_of_a_long_time():
+    """One sequence, for which a cache would hold half of it; the whole then takes less memory than a plain scan."""
+    cell = sj.elman(64, 64, dtype=jnp.float32)
+    params = cell.init(jax.random.key(0))
+    state, xs = cell.initial_state(params, (1,)), jax.ShapeDtypeStruct((1000, 1, 64), jnp.float32)
+    assert sj.explain(cell, params, state, xs).chunk == 125
+    auto, scan = (found(Case("elman", 1000, 1, 64, engine, "auto")).taken for engine in ("auto", "scan"))
+    assert auto < scan

@@ -67,10 +67,8 @@ class Scan:
     def costs(self) -> Costs:
         """Counted from a short chunk."""
         counted = costs.kept_bytes(self._chunk, self.params, self.state, self.xs)
-        again = (
-            counted.all + counted.inputs + 2 * counted.outputs
-        )  # a chunk has inputs, outputs and cotangents of its own
-        return counted._replace(at_work={"nothing": again})
+        # A chunk that runs again has inputs, outputs and cotangents of its own.
+        return counted._replace(at_work={"nothing": counted.all + counted.inputs + 2 * counted.outputs})
 
     def work(self) -> Work:
         """Everything is in one loop."""

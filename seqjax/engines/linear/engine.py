@@ -148,16 +148,18 @@ class Linear(Split):
         """The split engine's, and a state of every matrix each of its chunks, which that engine's few ticks lack."""
         costs = super().costs()
         loops = [placed for part in self.parts for placed in part.loops]
+        if all(isinstance(way, Scanned) for _, _, way in loops):
+            return costs
         borders = sum(
             math.ceil(jaxprs.nbytes(loop.state[0].aval) / way.ticks(loop.state[0]))
             for loop, _, way in loops
             if isinstance(way, Matrix)
         )
         everything = costs.all + borders
-        working = costs.at_work if all(isinstance(way, Scanned) for _, _, way in loops) else {}
-        twice = dict.fromkeys(("all", "carries"), 2 * everything)  # what a linear recurrence stacks is not known
-        twice["nothing"] = 2 * everything + costs.inputs + 2 * costs.outputs
-        return costs._replace(all=everything, carries=costs.carries + borders, at_work=working or twice)
+        # What a linear recurrence stacks is not known; what it keeps, twice, is about that.
+        work = {"all": 2 * everything, "carries": 2 * everything}
+        work["nothing"] = 2 * everything + costs.inputs + 2 * costs.outputs
+        return costs._replace(all=everything, carries=costs.carries + borders, at_work=work)
 
 
 class OverDevices(Linear):
