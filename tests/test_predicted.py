@@ -9,7 +9,7 @@ import seqjax as sj
 from benchmarks.predicted import Case, Found, found, told
 
 CASES = {
-    "nested blocks": Case("elman", 399, 4, 24, "scan", "log"),
+    "nested blocks": Case("lstm", 399, 8, 64, "scan", "log"),
     "nested blocks and ticks left over": Case("elman", 345, 8, 24, "split", "log"),
     "a stacked matrix": Case("linear_attention_head", 128, 4, 32, "split", 64),
     "recomputed from states": Case("minimal_gated_unit", 618, 3, 32, "split", "carries"),
