@@ -54,6 +54,7 @@ def test_the_page_on_devices_prints_what_it_shows_and_tells_the_rules():
     fields = {
         "bytes of stacked values a chunk": "chunk_bytes",
         "least ticks a chunk": "least_chunk",
+        "chunks that a long time is cut into at least, of 64 ticks or more": "pieces",
         "bytes a tick that another loop costs": "loop",
         "bytes a tick that a product saves outside of a loop": "product",
         "bytes a tick that a sum saves there": "sum",

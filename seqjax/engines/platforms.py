@@ -21,6 +21,7 @@ class Platform(NamedTuple):
         linear recurrences run tick by tick.
       chunk_bytes: stacked values of a chunk.
       least_chunk: ticks.
+      pieces: chunks that a long time is cut into at least.
       loop: bytes a tick that another loop costs.
       product: bytes a tick that a product saves outside of a loop, beside its weights.
       sum: bytes a tick that a sum, or the place of the largest, saves there.
@@ -35,6 +36,7 @@ class Platform(NamedTuple):
     ticks: bool
     chunk_bytes: int
     least_chunk: int
+    pieces: int
     loop: int
     product: int
     sum: int
@@ -50,6 +52,7 @@ CPU = Platform(
     ticks=True,  # `linear.way`, `linear.matrix.way`
     chunk_bytes=2**18,  # of a core's own cache; the measurement is in `split.chunk`
     least_chunk=8,  # there too
+    pieces=8,  # and there
     loop=20_000,  # `split.forward`
     product=0,
     sum=1_000,
@@ -64,6 +67,7 @@ GPU = Platform(
     ticks=False,  # every tick launches kernels
     chunk_bytes=2**24,  # 16 MB stay in the second-level cache, 40 MB of an A100, 50 MB of an H100
     least_chunk=32,  # the ten launches of a chunk are then less than a tenth of those of its ticks
+    pieces=1,  # each launches kernels of its own
     loop=8_000_000,  # two more launches a tick, one for its work and one for its outputs
     product=4_000_000,  # a launch
     sum=4_000_000,  # a launch
@@ -78,6 +82,7 @@ TPU = Platform(
     ticks=False,  # loops stay on the device, but a tick of few rows leaves most of a matrix unit idle
     chunk_bytes=2**22,  # a quarter of the smallest vector memory, 16 MB of a v4; 64 of a v5p, 128 of a v5e and v6e
     least_chunk=16,  # ticks of 8 rows, the least that is stored, fill the 128 rows of a matrix unit
+    pieces=1,  # chunk_bytes keep what a chunk takes within the vector memory
     loop=1_000_000,  # a microsecond of control at 1 TB/s
     product=0,  # nothing is launched: bytes alone count
     sum=0,

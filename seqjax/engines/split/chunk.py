@@ -7,11 +7,11 @@ from seqjax.engines.base import Costs
 from seqjax.engines.split.forward import Staged
 from seqjax.engines.split.loop import Loop, bytes_of
 
-# A chunk at work is at most an eighth of time where that is long, as it takes several times what it hands on. 1,000
+# On a CPU a chunk is at most an eighth of time where that is long, as it takes several times what it hands on. 1,000
 # ticks of one sequence, 64 units, a training step's time and memory as shares of a scan's, in chunks of 500, 125, 50:
 # Elman .67, .19, .21 and 1.21, .81, .82; irnn .56, .41, .45 and 1.83, 1.33, 1.33; minGRU .53, .35, .39 and 1.43, 1.14,
 # 1.14. At 128 ticks of one sequence, 32 units, two chunks take 1.0 to 1.2 times as long as one.
-PIECES, LONG = 8, 64
+LONG = 64
 
 
 def ticks_a_chunk(stages: Sequence[Staged], loops: Sequence[Loop], length: int) -> int:
@@ -30,7 +30,7 @@ def ticks_a_chunk(stages: Sequence[Staged], loops: Sequence[Loop], length: int) 
     # of the time at 4 and 8, 128, .97 at 8, 64, 1 at 32, 128; forwards that is 1.2 to 1.5 times a scan's at 8, 64.
     of = platforms.planned()
     ticks = max(of.least_chunk, of.chunk_bytes // max(1, in_front + max(outputs, epsilon)))
-    return min(ticks, max(LONG, length // PIECES))
+    return min(ticks, max(LONG, length // of.pieces))
 
 
 def at_work(loops: Sequence[Loop], costs: Costs) -> dict[str, int]:
