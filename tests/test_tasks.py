@@ -333,18 +333,29 @@ def test_programs_print_what_python_prints():
 
 
 @pytest.mark.parametrize(
-    ("length", "nesting", "rel"),
-    [(1, 1, 0.06), *(pytest.param(2, n, rel, marks=pytest.mark.slow) for n, rel in ((1, 0.1), (2, 0.12)))],
+    ("length", "nesting", "mixed", "rel"),
+    [
+        (1, 1, False, 0.06),
+        *(pytest.param(2, n, m, rel, marks=pytest.mark.slow) for n, m, rel in ((1, False, 0.1), (2, False, 0.12))),
+        pytest.param(2, 2, True, 0.08, marks=pytest.mark.slow),
+    ],
 )
-def test_the_chance_of_programs_is_that_of_the_best_constant_answer(length, nesting, rel):
-    problem = tasks.execution(length, nesting)
+def test_the_chance_of_programs_is_that_of_the_best_constant_answer(length, nesting, mixed, rel):
+    problem = tasks.execution(length, nesting, mixed=mixed)
     chosen, measured = (
         Counter(pair.target for pair in problem.draw(rng(seed), count)) for seed, count in ((11, 20_000), (12, 60_000))
     )
     best = max(measured[answer] for answer, _ in chosen.most_common(5)) / 60_000
     assert problem.chance == pytest.approx(best, rel=rel)
-    assert tasks.execution(length, nesting, scrambled=3).chance == problem.chance
+    assert tasks.execution(length, nesting, mixed=mixed, scrambled=3).chance == problem.chance
     assert tasks.execution(4, 3).chance < 1e-4
+
+
+def test_mixed_programs_are_of_all_kinds_at_equal_odds():
+    short = lambda pairs: np.mean([len(pair.source) <= 13 for pair in pairs])
+    kinds = [short([tasks.program(rng(i), n, m) for i in range(1000)]) for n in (1, 2) for m in (1, 2, 3)]
+    assert kinds[0] > 0.3 > max(kinds[1:])
+    assert short(tasks.execution(2, 3, mixed=True).draw(rng(0), 3000)) == pytest.approx(np.mean(kinds), abs=0.02)
 
 
 def test_results_alone_are_those_of_whole_programs():

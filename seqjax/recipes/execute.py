@@ -10,6 +10,7 @@ and how many operations are nested. Scrambled, they look to us as they look to t
 
 References:
   Zaremba and Sutskever (2014), Learning to execute. https://arxiv.org/abs/1410.4615
+  Dehghani et al. (2018), Universal transformers, section 3.5. https://arxiv.org/abs/1807.03819
 """
 
 import dataclasses
@@ -26,7 +27,7 @@ from seqjax.recipes.running.asking import Asked, NoQuestion, Reply
 from seqjax.recipes.running.courses import Course, trains
 from seqjax.recipes.running.options import bad_input, check_sizes
 from seqjax.recipes.running.run import Run
-from seqjax.tasks.execution import PROGRAM_SYMBOLS, RESULT_SYMBOLS
+from seqjax.tasks.execution import PROGRAM_SYMBOLS, RESULT_SYMBOLS, Difficulty, Strategy
 
 HELD_BACK, SHOWN, EACH = 1000, 5, 200
 
@@ -41,6 +42,8 @@ class Options(PairOptions):
     """Operations in a program."""
     curriculum: Literal["baseline", "naive", "mix", "combined"] = "combined"
     """baseline: always the hardest; naive: harder and harder; mix: of all kinds; combined: half naive, half mix."""
+    judge: Literal["hardest", "mix"] = "hardest"
+    """Programs held back: all of the hardest kind, or of all kinds."""
     scramble: bool = False
     """Write programs and results in another alphabet, one fixed permutation of ours."""
     steps: int = 3000
@@ -56,11 +59,13 @@ class Options(PairOptions):
 @trains
 def main(options: Options) -> Course:
     """``python -m seqjax execute``."""
-    # Data: programs and what they print; those held back are all of the hardest kind.
+    # Data: programs and what they print
     with bad_input("execute"):
         rewrite = tasks.scramble(0) if options.scramble else str
-        problem = tasks.execution(options.length, options.nesting, scrambled=0 if options.scramble else None)
-        longest = problem.draw(np.random.default_rng(options.seed), 3000)
+        scrambled, sizes = 0 if options.scramble else None, (options.length, options.nesting)
+        mixed = options.judge == "mix" and sizes != (1, 1)
+        problem = tasks.execution(*sizes, mixed=mixed, scrambled=scrambled)
+        longest = tasks.execution(*sizes, scrambled=scrambled).draw(np.random.default_rng(options.seed), 3000)
     pairs = Pairs.of(problem.source_symbols, problem.target_symbols, longest)
 
     def program(rng: np.random.Generator, length: int, nesting: int) -> tasks.Pair:
@@ -71,18 +76,19 @@ def main(options: Options) -> Course:
             if pairs.hold(pair):
                 return pair
 
-    def hard(count: int, length: int, nesting: int) -> list[tasks.Pair]:
-        """Programs held back, of one difficulty."""
+    def others(count: int, difficulty: Difficulty) -> list[tasks.Pair]:
+        """Programs held back."""
         rng = learning.generator(options)
-        return [program(rng, length, nesting) for _ in range(count)]
+        return [program(rng, *difficulty(rng)) for _ in range(count)]
 
     def batch_of(step: int) -> sj.Batch:
         rng, progress = learning.generator(options, step), step / options.steps
-        difficulty = tasks.curriculum(options.curriculum, options.length, options.nesting, lambda: progress)
+        difficulty = tasks.curriculum(options.curriculum, *sizes, lambda: progress)
         return pairs.batch([program(rng, *difficulty(rng)) for _ in range(options.batch_size)])
 
     # Training
-    held_back = hard(HELD_BACK, options.length, options.nesting)
+    judge: Strategy = "mix" if mixed else "baseline"
+    held_back = others(HELD_BACK, tasks.curriculum(judge, *sizes, lambda: 1.0))
     learned = yield from train_pairs(
         "execute",
         options,
@@ -91,8 +97,8 @@ def main(options: Options) -> Course:
         batch_of,
         held_back,
         {"source_length": pairs.source_length},
-        told=f"programs of {options.nesting} operation{'s' * (options.nesting > 1)} on numbers of up to "
-        f"{options.length} digits, at most {pairs.source_length} characters; the commonest result is right for "
+        told=f"programs of {'1 to ' * mixed}{options.nesting} operation{'s' * (options.nesting > 1)} on numbers of up "
+        f"to {options.length} digits, at most {pairs.source_length} characters; the commonest result is right for "
         f"{problem.chance:.2%}",
         unit="programs",
         words=("results", "characters"),
@@ -107,7 +113,8 @@ def main(options: Options) -> Course:
     print("\nwhole results right, by operations (down) and digits (across)")
     print("   " + "".join(f"{length:>8}" for length in range(1, options.length + 1)))
     for nesting in range(1, options.nesting + 1):
-        batches = [pairs.batch(hard(EACH, length, nesting)) for length in range(1, options.length + 1)]
+        kinds = [tasks.curriculum("baseline", length, nesting, lambda: 1.0) for length in range(1, options.length + 1)]
+        batches = [pairs.batch(others(EACH, kind)) for kind in kinds]
         print(f"{nesting:3}" + "".join(f"{learned.answer(batch).numbers['exact']:8.1%}" for batch in batches))
     learned.conclude(
         ("commonest result", problem.chance),

@@ -1,5 +1,6 @@
 """Learning to execute: short programs and what they print, and sums of numbers."""
 
+import itertools
 import string
 from collections.abc import Callable
 from typing import Literal
@@ -116,12 +117,13 @@ def _bare(expression: str) -> str:
     return expression[1:-1] if _conditional(expression) else expression
 
 
-def execution(length: int, nesting: int, *, scrambled: int | None = None) -> TextProblem:
+def execution(length: int, nesting: int, *, mixed: bool = False, scrambled: int | None = None) -> TextProblem:
     """Programs to execute: read the source one character at a time, write what it prints.
 
     Args:
       length: digits of the numbers in it.
       nesting: how many operations it combines.
+      mixed: programs of all kinds up to these sizes, as the strategy ``"mix"`` of `curriculum` draws them.
       scrambled: seed of one fixed permutation of the alphabet, applied to source and target alike: what a
         reader sees who knows no digits. None leaves the programs legible.
 
@@ -132,14 +134,19 @@ def execution(length: int, nesting: int, *, scrambled: int | None = None) -> Tex
     _check_program(length, nesting)
     rewrite = None if scrambled is None else scramble(scrambled)
     symbols = tuple(sorted({*PROGRAM_SYMBOLS, *RESULT_SYMBOLS}))
+    difficulty = curriculum("mix" if mixed else "baseline", length, nesting, lambda: 1.0)
+    kinds = list(itertools.product(range(1, length + 1), range(1, nesting + 1))) if mixed else [(length, nesting)]
 
     def draw(rng: np.random.Generator, count: int) -> list[Pair]:
-        pairs = [program(rng, length, nesting) for _ in range(count)]
+        pairs = [program(rng, *difficulty(rng)) for _ in range(count)]
         return pairs if rewrite is None else [Pair(*map(rewrite, map(str, pair))) for pair in pairs]
 
+    def printed(rng: np.random.Generator) -> np.ndarray:
+        return np.concatenate([results(rng, *kind, 250_000 // len(kinds)) for kind in kinds])
+
     rng = np.random.default_rng(0)
-    found, counts = np.unique(results(rng, length, nesting, 250_000), return_counts=True)
-    chance = float((results(rng, length, nesting, 250_000) == found[counts.argmax()]).mean())
+    found, counts = np.unique(printed(rng), return_counts=True)
+    chance = float((printed(rng) == found[counts.argmax()]).mean())
     return TextProblem(draw, symbols, symbols, "exact match", chance)
 
 

@@ -80,8 +80,9 @@ class Answers(NamedTuple):
 def answerer(model: Conditional, vocabulary: Vocabulary) -> Callable[[PyTree, sj.Batch], Answers]:
     """A function that lets parameters write greedily, and compares with what should be written.
 
-    Its numbers are ``exact``, the share of whole answers that are right, ``symbols``, the share of symbols that are
-    right if all before them are given, and ``held_back_loss``, in nats a symbol.
+    Its numbers are ``exact``, the share of whole answers that are right, ``written``, the share of their symbols that
+    are right, ``symbols``, the share that is right if all before them are given, and ``held_back_loss``, in nats a
+    symbol.
     """
     bos = jnp.asarray(vocabulary.encode([BOS])[0])
 
@@ -97,9 +98,10 @@ def answerer(model: Conditional, vocabulary: Vocabulary) -> Callable[[PyTree, sj
     def answer(params: PyTree, batch: sj.Batch) -> Answers:
         written, loss, hits = run(params, batch)
         symbols = np.asarray(written)
-        right = (symbols == np.where(batch.mask, batch.targets, vocabulary.eos)).all(0)
-        numbers = {"exact": float(right.mean()), "symbols": float(hits.mean), "held_back_loss": float(loss.mean)}
-        return Answers(symbols, right, numbers)
+        same = symbols == np.where(batch.mask, batch.targets, vocabulary.eos)
+        right, written = same.all(0), same[np.asarray(batch.mask)]
+        numbers = {"exact": float(right.mean()), "written": float(written.mean()), "symbols": float(hits.mean)}
+        return Answers(symbols, right, numbers | {"held_back_loss": float(loss.mean)})
 
     return answer
 
@@ -211,10 +213,11 @@ class Learned(NamedTuple):
         )
         print(
             f"\nheld back: {numbers['exact']:.2%} of {whole} right (chance {chance:.2%}), "
-            f"{numbers['symbols']:.2%} of {single}; {updates} in {self.outcome.seconds:.0f} s"
+            f"{numbers['written']:.2%} of {single}, {numbers['symbols']:.2%} if those before are given; {updates} in "
+            f"{self.outcome.seconds:.0f} s"
         )
         learning.conclude(
-            self.run, "share right", {part: numbers[part] for part in ("exact", "symbols")}, {name: chance}
+            self.run, "share right", {part: numbers[part] for part in ("exact", "written", "symbols")}, {name: chance}
         )
         print(f"run folder {self.run.folder}, learning curve {picture}")
 
