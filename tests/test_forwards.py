@@ -67,7 +67,7 @@ def test_a_product_behind_the_loop_stays_there():
     assert plan.behind["dot_general"] == 1
     assert not any("tick by tick" in why for why in plan.why)
     jaxpr = str(jax.make_jaxpr(functools.partial(unrolled, step=elman))(params, h, XS))
-    assert f"f64[{T},{B},10] = dot_general" in jaxpr
+    assert f"f64[{T * B},10] = dot_general" in jaxpr
 
 
 def test_gradients_are_the_split_engines_own():

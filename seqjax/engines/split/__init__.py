@@ -11,7 +11,8 @@ In order of reading, on ``h' = tanh(x W + h U + b)``, ``y = h' V``:
    JAX transposes that into one product a tick, and Ū = Σ h z̄ᵀ as one product behind the loop.
 6. `runner`: how flat ticks are run, here by `jax.lax.scan`: the seam for kernels.
 7. `way`: how a loop as a whole is run: so, or as a linear recurrence (`seqjax.engines.linear`).
-8. `values`, `engine`: a chunk of ticks: batched work, loops, delays, stage by stage.
+8. `rows`, `values`, `engine`: a chunk of ticks: batched work, its ticks and batch as rows of one matrix where it is a
+   product, loops, delays, stage by stage.
 9. `readout`: what reads much of a loop and tells little, a mean of many units, is done in it after all.
 10. `chunk`: how many ticks are done at once.
 11. `forward`: where nothing is differentiated, and leaving the loop would not pay, the step runs as it stands.

@@ -9,12 +9,13 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero, zero_from_primal
 
 from seqjax import spread
-from seqjax.engines import memory, platforms
+from seqjax.engines import memory
 from seqjax.engines.equations import jaxprs
 from seqjax.engines.equations.jaxprs import Aval, Equation, Var
 from seqjax.engines.split.keep import Kept, kept_of, variables_of
 from seqjax.engines.split.linearize import LinearTick, Moving, linearize, moving_operands
 from seqjax.engines.split.loop import Deferred, Loop
+from seqjax.engines.split.rows import are_one_axis, as_rows
 from seqjax.engines.split.runner import Runner
 
 
@@ -160,15 +161,8 @@ def _product(loop: Loop, d: Deferred, left: jax.Array, weight: jax.Array) -> jax
         pair = (weight, value) if d.operand == 0 else (value, weight)
         return jaxprs.evaluate(loop.template, d.equation, pair)[0]
 
-    # Ticks and batch as one axis: XLA on a CPU transposes the stacked gradients where a product contracts two (an
-    # LSTM's training step, T 256, B 32, h 128: 64 ms instead of 71). Elsewhere the batch stays an axis of its own,
-    # which the compiler can shard.
-    one_batch_axis = left.ndim == 3 and d.operand == 1 and jaxprs.is_matrix_product(d.equation)
-    if one_batch_axis and platforms.name() == "cpu" and not spread.is_explicit(jax.typeof(left)):
-        ticks, batch, units = left.shape
-        flat = one(left.reshape(ticks * batch, units))
-        return flat.reshape(ticks, batch, flat.shape[-1])
-    return jax.vmap(one)(left)
+    rows = d.operand == 1 and are_one_axis(d.equation)
+    return as_rows(one, left) if rows else jax.vmap(one)(left)
 
 
 def _add(sums: dict, key: Hashable, term: jax.Array, aval: Aval) -> None:

@@ -1,5 +1,7 @@
 """What is known while a chunk of ticks runs."""
 
+import functools
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -7,6 +9,7 @@ import jax
 from seqjax.engines.equations import jaxprs
 from seqjax.engines.equations.jaxprs import Equation, Var
 from seqjax.engines.split.distribute import Program
+from seqjax.engines.split.rows import are_one_axis, as_rows
 
 
 class ChunkValues(NamedTuple):
@@ -28,6 +31,33 @@ class ChunkValues(NamedTuple):
         if not outputs:
             return
         equations = jaxprs.needed(equations, outputs)
+        pieces = [(rows, list(piece)) for rows, piece in itertools.groupby(equations, self._by_rows)]
+        for i, (rows, piece) in enumerate(pieces):
+            later = jaxprs.used([e for _, piece in pieces[i + 1 :] for e in piece], outputs)
+            made = {v for e in piece for v in e.outvars}
+            if rows:
+                self.stack.update((e.outvars[0], self._product(e)) for e in piece)
+            else:
+                self._map(piece, [v for v in later if v in made])
+        self._map([], [v for v in outputs if v not in self.stack])
+
+    def _by_rows(self, equation: Equation) -> bool:
+        """Whether an equation is a product with a weight, best done as one product of matrices."""
+        return are_one_axis(equation) and equation.invars[0] not in self.once and equation.invars[1] in self.once
+
+    def _product(self, equation: Equation) -> jax.Array:
+        """Such a product for all ticks."""
+
+        # Under a checkpoint: the gradient keeps the ticks' values as they are, not a copy of them as rows.
+        @functools.partial(jax.checkpoint, prevent_cse=False)
+        def product(stack: jax.Array, weight: jax.Array) -> jax.Array:
+            one = lambda rows: jaxprs.evaluate(self.program.tick.jaxpr, equation, [rows, weight])[0]
+            return as_rows(one, stack)
+
+        return product(self.stack[equation.invars[0]], self.once[equation.invars[1]])
+
+    def _map(self, equations: list[Equation], outputs: list[Var]) -> None:
+        """Equations, tick by tick."""
         reads = jaxprs.used(equations, outputs)
         fixed, varying = [v for v in reads if v in self.once], [v for v in reads if v not in self.once]
         run = jaxprs.function(self.program.tick.jaxpr, equations, [*fixed, *varying], outputs)
