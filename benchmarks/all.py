@@ -1,6 +1,6 @@
 """Every benchmark of time, run after run, each in a process of its own: what the pages tell of.
 
-python -m benchmarks.all                   # all, three runs of at most 100 minutes each
+python -m benchmarks.all                   # all, three runs of at most 115 minutes each
 python -m benchmarks.all hmm ctc --runs 1  # these alone, each in its own share of that
 python -m benchmarks.all --minutes 40      # of one run: every benchmark has less in proportion, in fewer rounds
 python -m benchmarks.all --list            # benchmarks, their minutes and commands
@@ -51,6 +51,14 @@ BENCHMARKS = {
     ),
     "rows_gru": Benchmark(
         7, 10, ("bptt --rows --cells gru --no-plots --seconds {seconds} --out {folder} --name {name}",)
+    ),
+    "limit": Benchmark(
+        15,
+        6,
+        (
+            "bptt --rows --cells lstm gru layer_norm_lstm --ours auto/auto split/auto scan/all --devices 1 2 --peers "
+            "--no-plots --seconds {seconds} --out {folder} --name {name}",
+        ),
     ),
     "engines": Benchmark(4, 0, ("engines --rounds 3 --out {file}",)),
     "charlm": Benchmark(8, 5, ("charlm --layers 1 --seconds {seconds} --out {folder} --name {name}",)),

@@ -12,15 +12,19 @@ the median of its runs, and a band goes from the lowest run to the highest.
 import argparse
 import functools
 import hashlib
+import math
 import re
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from matplotlib.figure import Figure
 from PIL import Image
 
+import seqjax as sj
 from benchmarks import curvature as by_curvature
 from benchmarks import kept, normalisation, path_table, plots, recipes, record, versions
 from benchmarks import learning as learned
@@ -28,6 +32,7 @@ from benchmarks import timed as by_the_clock
 from benchmarks import vocabularies as large
 from benchmarks.paths import best_peer
 from benchmarks.versions import Read
+from seqjax.recipes.running import devices as spreading
 
 RESULTS = record.ROOT / "benchmarks" / "results"
 BESIDE = ("flax", "equinox", "torch")
@@ -300,21 +305,73 @@ def hot(read: Read) -> tuple[str, str]:
 def limits(read: Read) -> tuple[str, str]:
     """Times the limit of `benchmarks.limit`: a line a cell, pass, engine and number of devices; a column a shape."""
     found = [row for row in read("limit") if "limit_s" in row]
-    shapes = list(dict.fromkeys((row["ticks"], row["batch"], row["hidden_size"]) for row in found))
     lines = []
     for (cell, which), members in by(found, "cell", "pass").items():
         for name, devices in (("seqjax auto", 1), ("seqjax auto", 2), ("seqjax scan/all", 1)):
-            at = {
-                (row["ticks"], row["batch"], row["hidden_size"]): row["median_s"] / row["limit_s"]
-                for row in members
-                if key(row) == name and (row["devices"] == devices or row["batch"] == 1)
-            }
+            chosen = [row for row in members if key(row) == name and row["devices"] in (devices, alone(row))]
+            ratios: dict[Any, Runs] = {}
+            for row in chosen:
+                ratios.setdefault(shape_of(row), []).append(row["median_s"] / row["limit_s"])
+            at = {shape: statistics.median(ratio) for shape, ratio in ratios.items()}
             words = f"{cell.replace('_', ' ')}, {PASSES[which]}, {'scan' if 'scan' in name else 'auto'} ×{devices}"
             mean = statistics.geometric_mean(at.values())
-            lines.append([words, *(f"{at[shape]:.2f}" if shape in at else "" for shape in shapes), f"{mean:.2f}"])
-    head = ["cell, pass, engine × devices", *(", ".join(f"{n:,}" for n in shape) for shape in shapes), "mean"]
-    rounds = min(row["rounds"] for row in found)
-    return table(head, lines), f"; T, B, h in the head; medians of {rounds} rounds or more, one run; geometric means"
+            cells = (f"{at[shape]:.2f}" if shape in at else "" for shape in shapes_of(found))
+            lines.append([words, *cells, f"{mean:.2f}"])
+    return table(
+        ["cell, pass, engine × devices", *shape_heads(found), "mean"], lines
+    ), f"; {of_shapes(found)}; geometric means"
+
+
+def choices(read: Read) -> tuple[str, str]:
+    """What is chosen over the best of what can be: a line a cell and pass, a column a shape."""
+    found = read("limit")
+    lines = []
+    for (cell, which), members in by(found, "cell", "pass").items():
+        line = [f"{cell.replace('_', ' ')}, {PASSES[which]}"]
+        for shape in shapes_of(found):
+            here = [row for row in members if shape_of(row) == shape]
+            count = spread_over(cell, shape)
+            best: dict[int, float] = {}
+            for row in (row for row in here if key(row) != "seqjax auto"):
+                best[row.get("run", 1)] = min(best.get(row.get("run", 1), math.inf), row["median_s"])
+            mine = seconds(here, "seqjax auto", count)
+            line.append(f"{statistics.median(mine[run] / best[run] for run in mine):.2f}")
+        lines.append(line)
+    return table(["cell, pass", *shape_heads(found)], lines), f"; {of_shapes(found)}"
+
+
+def spread_over(cell: str, shape: tuple[int, int, int]) -> int:
+    """On how many of two devices a command trains such a model."""
+    _, batch, hidden = shape
+    params = jax.eval_shape(getattr(sj, cell)(hidden, hidden, dtype=jnp.float32).init, jax.random.key(0))
+    return spreading.best(2, batch, params)
+
+
+def alone(row: Row) -> int:
+    """One sequence is never spread: the devices of its rows, otherwise none."""
+    return 1 if row["batch"] == 1 else 0
+
+
+def shape_of(row: Row) -> tuple[int, int, int]:
+    """T, B and h."""
+    return row["ticks"], row["batch"], row["hidden_size"]
+
+
+def shapes_of(found: Sequence[Row]) -> list[tuple[int, int, int]]:
+    """Of all rows, in their order."""
+    return list(dict.fromkeys(map(shape_of, found)))
+
+
+def shape_heads(found: Sequence[Row]) -> list[str]:
+    """A column's head each."""
+    return [", ".join(f"{n:,}" for n in shape) for shape in shapes_of(found)]
+
+
+def of_shapes(found: Sequence[Row]) -> str:
+    """What the numbers are, in words."""
+    rounds, runs = min(row["rounds"] for row in found), len({row.get("run", 1) for row in found})
+    over_runs = "one run" if runs == 1 else f"medians of {runs} runs"
+    return f"T, B, h in the head; medians of {rounds} rounds or more, {over_runs}"
 
 
 def least() -> str:
@@ -358,6 +415,7 @@ MEASURED: dict[str, tuple[Callable[[Read], tuple[str, str]], Sequence[str]]] = {
     "parallel": (parallel, ["parallel"]),
     "hot": (hot, path_table.FILES),
     "limits": (limits, ["limit"]),
+    "choices": (choices, ["limit"]),
 }
 MEASURED |= {name: (functools.partial(beside, name), ["bptt"]) for name in BESIDE}
 TIMED = ("bptt", "rows_lstm", "rows_gru", "engines", *path_table.FILES, "parallel", "interop", "sweep")

@@ -49,6 +49,20 @@ def test_a_ratio_is_taken_within_a_run_and_its_band_over_runs():
     assert headline.told([3.0]) == "3.00"
 
 
+def test_a_choice_stands_beside_the_best_of_its_run():
+    """auto on the devices that commands choose, two here, over the fastest of all others: .8 / .8 and 1.5 / 1.2."""
+    times = {"auto ×1": 1.0, "auto ×2": 0.8, "split/auto ×1": 1.1, "split/auto ×2": 0.8, "scan/all ×1": 2.0}
+    slower = times | {"auto ×2": 1.5, "scan/all ×1": 1.2}
+    found = [row(f"seqjax {name}", s, 1, rounds=7) for name, s in times.items()]
+    found += [row(f"seqjax {name}", s, 2, rounds=5) for name, s in slower.items()]
+    found = [line for line in found if line["run"] == 1 or "split" not in line["candidate"]]
+    table, words = headline.choices(lambda _: found)
+    assert table.splitlines()[2:] == ["| lstm, training | 1.12 |"]
+    assert words == "; T, B, h in the head; medians of 5 rounds or more, medians of 2 runs"
+    alone = [line | {"batch": 3} for line in found]
+    assert "| lstm, training | 1.04 |" in headline.choices(lambda _: alone)[0]
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_a_tiny_headline_is_measured_told_and_drawn(tmp_path, monkeypatch):

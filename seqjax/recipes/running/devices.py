@@ -26,11 +26,7 @@ def make() -> None:
 
 
 def share(who: str, asked: int, batch_size: int, params: PyTree = ()) -> int | None:
-    """How many devices share a batch: those asked for, or on a CPU as many as there are and divide it.
-
-    One, where recurrent weights are several times the cache that a core has to itself: every device reads all of them
-    at each tick, for a part of the batch, and products of that size XLA spreads over the cores by itself. Two devices
-    over one, a training step of T 128, B 64: 1.27 (LSTM) and 1.67 (GRU) at 256 units, 1.09 and 1.12 at 512, .99 at 768.
+    """How many devices share a batch: those asked for, or on a CPU the number that is `best`.
 
     Args:
       who: the recipe, for errors.
@@ -59,12 +55,22 @@ def share(who: str, asked: int, batch_size: int, params: PyTree = ()) -> int | N
             f"{who}: expected --devices to divide the batch size {batch_size} and be at most {available}, got {asked}. "
             "Leave it out to have it chosen."
         )
-    if not asked:
-        most = platforms.planned().spread
-        usable = available if most and recurrent_bytes(params) <= most else 1
-        at_most = max(usable // processes, 1) * processes
-        asked = next(n for n in range(at_most, 0, -processes) if batch_size % n == 0)
+    asked = asked or best(available, batch_size, params, processes)
     return asked if asked > 1 else None
+
+
+def best(available: int, batch_size: int, params: PyTree, processes: int = 1) -> int:
+    """On how many devices of all processes a batch trains fastest: on a CPU as many as there are and divide it.
+
+    One a process, where recurrent weights are several times the cache that a core has to itself: every device reads all
+    of them at each tick, for a part of the batch, and products of that size XLA spreads over the cores by itself. Two
+    devices over one, a training step of T 128, B 64: 1.27 (LSTM) and 1.67 (GRU) at 256 units, 1.09 and 1.12 at 512, .99
+    at 768.
+    """
+    most = platforms.planned().spread
+    usable = available if most and recurrent_bytes(params) <= most else 1
+    at_most = max(usable // processes, 1) * processes
+    return next(n for n in range(at_most, 0, -processes) if batch_size % n == 0)
 
 
 def recurrent_bytes(params: PyTree) -> int:
