@@ -53,6 +53,7 @@ def test_the_page_on_devices_prints_what_it_shows_and_tells_the_rules():
     assert_runs(DEVICES)
     fields = {
         "bytes of stacked values a chunk": "chunk_bytes",
+        "where no gradient is taken": "forward_chunk_bytes",
         "least ticks a chunk": "least_chunk",
         "chunks that a long time is cut into at least, of 64 ticks or more": "pieces",
         "bytes a tick that another loop costs": "loop",

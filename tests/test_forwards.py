@@ -1,6 +1,7 @@
 """Where nothing is differentiated: what is much larger than its result stays in the loop; no budget refuses."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -164,3 +165,25 @@ def test_weights_of_a_near_cache_save_little_where_the_loop_has_no_product(batch
     params = cell.init(jax.random.key(0))
     xs = jax.ShapeDtypeStruct((64, batch, inputs), jnp.float32)
     assert bool(sj.explain(cell, params, cell.initial_state(params, (batch,)), xs).forwards) is by_ticks
+
+
+def test_a_forward_pass_has_chunks_of_its_own():
+    """8 KB of sums a tick and as much of ε: 256 KB are 16 ticks, 1 MB, where there is a gradient, 64."""
+    cell = sj.lstm(64, 64, dtype=jnp.float32)
+    params, xs = cell.init(jax.random.key(0)), jnp.zeros((4096, 8, 64), jnp.float32)
+    state = cell.initial_state(params, (8,))
+
+    def loops(f):
+        """How often the loops of a program run."""
+        return [*map(int, re.findall(r"length=(\d+)", str(jax.make_jaxpr(f)(params, xs))))]
+
+    def run(params, xs, **asked):
+        return sj.unroll(cell, params, state, xs, **asked)[1].sum()
+
+    plan = sj.explain(cell, params, state, xs)
+    assert f"chunks of {plan.chunk} (of {plan.chunk_forwards} where no gradient is taken)" in str(plan)
+    assert plan.chunk == 4 * plan.chunk_forwards == 64
+    assert sorted(loops(run)) == [16, 256]
+    assert {*loops(jax.grad(run))} == {64}
+    settings = sj.Settings(engine="split", memory="all", chunk=64)
+    assert {*loops(lambda p, x: run(p, x, settings=settings))} == {64}

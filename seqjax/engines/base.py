@@ -189,8 +189,8 @@ class Prepared(Protocol):
     def run(self, schedule: Schedule) -> tuple[PyTree, PyTree]:
         """The last state and the outputs."""
 
-    def chunk(self, length: int) -> int:
-        """Ticks of a chunk that it does best with, where nothing else decides."""
+    def chunk(self, length: int, *, forwards: bool = False) -> int:
+        """Ticks of a chunk that it does best with, where nothing else decides; where nothing is differentiated."""
 
     def tick_bytes(self) -> int:
         """All values of one tick together, or a guess from above; known without a trace of the gradient."""

@@ -20,6 +20,7 @@ class Explanation(NamedTuple):
       chunk: ticks a chunk.
       keep: what a chunk keeps for its gradient: all, carries or nothing.
       blocks: ticks a block where chunks nest.
+      chunk_forwards: ticks a chunk of a pass of which no gradient is taken.
       once: work done once, as primitive names and counts.
       before: per stage, work lifted in front of the loop.
       loops: the loops.
@@ -38,6 +39,7 @@ class Explanation(NamedTuple):
     chunk: int
     keep: str
     blocks: tuple[int, ...]
+    chunk_forwards: int
     once: dict[str, int]
     before: tuple[dict[str, int], ...]
     loops: tuple[LoopReport, ...]
@@ -49,6 +51,8 @@ class Explanation(NamedTuple):
     def __str__(self) -> str:
         """The plan in words."""
         nested = f", nested in blocks of {', '.join(map(str, self.blocks))}" if self.blocks else ""
+        if self.chunk_forwards != self.chunk and not self.forwards:
+            nested += f" (of {self.chunk_forwards} where no gradient is taken)"
         lines = [
             f"engine {self.engine}: {'; '.join(self.why)}",
             f"{self.ticks} ticks in chunks of {self.chunk}{nested}; a chunk keeps {self.keep} for its gradient",
@@ -83,7 +87,7 @@ def explain(plan: Plan, length: int) -> Explanation:
         forwards=prepared.forwards,
         refusal=plan.refusal,
         ticks=length,
-        **schedule._asdict(),
+        **schedule._replace(chunk_forwards=schedule.chunk_forwards or schedule.chunk)._asdict(),
         **prepared.work()._asdict(),
         bytes_a_tick={"state": costs.state, "all": costs.all, "carries": costs.carries},
         predicted=bytes_of_plan._asdict(),

@@ -42,11 +42,13 @@ class Schedule(NamedTuple):
       chunk: K, ticks.
       keep: ``"all"``, ``"carries"`` or ``"nothing"`` inside a chunk.
       blocks: ticks a block where chunks nest, each a multiple of the one before; empty for one row of chunks.
+      chunk_forwards: ticks of a chunk where nothing is differentiated; 0 for as many.
     """
 
     chunk: int
     keep: str
     blocks: tuple[int, ...] = ()
+    chunk_forwards: int = 0
 
 
 def run(chunk: Chunk, state: list, xs: list, schedule: Schedule, *, length: int, reverse: bool) -> tuple[list, list]:

@@ -56,7 +56,7 @@ class Scan:
             body = jax.checkpoint(body, prevent_cse=False)
         return memory.scan(body, state, xs, length=length, reverse=self.reverse)
 
-    def chunk(self, length: int) -> int:
+    def chunk(self, length: int, *, forwards: bool = False) -> int:
         """All of time: there is no batched work that chunks could keep small."""
         return length
 

@@ -134,15 +134,15 @@ class Linear(Split):
         self.left = tuple(left)
         self.why = (*(f"not linear: {reason}" for reason in broken), *left, *why, *self.why)
 
-    def chunk(self, length: int) -> int:
+    def chunk(self, length: int, *, forwards: bool = False) -> int:
         """A chunk of a matrix state, or of blocks, where there are any."""
         loops = [placed for part in self.parts for placed in part.loops]
         ticks = [way.ticks(loop.state[0]) for loop, _, way in loops if isinstance(way, Matrix)]
         if not symbolic.known(length):
-            return super().chunk(length)
+            return super().chunk(length, forwards=forwards)
         if any(isinstance(way, Dense) for _, _, way in loops):
             return divisor(length, max([TICKS, *ticks]))
-        return min(length, max(ticks)) if ticks else super().chunk(length)
+        return min(length, max(ticks)) if ticks else super().chunk(length, forwards=forwards)
 
     def costs(self) -> Costs:
         """The split engine's, and a state of every matrix each of its chunks, which that engine's few ticks lack."""
@@ -191,7 +191,7 @@ class OverDevices(Linear):
                 f"{said}. Run this cell on one device, or split the batch over devices."
             )
 
-    def chunk(self, length: int) -> int:
+    def chunk(self, length: int, *, forwards: bool = False) -> int:
         """All of the stretch, as the devices exchange a loop's states once."""
         return length
 

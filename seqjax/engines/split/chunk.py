@@ -14,7 +14,7 @@ from seqjax.engines.split.loop import Loop, bytes_of
 LONG = 64
 
 
-def ticks_a_chunk(stages: Sequence[Staged], loops: Sequence[Loop], length: int) -> int:
+def ticks_a_chunk(stages: Sequence[Staged], loops: Sequence[Loop], length: int, *, forwards: bool) -> int:
     """From the bytes a tick that are written in front of loops, and handed on by them or, as ε, to their transpose.
 
     What a loop's derivative keeps does not count: it is stacked for all of time in any case, and copied once more from
@@ -24,12 +24,14 @@ def ticks_a_chunk(stages: Sequence[Staged], loops: Sequence[Loop], length: int) 
     in_front = bytes_of(v for stage in stages for v in stage.outputs)
     outputs = bytes_of(v for loop in loops for v in loop.outputs)
     epsilon = bytes_of(d.root for loop in loops for d in loop.deferred)
-    # On a CPU 256 KB of stacked values, at least 8 ticks, for forward passes: times an unsplit scan's, LSTMs with
-    # chunks of 32, 64 and 128 ticks, B, h (batched values a tick): 8, 64 (8 KB): 1.01, 1.12, 1.10; 8, 128 (16 KB): .97,
-    # .86, .82; 64, 256 (256 KB): 1.01, 1.42, 1.84. A training step would have 1 MB, a second-level cache: .84 to .87
-    # of the time at 4 and 8, 128, .97 at 8, 64, 1 at 32, 128; forwards that is 1.2 to 1.5 times a scan's at 8, 64.
+    # On a CPU 1 MB of stacked values, a second-level cache, at least 8 ticks; a training step's time over an unsplit
+    # scan's with 256 KB and 1 MB, T 1,024, B 8: LSTM of 64 units .67, .57, of 128 .51, .41; GRU .52, .46 and .49, .40;
+    # layer-norm LSTM of 128 .50, .41; at one sequence .54, .51; at B 32, 128 units 8 ticks either way. Forward passes
+    # have 256 KB: an LSTM's with chunks of 32, 64 and 128 ticks, B, h (batched values a tick): 8, 64 (8 KB): 1.01,
+    # 1.12, 1.10; 8, 128 (16 KB): .97, .86, .82; 64, 256 (256 KB): 1.01, 1.42, 1.84.
     of = platforms.planned()
-    ticks = max(of.least_chunk, of.chunk_bytes // max(1, in_front + max(outputs, epsilon)))
+    bytes_of_chunk = of.forward_chunk_bytes if forwards else of.chunk_bytes
+    ticks = max(of.least_chunk, bytes_of_chunk // max(1, in_front + max(outputs, epsilon)))
     return min(ticks, max(LONG, length // of.pieces))
 
 

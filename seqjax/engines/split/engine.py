@@ -4,6 +4,7 @@ Within a chunk of K ticks, work that depends on inputs only runs as one batch be
 outputs as one batch behind it, and each recurrence is a loop of its own. So nothing of size [T, B, 4h] need exist.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -148,7 +149,7 @@ class Split:
     def run(self, schedule: Schedule) -> tuple[PyTree, PyTree]:
         """Runs the step by a schedule."""
 
-        def chunks(values: tuple[list, list, list]) -> tuple[list, list]:
+        def chunks(schedule: Schedule, values: tuple[list, list, list]) -> tuple[list, list]:
             fixed, state, xs = values
             once = self._once(fixed, state)
 
@@ -162,12 +163,16 @@ class Split:
             once = self._more(self._once(fixed, state), self.late)
             return by_ticks(self.program, once, state, xs, length=self.length, reverse=self.reverse)
 
-        run = forwards.either(ticks, chunks) if self.forwards else chunks
+        run: Callable[[tuple], tuple[list, list]] = functools.partial(chunks, schedule)
+        if self.forwards:
+            run = forwards.either(ticks, run)
+        elif schedule.chunk_forwards not in (0, schedule.chunk):
+            run = forwards.either(functools.partial(chunks, Schedule(schedule.chunk_forwards, "all")), run)
         fixed = [*self.program.tick.constants, *jax.tree.leaves(self.params)]
         state, ys = run((fixed, jax.tree.leaves(self.state), jax.tree.leaves(self.xs)))
         return jax.tree.structure(self.state).unflatten(state), self.program.tick.y_tree.unflatten(ys)
 
-    def chunk(self, length: int) -> int:
+    def chunk(self, length: int, *, forwards: bool = False) -> int:
         """Ticks whose batched work is large enough for a product and small enough for a cache."""
         ways = [placed.way for part in self.parts for placed in part.loops]
         if any(isinstance(way, Scanned) and way.runner.all_at_once for way in ways) or not symbolic.known(length):
@@ -177,7 +182,7 @@ class Split:
             return divisor(length, 32)
         # Of linear recurrences nothing counts: T 262,144, 256 units, a training step would take 1.5 times as long.
         scanned = [loop for part in self.parts for loop, _, way in part.loops if isinstance(way, Scanned)]
-        return divisor(length, ticks_a_chunk(self.parts, scanned, length))
+        return divisor(length, ticks_a_chunk(self.parts, scanned, length, forwards=forwards))
 
     def tick_bytes(self) -> int:
         """All that the equations make at a tick."""
