@@ -11,7 +11,7 @@ import jax
 
 from seqjax import symbolic
 from seqjax.engines import platforms
-from seqjax.engines.base import Costs, Problem
+from seqjax.engines.base import Costs, Problem, UnsupportedError
 from seqjax.engines.equations import jaxprs
 from seqjax.engines.linear.dense import TICKS, Dense
 from seqjax.engines.linear.detect import Broken, linear_in
@@ -25,6 +25,7 @@ from seqjax.engines.split.engine import Placed, Split
 from seqjax.engines.split.readout import readout
 from seqjax.engines.split.tangent import Time
 from seqjax.engines.split.way import Scanned, Way
+from seqjax.engines.split.whole import holds_all
 
 
 def prepare(problem: Problem) -> "Linear":
@@ -52,7 +53,7 @@ def mixed(problem: Problem) -> "Linear":
     """Each recurrence in its own way.
 
     Raises:
-      UnsupportedError: the step has effects.
+      UnsupportedError: the step has effects, or all its products lie inside of equations that stay whole.
     """
     # Of matrices whose chunks beat their ticks. Measured on two cores, float32, value and gradient, times faster than
     # `jax.lax.scan`, 4 heads of 16 × 16, T 256: 1.15, by channel .66, delta rule .72; of 32 × 32 3.7 and 2.3.
@@ -60,6 +61,9 @@ def mixed(problem: Problem) -> "Linear":
     some = any(placed.way.said for part in made.parts for placed in part.loops)
     if made.broken or made.left or not some:
         made.name = Split.name
+    loops = [placed.loop for part in made.parts for placed in part.loops]
+    if not some and (whole := holds_all(loops, [e for part in made.parts for e in part.stage.batched])):
+        raise UnsupportedError(f"all products of a tick lie inside {whole}, which stays whole")
     if not some:
         made.why = (*made.left, *((made.forwards,) if made.forwards else ()))
     return made

@@ -16,6 +16,7 @@ In order of reading, on ``h' = tanh(x W + h U + b)``, ``y = h' V``:
 9. `readout`: what reads much of a loop and tells little, a mean of many units, is done in it after all.
 10. `chunk`: how many ticks are done at once.
 11. `forward`: where nothing is differentiated, and leaving the loop would not pay, the step runs as it stands.
+12. `whole`: where all products lie inside of a `cond`, there is nothing to gain.
 
 `tests/test_split.py` has a step for every rule.
 """

@@ -52,7 +52,7 @@ def ticks_instead(program: Program, stages: Sequence[Staged], loops: Sequence[Lo
     weights = bytes_of(v for e in products for v in e.invars if v in program.invariant)
     if weights <= platform.near and not any(jaxprs.is_dot(e) for loop in loops for e in loop.equations):
         weights //= NEAR
-    saved = weights + platform.product * len(products) + platform.sum * sum(e.primitive.name in SUMS for e in batched)
+    saved = weights + platform.product * len(products) + sum(_saved(e, platform) for e in batched)
     if not symbolic.known(moved + saved + told):
         return ""
     if moved >= max(saved, told):
@@ -60,6 +60,16 @@ def ticks_instead(program: Program, stages: Sequence[Staged], loops: Sequence[Lo
     if any(map(_reshapes_sums, loops)):
         return "forwards tick by tick: sums with what comes per tick are reshaped"
     return ""
+
+
+def _saved(equation: Equation, platform: platforms.Platform) -> int:
+    """Bytes a tick that a sum, or the place of the largest, saves behind a loop: of few numbers less, on a CPU.
+
+    The forward algorithm over 5 states, 64 chains, which adds up 1,280 bytes twice, 1.14 to 1.19 of the time by ticks.
+    """
+    if equation.primitive.name not in SUMS:
+        return 0
+    return min(platform.sum, bytes_of(equation.invars) // 2) if platform.ticks else platform.sum
 
 
 def by_ticks(
