@@ -197,7 +197,7 @@ def test_a_character_model_loses_nothing(single_precision, tmp_path):
     loss = {}
     for products in ("float32", "bfloat16"):
         folder = tmp_path / products
-        words = "charlm --seeds 0 1 2 --steps 300 --hidden-size 64 --embedding-size 32 --batch-size 32 --window 32"
+        words = "charlm --seeds 0 1 2 --steps 200 --hidden-size 64 --embedding-size 32 --batch-size 32 --window 32"
         assert main([*words.split(), "--products", products, "--run-dir", str(folder)]) == 0
         results = [json.loads((folder / f"seed-{seed}" / "result.json").read_text()) for seed in (0, 1, 2)]
         loss[products] = [result["figures"]["validation_loss"] for result in results]
