@@ -56,8 +56,8 @@ BENCHMARKS = {
         15,
         6,
         (
-            "bptt --rows --cells lstm gru layer_norm_lstm --ours auto/auto split/auto scan/all --devices 1 2 --peers "
-            "--no-plots --seconds {seconds} --out {folder} --name {name}",
+            "bptt --rows --cells lstm gru layer_norm_lstm --passes train forward --ours auto/auto split/auto scan/all "
+            "--devices 1 2 --peers --no-plots --seconds {seconds} --out {folder} --name {name}",
         ),
     ),
     "engines": Benchmark(4, 0, ("engines --rounds 3 --out {file}",)),

@@ -369,9 +369,9 @@ def shape_heads(found: Sequence[Row]) -> list[str]:
 
 def of_shapes(found: Sequence[Row]) -> str:
     """What the numbers are, in words."""
-    rounds, runs = min(row["rounds"] for row in found), len({row.get("run", 1) for row in found})
-    over_runs = "one run" if runs == 1 else f"medians of {runs} runs"
-    return f"T, B, h in the head; medians of {rounds} rounds or more, {over_runs}"
+    runs = [len({row.get("run", 1) for row in members}) for members in by(found, "cell", "pass").values()]
+    over_runs = "one run" if max(runs) == 1 else f"medians of {' or '.join(map(str, sorted({*runs})))} runs"
+    return f"T, B, h in the head; medians of {min(row['rounds'] for row in found)} rounds or more, {over_runs}"
 
 
 def least() -> str:
