@@ -317,9 +317,8 @@ def limits(read: Read) -> tuple[str, str]:
             mean = statistics.geometric_mean(at.values())
             cells = (f"{at[shape]:.2f}" if shape in at else "" for shape in shapes_of(found))
             lines.append([words, *cells, f"{mean:.2f}"])
-    return table(
-        ["cell, pass, engine × devices", *shape_heads(found), "mean"], lines
-    ), f"; {of_shapes(found)}; geometric means"
+    head = ["cell, pass, engine × devices", *shape_heads(found), "mean"]
+    return table(head, lines), f"; {of_shapes(found)}; geometric means"
 
 
 def choices(read: Read) -> tuple[str, str]:

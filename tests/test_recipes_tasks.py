@@ -170,6 +170,18 @@ def test_every_memory_task_starts(task, tmp_path, capsys):
         assert 0 <= last["held_back"] <= 1
 
 
+@pytest.mark.slow
+def test_programs_are_judged_over_all_kinds_if_asked(tmp_path, capsys):
+    words = "execute --judge mix --length 2 --nesting 2 --steps 1 --batch-size 4 --hidden-size 4 --cell elman"
+    assert main([*words.split(), "--run-dir", str(tmp_path / "run")]) == 0
+    assert "programs of 1 to 2 operations on numbers of up to 2 digits" in capsys.readouterr().out
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    chance = tasks.execution(2, 2, mixed=True).chance
+    assert result["floors"] == {"commonest result": chance}
+    assert chance > 3 * tasks.execution(2, 2).chance
+    assert set(result["figures"]) == {"exact", "written", "symbols"}
+
+
 # What is computed
 
 
@@ -275,7 +287,7 @@ def test_answers_are_those_of_a_greedy_loop_and_compared_as_texts():
     examples = [tasks.Pair("12", "3"), tasks.Pair("1", "12"), tasks.Pair("21", "13"), tasks.Pair("2", "")]
     pairs = Pairs.of("12", "123", examples)
     model = encoder_decoder(len(pairs.source), len(pairs.target), 5)
-    params = model.init(jax.random.key(3))
+    params = model.init(jax.random.key(0))
     batch = pairs.batch(examples)
     symbols, right, numbers = answerer(model, pairs.target)(params, batch)
     cell, texts = sj.as_cell(model.decoder), []
@@ -292,6 +304,12 @@ def test_answers_are_those_of_a_greedy_loop_and_compared_as_texts():
     expected = ["".join(text) == pair.target for text, pair in zip(texts, examples)]
     assert [bool(r) for r in right] == [e and pairs.target.eos in s for e, s in zip(expected, symbols.T)]
     assert numbers["exact"] == np.mean(right)
+    hits = [
+        symbol == symbols[t, b]
+        for b, pair in enumerate(examples)
+        for t, symbol in enumerate(pairs.target.encode(pair.target, eos=True))
+    ]
+    assert 0 < numbers["written"] == np.mean(hits) < 1
     logits = model.decoder.apply(*model.encode(params, batch.xs[0]), batch.xs[1])[1]
     log_probs = scipy.special.log_softmax(np.asarray(logits), -1)
     nats = [

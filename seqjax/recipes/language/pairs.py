@@ -99,8 +99,8 @@ def answerer(model: Conditional, vocabulary: Vocabulary) -> Callable[[PyTree, sj
         written, loss, hits = run(params, batch)
         symbols = np.asarray(written)
         same = symbols == np.where(batch.mask, batch.targets, vocabulary.eos)
-        right, written = same.all(0), same[np.asarray(batch.mask)]
-        numbers = {"exact": float(right.mean()), "written": float(written.mean()), "symbols": float(hits.mean)}
+        right, single = same.all(0), same[np.asarray(batch.mask)]
+        numbers = {"exact": float(right.mean()), "written": float(single.mean()), "symbols": float(hits.mean)}
         return Answers(symbols, right, numbers | {"held_back_loss": float(loss.mean)})
 
     return answer
