@@ -72,8 +72,16 @@ def test_in_every_part_of_a_command(tmp_path, command, line):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("command", ["charlm", "automaton", "hmm-learn"])
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [
+        ("charlm", signal.SIGINT),
+        ("charlm", signal.SIGTERM),
+        ("charlm", signal.SIGHUP),
+        ("automaton", signal.SIGINT),
+        ("hmm-learn", signal.SIGINT),
+    ],
+)
 def test_while_it_trains(tmp_path, command, number):
     """After the first evaluation; a process of its own, which ends without a word of anybody else's."""
     there = lambda line: re.match(r" +\d+ steps ", line)

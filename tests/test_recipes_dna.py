@@ -6,6 +6,7 @@ import re
 
 import jax
 import pytest
+from commands import optimised
 
 from seqjax.__main__ import main
 from seqjax.recipes import ask, tag
@@ -81,7 +82,7 @@ def test_a_run_older_than_the_defaults_goes_on_as_it_was_made(trained, tmp_path)
 @pytest.mark.usefixtures("single")
 def test_what_codes_is_learned(tmp_path):
     """Far above the commonest tag of each base; one layer stays at some 83 %."""
-    assert main(["tag", "--task", "dna", "--steps", "700", "--no-control", "--run-dir", str(tmp_path / "run")]) == 0
+    optimised("tag", "--task", "dna", "--steps", "700", "--no-control", "--run-dir", str(tmp_path / "run"))
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["floors"]["accuracy, commonest tag"] < 0.8
     assert result["figures"]["accuracy_both_ways"] > 0.95
