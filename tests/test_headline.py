@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import bptt, headline, options
+from benchmarks import bptt, headline, length_table, limit_table, options, tables
 
 
 def row(candidate, seconds, run=1, **more):
@@ -34,19 +34,22 @@ def test_another_result_makes_pages_and_picture_stale(tmp_path, monkeypatch):
 
 def test_one_device_stands_beside_one_and_two_beside_two():
     found = [row("seqjax auto ×1", 2.0), row("seqjax auto ×2", 1.0), row("flax ×1", 6.0), row("equinox ×1", 5.0)]
-    assert headline.speed_ups(found, 1, ("flax", "equinox")) == [2.5]
-    assert headline.speed_ups(found, 2, ("flax", "equinox")) == []
+    assert tables.speed_ups(found, 1, ("flax", "equinox")) == [2.5]
+    assert tables.speed_ups(found, 2, ("flax", "equinox")) == []
     found += [row("flax ×2", 3.0), row("torch", 4.0)]
-    assert headline.speed_ups(found, 2, ("flax", "equinox")) == [3.0]
-    assert headline.speed_ups(found, 2, ("torch",)) == [4.0]
+    assert tables.speed_ups(found, 2, ("flax", "equinox")) == [3.0]
+    assert tables.speed_ups(found, 2, ("torch",)) == [4.0]
 
 
 def test_a_ratio_is_taken_within_a_run_and_its_band_over_runs():
     found = [row("seqjax auto ×1", s, run) for run, s in enumerate((1.0, 2.0, 4.0), 1)]
     found += [row("flax ×1", s, run) for run, s in enumerate((3.0, 4.0, 4.0), 1)]
-    assert headline.speed_ups(found, 1, ("flax",)) == [3.0, 2.0, 1.0]
-    assert headline.told([3.0, 2.0, 1.0]) == "2.00 (1.00 to 3.00)"
-    assert headline.told([3.0]) == "3.00"
+    assert tables.speed_ups(found, 1, ("flax",)) == [3.0, 2.0, 1.0]
+    assert tables.told([3.0, 2.0, 1.0]) == "2.00 (1.00 to 3.00)"
+    assert tables.told([3.0]) == "3.00"
+    wider = [line | {"batch": 9, "median_s": 2 * line["median_s"]} for line in found[:3]]
+    wider += [line | {"batch": 9} for line in found[3:]]
+    assert headline.both([found, wider], ("flax",), "Flax") == ("Flax 1.00 to 2.00", "")  # of medians, no outlier
 
 
 def test_a_choice_stands_beside_the_best_of_its_run():
@@ -56,11 +59,11 @@ def test_a_choice_stands_beside_the_best_of_its_run():
     found = [row(f"seqjax {name}", s, 1, rounds=7) for name, s in times.items()]
     found += [row(f"seqjax {name}", s, 2, rounds=5) for name, s in slower.items()]
     found = [line for line in found if line["run"] == 1 or "split" not in line["candidate"]]
-    table, words = headline.choices(lambda _: found)
+    table, words = limit_table.choices(lambda _: found)
     assert table.splitlines()[2:] == ["| lstm, training | 1.12 |"]
     assert words == "; T, B, h in the head; medians of 5 rounds or more, medians of 2 runs"
     alone = [line | {"batch": 3} for line in found]
-    assert "| lstm, training | 1.04 |" in headline.choices(lambda _: alone)[0]
+    assert "| lstm, training | 1.04 |" in limit_table.choices(lambda _: alone)[0]
 
 
 @pytest.mark.slow
@@ -81,7 +84,7 @@ def test_a_tiny_headline_is_measured_told_and_drawn(tmp_path, monkeypatch):
     assert bptt.main([*longer.split(), "--out", str(tmp_path)]) == 0
     assert [line["run"] for line in headline.rows("bptt")] == [1] * 4 + [2] * 4 + [3] * 4
     assert "2 runs: the median, in brackets the lowest and the highest; of T = 8 fewer." in headline.PARTS["bptt"]()
-    figure = headline.draw(rows)
+    figure = length_table.figure(rows)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles[:3] == ["LSTM, training", "LSTM, training: memory", "LSTM, training: compilation"]
     figure.savefig(tmp_path / "a.png")

@@ -92,6 +92,7 @@ def check_charlm_table(folder, sets):
     return unit
 
 
+@pytest.mark.slow
 def test_a_run_for_each_value(capsys):
     assert main([*CHARLM, "--cell", "elman", "gru", "--run-dir", "all"]) == 0
     check_charlm_table("all", {cell: [f"all/cell-{cell}"] for cell in ("elman", "gru")})

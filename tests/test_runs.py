@@ -88,7 +88,7 @@ def test_what_is_done_by_default_today_is_not_done_to_older_runs(recipe, option,
     assert getattr(stored.options(recipe.Options), option) == before
 
 
-@pytest.mark.parametrize("name", quick(LOSSES, "charlm", "charlm-2", "forecast"))
+@pytest.mark.parametrize("name", quick(LOSSES, "charlm", "forecast"))
 def test_a_run_goes_on(name, runs):
     recipe = name.removesuffix("-2")
     before = Run.open(recipe, name).metrics()

@@ -13,7 +13,7 @@ import seqjax as sj
 
 KEY = jax.random.key(7)
 MODELS = {name: case for name, case in (CELLS | LAYERS).items() if getattr(case, "causal", True)}
-ALWAYS = ("zoneout", "causal_conv", "windowed_attention", "slstm")
+ALWAYS = ("zoneout", "causal_conv", "windowed_attention")
 SIZES = [(1, 3), (2, 5), (4, 8)]  # padded to one, two and three ticks and rows
 
 
