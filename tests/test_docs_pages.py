@@ -54,7 +54,8 @@ def test_the_page_on_devices_prints_what_it_shows_and_tells_the_rules():
     fields = {
         "bytes of stacked values a chunk": "chunk_bytes",
         "where no gradient is taken": "forward_chunk_bytes",
-        "least ticks a chunk": "least_chunk",
+        "bytes of a stack on which threads share a forward pass's work, at a loss below twice as many": "shared",
+        "least ticks a chunk; on a CPU fewer with a gradient, where weights are small beside a chunk": "least_chunk",
         "chunks that a long time is cut into at least, of 64 ticks or more": "pieces",
         "bytes a tick that another loop costs": "loop",
         "bytes a tick that a product saves outside of a loop": "product",

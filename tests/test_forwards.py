@@ -168,10 +168,10 @@ def test_weights_of_a_near_cache_save_little_where_the_loop_has_no_product(batch
 
 
 def test_a_forward_pass_has_chunks_of_its_own():
-    """8 KB of sums a tick and as much of ε: 256 KB are 16 ticks, 1 MB, where there is a gradient, 64."""
-    cell = sj.lstm(64, 64, dtype=jnp.float32)
-    params, xs = cell.init(jax.random.key(0)), jnp.zeros((4096, 8, 64), jnp.float32)
-    state = cell.initial_state(params, (8,))
+    """320 KB of sums and states a tick: 8 ticks at least; 512 KB with ε, of which 2 MB are 4 ticks."""
+    cell = sj.lstm(256, 256, dtype=jnp.float32)
+    params, xs = cell.init(jax.random.key(0)), jnp.zeros((512, 64, 256), jnp.float32)
+    state = cell.initial_state(params, (64,))
 
     def loops(f):
         """How often the loops of a program run."""
@@ -181,12 +181,31 @@ def test_a_forward_pass_has_chunks_of_its_own():
         return sj.unroll(cell, params, state, xs, **asked)[1].sum()
 
     plan = sj.explain(cell, params, state, xs)
-    assert f"chunks of {plan.chunk} (of {plan.chunk_forwards} where no gradient is taken)" in str(plan)
-    assert plan.chunk == 4 * plan.chunk_forwards == 64
-    assert sorted(loops(run)) == [16, 256]
-    assert {*loops(jax.grad(run))} == {64}
-    settings = sj.Settings(engine="split", memory="all", chunk=64)
-    assert {*loops(lambda p, x: run(p, x, settings=settings))} == {64}
+    assert "chunks of 4 (of 8 where no gradient is taken)" in str(plan)
+    assert (plan.chunk, plan.chunk_forwards) == (4, 8)
+    assert sorted(loops(run)) == [8, 64]
+    assert {*loops(jax.grad(run))} == {4, 128}
+    settings = sj.Settings(engine="split", memory="all", chunk=16)
+    assert {*loops(lambda p, x: run(p, x, settings=settings))} == {16, 32}
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunk", "forwards"),
+    [
+        ((4096, 8, 64), 128, 128),  # 2 MB of 16 KB, 1.25 MB of 10 KB
+        ((512, 8, 64), 64, 32),  # the longest chunk of so many ticks; stacks of 128 KB, which two threads would share
+        ((128, 64, 512), 4, 8),  # 2 MB are 2 ticks; the gradient of 4 MB is added up for no less than 4 MB
+        ((128, 256, 128), 2, 8),  # that of 256 KB for 2 ticks
+        ((128, 16, 2048), 8, 8),  # that of 64 MB for no less than 8, whatever they stack
+    ],
+)
+def test_chunks_of_an_lstm_on_a_cpu(shape, chunk, forwards):
+    ticks, batch, units = shape
+    cell = sj.lstm(units, units, dtype=jnp.float32)
+    params = jax.eval_shape(cell.init, jax.random.key(0))
+    state = jax.eval_shape(lambda params: cell.initial_state(params, (batch,)), params)
+    plan = sj.explain(cell, params, state, jax.ShapeDtypeStruct((ticks, batch, units), jnp.float32))
+    assert (plan.chunk, plan.chunk_forwards) == (chunk, forwards)
 
 
 def test_a_step_whose_products_lie_inside_a_cond_is_scanned():

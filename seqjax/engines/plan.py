@@ -225,7 +225,8 @@ def _by_name(name: str, prepared: Prepared, length: int, ticks: int) -> Schedule
     chunk = divisor(length, max(NARROWEST_CHUNK, round(best)))
     if name == "sqrt":
         return Schedule(chunk, "nothing")
-    chunk = min(chunk, max(NARROWEST_CHUNK, ticks))
+    # What a chunk takes at work is most of what is left: a quarter of what is fastest.
+    chunk = min(chunk, divisor(length, max(NARROWEST_CHUNK, ticks // 4)))
     return Schedule(chunk, "nothing", blocks(length, chunk))
 
 

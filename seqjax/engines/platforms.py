@@ -21,6 +21,7 @@ class Platform(NamedTuple):
         linear recurrences run tick by tick.
       chunk_bytes: stacked values of a chunk, where a gradient is taken.
       forward_chunk_bytes: where none is.
+      shared: bytes of a stack from which threads share a forward pass's work on it, at a loss below twice as many.
       least_chunk: ticks.
       pieces: chunks that a long time is cut into at least.
       loop: bytes a tick that another loop costs.
@@ -37,6 +38,7 @@ class Platform(NamedTuple):
     ticks: bool
     chunk_bytes: int
     forward_chunk_bytes: int
+    shared: int
     least_chunk: int
     pieces: int
     loop: int
@@ -52,8 +54,11 @@ CPU = Platform(
     name="cpu",
     measured=True,
     ticks=True,  # `linear.way`, `linear.matrix.way`
-    chunk_bytes=2**20,  # a core's second-level cache; the measurements are in `split.chunk`
-    forward_chunk_bytes=2**18,
+    chunk_bytes=2**21,  # twice a core's second-level cache; the measurements are in `split.chunk`
+    forward_chunk_bytes=5 * 2**18,  # 1.25 MB
+    # XLA wakes a second thread for a kernel from 256 KB that it reads and writes: an LSTM of 64 units forwards, T 512,
+    # B 8, in chunks of 32, 64 and 128 ticks .98, 1.25, 1.04 of a scan's time.
+    shared=2**17,
     least_chunk=8,  # there too
     pieces=8,  # and there
     loop=20_000,  # `split.forward`
@@ -70,6 +75,7 @@ GPU = Platform(
     ticks=False,  # every tick launches kernels
     chunk_bytes=2**24,  # 16 MB stay in the second-level cache, 40 MB of an A100, 50 MB of an H100
     forward_chunk_bytes=2**24,
+    shared=0,
     least_chunk=32,  # the ten launches of a chunk are then less than a tenth of those of its ticks
     pieces=1,  # each launches kernels of its own
     loop=8_000_000,  # two more launches a tick, one for its work and one for its outputs
@@ -86,6 +92,7 @@ TPU = Platform(
     ticks=False,  # loops stay on the device, but a tick of few rows leaves most of a matrix unit idle
     chunk_bytes=2**22,  # a quarter of the smallest vector memory, 16 MB of a v4; 64 of a v5p, 128 of a v5e and v6e
     forward_chunk_bytes=2**22,
+    shared=0,
     least_chunk=16,  # ticks of 8 rows, the least that is stored, fill the 128 rows of a matrix unit
     pieces=1,  # chunk_bytes keep what a chunk takes within the vector memory
     loop=1_000_000,  # a microsecond of control at 1 TB/s

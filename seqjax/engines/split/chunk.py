@@ -12,6 +12,11 @@ from seqjax.engines.split.loop import Loop, bytes_of
 # Elman .67, .19, .21 and 1.21, .81, .82; irnn .56, .41, .45 and 1.83, 1.33, 1.33; minGRU .53, .35, .39 and 1.43, 1.14,
 # 1.14. At 128 ticks of one sequence, 32 units, two chunks take 1.0 to 1.2 times as long as one.
 LONG = 64
+# Every chunk adds up gradients of the weights, which takes its time where they are large beside what is stacked: then
+# at least `least_chunk` ticks. Wide batches have fewer: a training step in chunks of 2 and 8 ticks, of 128, as shares
+# of a scan's time, B, h: LSTM 256, 128 1.01, 1.17; 1,024, 64 .93, 1.12; 64, 512 .80, .79; GRU 1,024, 64 1.04, 1.16; 64,
+# 256 1.05, .96.
+FEWEST = 2
 
 
 def ticks_a_chunk(stages: Sequence[Staged], loops: Sequence[Loop], length: int, *, forwards: bool) -> int:
@@ -21,18 +26,29 @@ def ticks_a_chunk(stages: Sequence[Staged], loops: Sequence[Loop], length: int, 
     each chunk's stack. Attention over 32 own states, a training step in one chunk of 512 ticks and in chunks of 8: .79
     and 1.06 of a scan's.
     """
-    in_front = bytes_of(v for stage in stages for v in stage.outputs)
+    of = platforms.planned()
+    in_front = [v for stage in stages for v in stage.outputs]
     outputs = bytes_of(v for loop in loops for v in loop.outputs)
     epsilon = bytes_of(d.root for loop in loops for d in loop.deferred)
-    # On a CPU 1 MB of stacked values, a second-level cache, at least 8 ticks; a training step's time over an unsplit
-    # scan's with 256 KB and 1 MB, T 1,024, B 8: LSTM of 64 units .67, .57, of 128 .51, .41; GRU .52, .46 and .49, .40;
-    # layer-norm LSTM of 128 .50, .41; at one sequence .54, .51; at B 32, 128 units 8 ticks either way. Forward passes
-    # have 256 KB: an LSTM's with chunks of 32, 64 and 128 ticks, B, h (batched values a tick): 8, 64 (8 KB): 1.01,
-    # 1.12, 1.10; 8, 128 (16 KB): .97, .86, .82; 64, 256 (256 KB): 1.01, 1.42, 1.84.
-    of = platforms.planned()
-    bytes_of_chunk = of.forward_chunk_bytes if forwards else of.chunk_bytes
-    ticks = max(of.least_chunk, bytes_of_chunk // max(1, in_front + max(outputs, epsilon)))
-    return min(ticks, max(LONG, length // of.pieces))
+    # On a CPU 2 MB of stacked values, twice a second-level cache. Training steps as shares of an
+    # unsplit scan's with 256 KB, 1 MB, 2 MB and 4 MB, T, B, h: LSTM 1,024, 8, 64 .69, .62, .58, .56; 1,024, 8, 128 .41,
+    # .33, .32, .32; 256, 16, 128 .61, .50, .47, .47; 256, 32, 64 .82, .73, .63, .63; GRU 1,024, 8, 128 .50, .42, .40,
+    # .37; 256, 32, 128 8, 16, 32 ticks .78, .74, .69, LSTM .78, .77, .76; of 256 units .74, .77, .82.
+    if not forwards:
+        stacked = max(1, bytes_of(in_front) + max(outputs, epsilon))
+        least = min(of.least_chunk, max(FEWEST, _weights(loops) // stacked)) if of.ticks else of.least_chunk
+        return min(max(least, of.chunk_bytes // stacked), max(LONG, length // of.pieces))
+    # Forward passes with 256 KB, 1.25 MB, 2.5 MB: LSTM 1,024, 8, 128 1.00, .86, .83; 256, 16, 128 1.01, .92, .89; 256,
+    # 32, 128 1.08, .90, .87; 256, 32, 64 1.01, .97, .93; over two devices all are within 10 %, the longest the slower.
+    ticks = of.forward_chunk_bytes // max(1, bytes_of(in_front) + outputs)
+    ticks = min(max(of.least_chunk, ticks), max(LONG, length // of.pieces))
+    largest = max((bytes_of([v]) for v in in_front), default=0)
+    return ticks // 2 if of.shared <= ticks * largest < 2 * of.shared else ticks
+
+
+def _weights(loops: Sequence[Loop]) -> int:
+    """Bytes of the weights whose gradients are products of a whole chunk."""
+    return bytes_of(d.variable for loop in loops for d in loop.deferred if d.is_product)
 
 
 def at_work(loops: Sequence[Loop], costs: Costs) -> dict[str, int]:
