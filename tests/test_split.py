@@ -420,8 +420,8 @@ def test_predicted_bytes_are_the_slope_of_the_compilers(engine, memory, make):
         f = jax.grad(lambda p, x: sj.unroll(cell, p, state, x, engine=engine, memory=memory)[1].mean())
         return jax.jit(f).lower(params, xs).compile().memory_analysis().temp_size_in_bytes
 
-    slope = (temporaries(16384) - temporaries(8192)) / 8192
-    plan = sj.explain(cell, params, state, jnp.zeros((8192, batch, hidden), jnp.float32), engine=engine, memory=memory)
+    slope = (temporaries(65536) - temporaries(32768)) / 32768
+    plan = sj.explain(cell, params, state, jnp.zeros((32768, batch, hidden), jnp.float32), engine=engine, memory=memory)
     assert plan.bytes_a_tick[memory] == pytest.approx(slope, rel=0.1)
 
 
