@@ -1,12 +1,12 @@
 """The hot paths as a table: ours beside the fastest other way of each, the limit, and the memory of both."""
 
+import functools
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from benchmarks import paths
-
-Row = dict[str, Any]
+from benchmarks.tables import Row, told
 
 
 class Figures(NamedTuple):
@@ -68,6 +68,7 @@ TITLES: dict[str, Callable[[Row], str]] = {
     "ctc": ctc,
     "reading": reading,
 }
+shown = functools.partial(told, show="{:.3g}")
 FILES = (*TITLES, "charlm")
 UPDATE = {"cell": "lstm", "layers": 1, "hidden_size": 256, "batch": 64, "ticks": 128}  # of the recipe as it comes
 
@@ -107,17 +108,9 @@ def cells(runs: Sequence[Figures]) -> list[str]:
     limits = [run.ours / run.limit for run in runs if run.limit]
     everywhere = [name for name in runs[0].others if all(name in run.others for run in runs)]
     best = min(everywhere, key=lambda name: statistics.median(run.others[name] for run in runs), default=None)
-    beside = f"{best} {spread([run.others[best] / run.ours for run in runs])}" if best else ""
+    beside = f"{best} {shown([run.others[best] / run.ours for run in runs])}" if best else ""
     sizes = [runs[-1].bytes.get(name) for name in ("ours", best)]
     memory = " / ".join(f"{size / 1e6:,.1f}" for size in sizes if size is not None) if sizes[0] is not None else ""
     speed = runs[0].symbols / statistics.median(run.ours for run in runs)
     fast = f"; {float(f'{speed:.3g}'):,.0f} symbols a second" if speed else ""
-    return [spread([1e3 * run.ours for run in runs]) + fast, beside, spread(limits), memory]
-
-
-def spread(values: Sequence[float]) -> str:
-    """The median, and the lowest and highest of several."""
-    if not values:
-        return ""
-    band = f" ({min(values):.3g} to {max(values):.3g})" if len(values) > 1 else ""
-    return f"{statistics.median(values):.3g}{band}"
+    return [shown([1e3 * run.ours for run in runs]) + fast, beside, shown(limits), memory]
