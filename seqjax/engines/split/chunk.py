@@ -30,7 +30,7 @@ def ticks_a_chunk(stages: Sequence[Staged], loops: Sequence[Loop], length: int, 
     in_front = [v for stage in stages for v in stage.outputs]
     outputs = bytes_of(v for loop in loops for v in loop.outputs)
     epsilon = bytes_of(d.root for loop in loops for d in loop.deferred)
-    # On a CPU 2 MB of stacked values, twice a second-level cache. Training steps as shares of a scan's time with 256 KB,
+    # On a CPU 2 MB of stacked values, twice a second-level cache. Training steps as shares of a scan's with 256 KB,
     # 1 MB, 2 MB and 4 MB, T, B, h: LSTM 1,024, 8, 64 .69, .62, .58, .56; 1,024, 8, 128 .41, .33, .32, .32; 256, 16,
     # 128 .61, .50, .47, .47; 256, 32, 64 .82, .73, .63, .63; GRU 1,024, 8, 128 .50, .42, .40, .37. At 256, 32 in chunks
     # of 8, 16, 32 ticks: GRU of 128 units .78, .74, .69, LSTM .78, .77, .76, of 256 units .74, .77, .82.
