@@ -40,3 +40,39 @@ def test_a_chunk_is_an_eighth_of_a_long_time():
     assert sj.explain(cell, params, state, xs).chunk == 125
     auto, scan = (found(Case("elman", 1000, 1, 64, engine, "auto")).taken for engine in ("auto", "scan"))
     assert auto < scan
+
+
+def decayed(params, h, x):
+    """``h' = a h + b``: nothing in front of the loop, nothing behind it."""
+    del params
+    h = x["a"] * h + x["b"]
+    return h, h
+
+
+def test_a_linear_loop_alone_is_not_cut_into_chunks():
+    """A chunk would be a copy of its part of time: value and gradient take a third of a plain scan's bytes."""
+    shape = (1000, 4, 64)
+    xs = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name in "ab"}
+    start = lambda params, batch_shape=(), *, key=None: jnp.zeros((*batch_shape, 64), jnp.float32)
+    cell = sj.Cell(lambda key: (), start, decayed)
+    state = jax.ShapeDtypeStruct(shape[1:], jnp.float32)
+    assert sj.explain(cell, (), state, xs).chunk == 1000
+
+    def taken(engine):
+        loss = lambda xs, state: (sj.unroll(cell, (), state, xs, engine=engine)[1] ** 2).sum()
+        return jax.jit(jax.value_and_grad(loss)).lower(xs, state).compile().memory_analysis().temp_size_in_bytes
+
+    assert taken("auto") < 0.5 * taken("scan")
+
+
+@pytest.mark.parametrize(("name", "whole"), [("rglru", True), ("mingru", False), ("lru", False), ("elman", False)])
+def test_chunks_of_what_is_linear_are_all_of_time_where_that_takes_no_more(name, whole):
+    """Not gates that are cut from one product, nor complex states behind which there are real outputs."""
+    case = Case(name, 1024, 4, 32, "auto", "all")
+    cell = sj.cells.__dict__[name](32, 32, dtype=jnp.float32)
+    params = cell.init(jax.random.key(0))
+    state, xs = cell.initial_state(params, (4,)), jax.ShapeDtypeStruct((1024, 4, 32), jnp.float32)
+    assert (sj.explain(cell, params, state, xs).chunk == 1024) == whole
+    assert sj.explain(cell, params, state, xs, memory="carries").chunk < 1024
+    if whole:
+        assert found(case).taken < found(case._replace(engine="scan")).taken

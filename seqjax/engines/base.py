@@ -120,6 +120,7 @@ class Costs(NamedTuple):
       gradients: g, bytes of the parameters' gradients, once.
       inputs: x, the inputs at one tick.
       at_work: what a chunk at work takes for each of its ticks, by what it keeps.
+      tickwise: whether a chunk adds up the parameters' gradients a tick at a time, in sums of its own.
     """
 
     state: int
@@ -129,6 +130,7 @@ class Costs(NamedTuple):
     gradients: int = 0
     inputs: int = 0
     at_work: Mapping[str, int] = MappingProxyType({})
+    tickwise: bool = False
 
 
 class LoopReport(NamedTuple):
@@ -189,8 +191,8 @@ class Prepared(Protocol):
     def run(self, schedule: Schedule) -> tuple[PyTree, PyTree]:
         """The last state and the outputs."""
 
-    def chunk(self, length: int, *, forwards: bool = False) -> int:
-        """Ticks of a chunk that it does best with, where nothing else decides; where nothing is differentiated."""
+    def chunk(self, length: int, *, keep: str = "carries", forwards: bool = False) -> int:
+        """Ticks of a chunk that it does best with, by what the chunk keeps, or where nothing is differentiated."""
 
     def tick_bytes(self) -> int:
         """All values of one tick together, or a guess from above; known without a trace of the gradient."""

@@ -95,16 +95,17 @@ def predicted(schedule: Schedule, length: int, costs: Costs) -> Predicted:
     """What a gradient over ``length`` ticks takes by a schedule.
 
         kept + T y + max(T y, K w + g)                          what is kept is read
-        kept + T y + max(T y, K w + 2 N y + 2 g)                chunks run again
+        kept + T y + max(T y, K w + 2 N y + n g)                chunks run again
 
-    as a chunk of K ticks at work takes w a tick; one that runs again has gradients of its own, and blocks of N ticks in
-    all that run again have outputs and cotangents of their own. Where ticks are left over, inputs are cut, T x more;
-    they are first in the backward pass, while all outputs are there, and a short chunk of L of them that runs again
-    takes L (r + x + 2 y).
+    as a chunk of K ticks at work takes w a tick; blocks of N ticks in all that run again have outputs and cotangents of
+    their own. Gradients of a chunk are there once, n = 1, and twice where ticks or nested blocks add up their own.
+    Where ticks are left over, inputs are cut, T x more; they are first in the backward pass, while all outputs are
+    there, and a short chunk of L of them that runs again takes L (r + x + 2 y).
     """
     ys, chunk, again = length * costs.outputs, min(schedule.chunk, length), schedule.keep == "nothing"
     left_over = length % chunk if again and chunk != length else 0
-    work = chunk * costs.at_work.get(schedule.keep, 0) + (1 + again) * costs.gradients
+    sums = 2 if again and (costs.tickwise or schedule.blocks) else 1
+    work = chunk * costs.at_work.get(schedule.keep, 0) + sums * costs.gradients
     first = left_over * (costs.all + costs.inputs + 2 * costs.outputs)
     if again:
         sizes = [schedule.chunk, *schedule.blocks, length]

@@ -121,6 +121,8 @@ def choose(problem: Problem, engine: str, memory: str | int, chunk: int | None =
         why = (*why, f"bytes are those of {counted} = {symbolic.SYMBOL}") if counted else why
     else:
         schedule, reason, refusal = _schedule(prepared, memory, budget, problem.length, ticks)
+        if chunk is None and schedule.keep == "all":
+            schedule = schedule._replace(chunk=prepared.chunk(problem.length, keep="all"))
         if chunk is None and schedule.keep != "nothing":
             schedule = schedule._replace(chunk_forwards=prepared.chunk(problem.length, forwards=True))
     return Plan(prepared, schedule, (*why, *prepared.why, reason, *_unmeasured(prepared, engine)), refusal)

@@ -56,7 +56,7 @@ class Scan:
             body = jax.checkpoint(body, prevent_cse=False)
         return memory.scan(body, state, xs, length=length, reverse=self.reverse)
 
-    def chunk(self, length: int, *, forwards: bool = False) -> int:
+    def chunk(self, length: int, *, keep: str = "carries", forwards: bool = False) -> int:
         """All of time: there is no batched work that chunks could keep small."""
         return length
 
@@ -68,7 +68,7 @@ class Scan:
         """Counted from a short chunk."""
         counted = costs.kept_bytes(self._chunk, self.params, self.state, self.xs)
         # A chunk that runs again has inputs, outputs and cotangents of its own.
-        return counted._replace(at_work={"nothing": counted.all + counted.inputs + 2 * counted.outputs})
+        return counted._replace(at_work={"nothing": counted.all + counted.inputs + 2 * counted.outputs}, tickwise=True)
 
     def work(self) -> Work:
         """Everything is in one loop."""

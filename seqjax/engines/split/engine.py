@@ -172,7 +172,7 @@ class Split:
         state, ys = run((fixed, jax.tree.leaves(self.state), jax.tree.leaves(self.xs)))
         return jax.tree.structure(self.state).unflatten(state), self.program.tick.y_tree.unflatten(ys)
 
-    def chunk(self, length: int, *, forwards: bool = False) -> int:
+    def chunk(self, length: int, *, keep: str = "carries", forwards: bool = False) -> int:
         """Ticks whose batched work is large enough for a product and small enough for a cache."""
         ways = [placed.way for part in self.parts for placed in part.loops]
         if any(isinstance(way, Scanned) and way.runner.all_at_once for way in ways) or not symbolic.known(length):
