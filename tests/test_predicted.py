@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from marks import all_but
 
@@ -15,12 +16,18 @@ CASES = {
     "recomputed from states": Case("minimal_gated_unit", 618, 3, 32, "split", "carries"),
     "elementwise": Case("mingru", 614, 3, 112, "scan", 16),
     "small chunks": Case("lstm", 1009, 4, 32, "split", 16),
+    "gradients of large weights, once": Case("lstm", 128, 2, 128, "split", "sqrt"),
+    "gradients that ticks add up": Case("lstm", 128, 2, 128, "scan", 16),
+    "number by number, recomputed": Case("minlstm", 248, 4, 112, "auto", "carries"),
+    "a matrix fed back": Case("gated_delta_rule", 140, 18, 72, "auto", "auto"),
 }
 
 
 @pytest.mark.parametrize("name", all_but(list(CASES), "nested blocks and ticks left over"))
 def test_predicted_bytes(name):
-    assert found(CASES[name]).ratio == pytest.approx(1, abs=0.15)
+    """In single precision, to which the shares of what a chunk stacks are fitted."""
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+        assert found(CASES[name]).ratio == pytest.approx(1, abs=0.15)
 
 
 def test_shares_are_of_the_cases():
@@ -49,13 +56,18 @@ def decayed(params, h, x):
     return h, h
 
 
+def decay_alone():
+    """A cell of it, its start, and inputs of 1,000 ticks."""
+    start = lambda params, batch_shape=(), *, key=None: jnp.zeros((*batch_shape, 8), jnp.float32)
+    rng = np.random.default_rng(0)
+    xs = {"a": rng.uniform(0.5, 1, (1000, 2, 8)), "b": rng.normal(size=(1000, 2, 8))}
+    cell = sj.Cell(lambda key: (), start, decayed)
+    return cell, cell.initial_state((), (2,)), jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), xs)
+
+
 def test_a_linear_loop_alone_is_not_cut_into_chunks():
     """A chunk would be a copy of its part of time: value and gradient take a third of a plain scan's bytes."""
-    shape = (1000, 4, 64)
-    xs = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name in "ab"}
-    start = lambda params, batch_shape=(), *, key=None: jnp.zeros((*batch_shape, 64), jnp.float32)
-    cell = sj.Cell(lambda key: (), start, decayed)
-    state = jax.ShapeDtypeStruct(shape[1:], jnp.float32)
+    cell, state, xs = decay_alone()
     assert sj.explain(cell, (), state, xs).chunk == 1000
 
     def taken(engine):
@@ -63,6 +75,32 @@ def test_a_linear_loop_alone_is_not_cut_into_chunks():
         return jax.jit(jax.value_and_grad(loss)).lower(xs, state).compile().memory_analysis().temp_size_in_bytes
 
     assert taken("auto") < 0.5 * taken("scan")
+
+
+def test_a_linear_loop_as_a_whole_is_differentiated_as_by_hand():
+    """Of the sum of squares: λ_t = 2 h_t + a_{t+1} λ_{t+1}, ∂b = λ, ∂a = λ h_{t-1}, in float64."""
+    cell, state, xs = decay_alone()
+    found = jax.grad(lambda xs: (sj.unroll(cell, (), state, xs)[1] ** 2).sum())(xs)
+    a, b = (np.asarray(xs[name], np.float64) for name in "ab")
+    h, back = np.zeros((1001, 2, 8)), np.zeros((1001, 2, 8))
+    for t in range(1000):
+        h[t + 1] = a[t] * h[t] + b[t]
+    for t in range(1000)[::-1]:
+        back[t] = 2 * h[t + 1] + (a[t + 1] * back[t + 1] if t < 999 else 0)
+    np.testing.assert_allclose(found["b"], back[:1000], rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(found["a"], back[:1000] * h[:1000], rtol=1e-4, atol=1e-2)
+
+
+def test_a_budget_is_of_the_chunks_that_are_run():
+    """Chunks that keep all are longer than others here, and their bytes are what the budget is told."""
+    cell = sj.cells.rglru(32, 32, dtype=jnp.float32)
+    params = cell.init(jax.random.key(0))
+    given = cell, params, cell.initial_state(params, (4,)), jax.ShapeDtypeStruct((1024, 4, 32), jnp.float32)
+    least = sj.explain(*given, memory="all").total_bytes
+    enough, less = (sj.explain(*given, memory=f"{size}B") for size in (least, least - 1))
+    assert (enough.keep, enough.chunk, enough.total_bytes) == ("all", 1024, least)
+    assert less.keep == "carries"
+    assert less.total_bytes < least
 
 
 @pytest.mark.parametrize(("name", "whole"), [("rglru", True), ("mingru", False), ("lru", False), ("elman", False)])
@@ -75,4 +113,6 @@ def test_chunks_of_what_is_linear_are_all_of_time_where_that_takes_no_more(name,
     assert (sj.explain(cell, params, state, xs).chunk == 1024) == whole
     assert sj.explain(cell, params, state, xs, memory="carries").chunk < 1024
     if whole:
-        assert found(case).taken < found(case._replace(engine="scan")).taken
+        ours, plain = (found(case._replace(engine=engine)) for engine in ("auto", "scan"))
+        assert ours.taken < plain.taken
+        assert 1 <= ours.ratio < 1.4  # XLA computes again what is counted as kept; more at work is not counted

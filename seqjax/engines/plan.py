@@ -113,7 +113,8 @@ def choose(problem: Problem, engine: str, memory: str | int, chunk: int | None =
         # What scan cannot run, nothing can; and by its own name an engine refuses with an error that says so.
         prepared = ENGINES["scan"](problem)
         why = (*why, f"scan: {unsupported}")
-    ticks = prepared.chunk(problem.length) if chunk is None else _asked(prepared, memory, chunk, problem)
+    asked = None if chunk is None else _asked(prepared, memory, chunk, problem)
+    ticks = lambda keep: prepared.chunk(problem.length, keep=keep) if asked is None else asked
     refusal = ""
     if symbols := problem.symbols():
         schedule, reason = _schedule_of_symbols(prepared, memory, budget, problem.length, ticks, symbols)
@@ -121,8 +122,6 @@ def choose(problem: Problem, engine: str, memory: str | int, chunk: int | None =
         why = (*why, f"bytes are those of {counted} = {symbolic.SYMBOL}") if counted else why
     else:
         schedule, reason, refusal = _schedule(prepared, memory, budget, problem.length, ticks)
-        if chunk is None and schedule.keep == "all":
-            schedule = schedule._replace(chunk=prepared.chunk(problem.length, keep="all"))
         if chunk is None and schedule.keep != "nothing":
             schedule = schedule._replace(chunk_forwards=prepared.chunk(problem.length, forwards=True))
     return Plan(prepared, schedule, (*why, *prepared.why, reason, *_unmeasured(prepared, engine)), refusal)
@@ -163,13 +162,13 @@ def listed() -> str:
 
 
 def _schedule(
-    prepared: Prepared, memory: str | int, budget: int | None, length: int, ticks: int
+    prepared: Prepared, memory: str | int, budget: int | None, length: int, ticks: Callable[[str], int]
 ) -> tuple[Schedule, str, str]:
     """The schedule, its reason, and why there is no gradient if no schedule keeps within the budget.
 
-    ``ticks`` a chunk, where memory does not say itself how time is cut.
+    ``ticks`` a chunk by what it keeps, where memory does not say itself how time is cut.
     """
-    everything = Schedule(ticks, "all"), "all activations kept", ""
+    everything = Schedule(ticks("all"), "all"), "all activations kept", ""
     if set(prepared.keeps) == {"all"}:
         if memory not in ("auto", "all"):
             raise ValueError(
@@ -198,7 +197,12 @@ def _schedule(
 
 
 def _schedule_of_symbols(
-    prepared: Prepared, memory: str | int, budget: int | None, length: int, ticks: int, symbols: tuple[str, ...]
+    prepared: Prepared,
+    memory: str | int,
+    budget: int | None,
+    length: int,
+    ticks: Callable[[str], int],
+    symbols: tuple[str, ...],
 ) -> tuple[Schedule, str]:
     """Where sizes are symbols of `jax.export`: their bytes are not known, and a symbolic length has no chunks."""
     named = ", ".join(symbols)
@@ -208,7 +212,7 @@ def _schedule_of_symbols(
             "Choose memory by a name such as 'sqrt'."
         )
     if memory == "auto":
-        return Schedule(ticks, "all"), f"all activations kept: bytes depend on {named}"
+        return Schedule(ticks("all"), "all"), f"all activations kept: bytes depend on {named}"
     if symbolic.known(length):
         return _schedule(prepared, memory, budget, length, ticks)[:2]
     if memory not in ("all", "carries"):
@@ -219,16 +223,16 @@ def _schedule_of_symbols(
     return Schedule(length, str(memory)), f"{memory} of all ticks: {length} is no number to cut into chunks"
 
 
-def _by_name(name: str, prepared: Prepared, length: int, ticks: int) -> Schedule:
+def _by_name(name: str, prepared: Prepared, length: int, ticks: Callable[[str], int]) -> Schedule:
     if name in ("all", "carries"):
-        return Schedule(ticks, name)
+        return Schedule(ticks(name), name)
     costs = prepared.costs()
     best = math.sqrt(length * costs.state / (2 * costs.all)) if costs.all else length
     chunk = divisor(length, max(NARROWEST_CHUNK, round(best)))
     if name == "sqrt":
         return Schedule(chunk, "nothing")
     # What a chunk takes at work is most of what is left: a quarter of what is fastest.
-    chunk = min(chunk, divisor(length, max(NARROWEST_CHUNK, ticks // 4)))
+    chunk = min(chunk, divisor(length, max(NARROWEST_CHUNK, ticks("carries") // 4)))
     return Schedule(chunk, "nothing", blocks(length, chunk))
 
 

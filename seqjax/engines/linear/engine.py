@@ -161,12 +161,14 @@ class Linear(Split):
         selective state space 1,024, 8, 64 .69, .98 and 1.0, 2.5), and where a product is cut into gates, whose
         cotangents are put together twice (minGRU 512, 8, 64 .54, .32 and 1.0, .9, but 1,024, 4, 32 1.0, 1.3).
         """
+        if not all(isinstance(way, Diagonal) for _, _, way in loops):
+            return False
+        equations = list(self.order)
+        products = [v for e in equations if jaxprs.is_matrix_product(e) for v in e.outvars]
+        reached = jaxprs.dependent(equations, products)
+        cut = any(e.primitive.name in ("slice", "split") and e.invars[0] in reached for e in equations)
         handed = bytes_of(v for loop, _, _ in loops for v in loop.outputs)
-        products = [v for e in self.order if jaxprs.is_matrix_product(e) for v in e.outvars]
-        reached = jaxprs.dependent(list(self.order), products)
-        cut = any(e.primitive.name in ("slice", "split") and e.invars[0] in reached for e in self.order)
-        alone = all(isinstance(way, Diagonal) for _, _, way in loops)
-        return alone and not cut and handed <= bytes_of(self.program.tick.y)
+        return not cut and handed <= bytes_of(self.program.tick.y)
 
     def costs(self) -> Costs:
         """The split engine's, and a state of every matrix each of its chunks, which that engine's few ticks lack."""
@@ -180,11 +182,13 @@ class Linear(Split):
             if isinstance(way, Matrix)
         )
         everything = costs.all + borders
-        # A recurrence number by number stacks what it reads and hands on, and, run again, what it keeps. What others
-        # stack is not known, and about a multiple of what they keep.
+        # A recurrence number by number stacks what it reads and hands on, nothing where that is all of time's, and, run
+        # again, what it keeps. What others stack, matrices run number by number among them, is not known, and about a
+        # multiple of what they keep.
         if all(isinstance(way, Diagonal) and loop.state[0].aval.ndim < 3 for loop, _, way in loops):
-            handed = bytes_of({v for loop, _, _ in loops for v in loop.outputs})
-            stacked, again = handed + bytes_of({v for loop, _, _ in loops for v in loop.x}), handed + everything
+            handed = bytes_of(v for loop, _, _ in loops for v in loop.outputs)
+            read = bytes_of(v for loop, _, _ in loops for v in loop.x)
+            stacked, again = 0 if self._whole(loops) else read + handed, handed + everything
         else:
             stacked = again = everything * max([2, *(way.at_work for _, _, way in loops if isinstance(way, Matrix))])
         work = {"all": stacked, "carries": again, "nothing": again + costs.inputs + 2 * costs.outputs}
