@@ -99,12 +99,16 @@ def element_types(xs: Sequence[jax.Array]) -> list[Aval]:
     return trace(lambda *xs: [x[0] for x in xs], *map(jax.typeof, xs)).out_avals if xs else []
 
 
-def function(template: Jaxpr, equations: Sequence[Equation], inputs: Sequence, outputs: Sequence) -> Callable:
-    """Equations as a function from a list of values to a list of values."""
+def function(
+    template: Jaxpr, equations: Sequence[Equation], inputs: Sequence, outputs: Sequence, rule: Rule | None = None
+) -> Callable:
+    """Equations as a function from a list of values to a list of values, by a rule of `interpret` if there is one."""
     jaxpr = template.replace(
         constvars=[], invars=list(inputs), outvars=list(outputs), eqns=list(equations),
         debug_info=template.debug_info.with_unknown_names(),
     )  # fmt: skip
+    if rule is not None:
+        return lambda values: interpret(jaxpr, (), values, rule)
     run = core.jaxpr_as_fun(ClosedJaxpr(jaxpr, ()))
     return lambda values: list(run(*values))
 

@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from seqjax.engines.split.repeated import multiplied
+
 
 class Algebra(NamedTuple):
     """A product and a sum.
@@ -37,7 +39,7 @@ class Algebra(NamedTuple):
     turned: Callable[[jax.Array], jax.Array] = lambda a: a
 
 
-NUMBERS = Algebra(jnp.multiply, jnp.multiply, lax.add, jnp.ones_like, 0)
+NUMBERS = Algebra(jnp.multiply, multiplied, lax.add, jnp.ones_like, 0)
 MAX_PLUS = Algebra(jnp.add, jnp.add, lax.max, jnp.zeros_like, -jnp.inf)
 
 

@@ -17,6 +17,7 @@ In order of reading, on ``h' = tanh(x W + h U + b)``, ``y = h' V``:
 10. `chunk`: how many ticks are done at once.
 11. `forward`: where nothing is differentiated, and leaving the loop would not pay, the step runs as it stands.
 12. `whole`: where all products lie inside of a `cond`, there is nothing to gain.
+13. `repeated`: products with a factor that is repeated, over which XLA sums slowly for a batch of one sequence.
 
 `tests/test_split.py` has a step for every rule.
 """

@@ -8,6 +8,7 @@ import jax
 
 from seqjax.engines.equations import jaxprs
 from seqjax.engines.equations.jaxprs import Equation, Var
+from seqjax.engines.split import repeated
 from seqjax.engines.split.distribute import Program
 from seqjax.engines.split.rows import are_one_axis, as_rows
 
@@ -60,7 +61,8 @@ class ChunkValues(NamedTuple):
         """Equations, tick by tick."""
         reads = jaxprs.used(equations, outputs)
         fixed, varying = [v for v in reads if v in self.once], [v for v in reads if v not in self.once]
-        run = jaxprs.function(self.program.tick.jaxpr, equations, [*fixed, *varying], outputs)
+        rule = repeated.rule(equations, varying)
+        run = jaxprs.function(self.program.tick.jaxpr, equations, [*fixed, *varying], outputs, rule)
         values = [self.once[v] for v in fixed]
         mapped = jax.vmap(lambda per_tick: run([*values, *per_tick]), axis_size=self.length)
         self.stack.update(zip(outputs, mapped([self.stack[v] for v in varying])))
