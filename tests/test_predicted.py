@@ -8,6 +8,8 @@ from marks import all_but
 
 import seqjax as sj
 from benchmarks.predicted import Case, Found, found, told
+from seqjax.engines import costs
+from seqjax.engines.base import Costs
 
 CASES = {
     "nested blocks": Case("lstm", 399, 8, 64, "scan", "log"),
@@ -117,3 +119,56 @@ def test_chunks_of_what_is_linear_are_all_of_time_where_that_takes_no_more(name,
             ours, plain = (found(case._replace(engine=engine)) for engine in ("auto", "scan"))
         assert ours.taken < plain.taken
         assert 1 <= ours.ratio < 1.4  # XLA computes again what is counted as kept; more at work is not counted
+
+
+def fast_weights(size):
+    """``A' = .9 A + h hᵀ / 2``, ``h' = tanh(x W + h U + h A' / 8)``, of which a number is told; 400 ticks of 2."""
+
+    def step(params, state, x):
+        a, h = state
+        a = 0.9 * a + 0.5 * h[:, :, None] * h[:, None, :]
+        h = jnp.tanh(x @ params["w"] + h @ params["u"] + jnp.einsum("bi,bij->bj", h, a) / 8)
+        return (a, h), h[:, 0]
+
+    rng = np.random.default_rng(0)
+    params = {n: jnp.asarray(rng.normal(size=(size, size)) / 4, jnp.float32) for n in "wu"}
+    state = tuple(jnp.zeros(shape, jnp.float32) for shape in ((2, size, size), (2, size)))
+    cell = sj.Cell(lambda key: params, lambda params, batch_shape=(), *, key=None: state, step)
+    return cell, params, state, jnp.asarray(rng.normal(size=(400, 2, size)), jnp.float32)
+
+
+def test_time_is_not_cut_where_a_chunk_would_only_copy_what_is_kept():
+    """Eighths would copy a matrix and keep back its few inputs; of a GRU they keep back more than they copy."""
+    given = fast_weights(32)
+    cell, params, state, xs = given
+    plan = sj.explain(*given)
+    assert plan.chunk == 400
+    assert sj.explain(*given, memory="carries").chunk < 400
+
+    def run(engine, settings=None):
+        loss = lambda *values: (sj.unroll(cell, *values, engine=engine, settings=settings)[1] ** 2).sum()
+        compiled = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2))).lower(params, state, xs).compile()
+        return compiled(params, state, xs), compiled.memory_analysis().temp_size_in_bytes
+
+    (auto, taken), (plain, most) = run("auto"), run("scan")
+    _, cut = run("auto", sj.Settings("split", "all", chunk=50))
+    assert taken < min(most * 1.02, cut)
+    assert plan.total_bytes == pytest.approx(taken, rel=0.15)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4), auto, plain)
+    gru = sj.gru(32, 32, dtype=jnp.float32)
+    params = gru.init(jax.random.key(0))
+    assert sj.explain(gru, params, gru.initial_state(params, (2,)), xs).chunk < 400
+
+
+def test_a_gradient_is_traced_for_its_bytes_only_where_a_tick_makes_much(monkeypatch):
+    """To trace the one of a layer-norm LSTM would take as long as all else before the compiler."""
+    counted = []
+    monkeypatch.setattr(costs, "kept_bytes", lambda *given: counted.append(given) or Costs(0, 0, 0))
+    for cell in (sj.lstm(16, 16), sj.gru(16, 16), sj.layer_norm_lstm(16, 16), sj.layer_norm_gru(16, 16)):
+        params = cell.init(jax.random.key(0))
+        given = params, cell.initial_state(params, (2,)), jnp.zeros((400, 2, 16))
+        jax.eval_shape(lambda *given, cell=cell: sj.unroll(cell, *given), *given)
+    assert not counted
+    cell, *given = fast_weights(32)
+    jax.eval_shape(lambda *given: sj.unroll(cell, *given), *given)
+    assert len(counted) == 1

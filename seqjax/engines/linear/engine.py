@@ -21,11 +21,11 @@ from seqjax.engines.linear.matrix.way import Matrix
 from seqjax.engines.linear.way import Diagonal
 from seqjax.engines.memory import divisor
 from seqjax.engines.split.distribute import Reach, Recurrence, TracedStep
-from seqjax.engines.split.engine import Placed, Split
+from seqjax.engines.split.engine import Split
 from seqjax.engines.split.loop import bytes_of
 from seqjax.engines.split.readout import readout
 from seqjax.engines.split.tangent import Time
-from seqjax.engines.split.way import Scanned, Way
+from seqjax.engines.split.way import Placed, Scanned, Way
 from seqjax.engines.split.whole import holds_all
 
 

@@ -17,6 +17,12 @@ LONG = 64
 # of a scan's time, B, h: LSTM 256, 128 1.01, 1.17; 1,024, 64 .93, 1.12; 64, 512 .80, .79; GRU 1,024, 64 1.04, 1.16; 64,
 # 256 1.05, .96.
 FEWEST = 2
+# Where a gradient keeps so many times what is stacked beside it, chunks copy it twice and save nothing: all of time is
+# one. A training step by eighths of 512 ticks and whole, shares of a scan's time and bytes, and how many times: fast
+# weights 64 × 64 1.26, 1.11 and 1.07, 1.00 (32), 32 × 32 1.15, .99 and 1.02, 1.00 (16); a shift register that is fed
+# back 1.14, .89 and 1.12, 1.00 (60); attention over own states .92, .82 and 1.06, .97 (18); forward algorithm of 64
+# chains 1.09, .96 and 1.13, 1.07 (6). Below that memory rises: a Kalman filter 1.12, 1.60 (2), a GRU .73, 1.31 (1).
+MOST_KEPT = 6
 
 
 def ticks_a_chunk(stages: Sequence[Staged], loops: Sequence[Loop], length: int, *, forwards: bool) -> int:
@@ -27,23 +33,30 @@ def ticks_a_chunk(stages: Sequence[Staged], loops: Sequence[Loop], length: int, 
     and 1.06 of a scan's.
     """
     of = platforms.planned()
-    in_front = [v for stage in stages for v in stage.outputs]
-    outputs = bytes_of(v for loop in loops for v in loop.outputs)
-    epsilon = bytes_of(d.root for loop in loops for d in loop.deferred)
     # On a CPU 2 MB of stacked values, twice a second-level cache. Training steps as shares of a scan's with 256 KB,
     # 1 MB, 2 MB and 4 MB, T, B, h: LSTM 1,024, 8, 64 .69, .62, .58, .56; 1,024, 8, 128 .41, .33, .32, .32; 256, 16,
     # 128 .61, .50, .47, .47; 256, 32, 64 .82, .73, .63, .63; GRU 1,024, 8, 128 .50, .42, .40, .37. At 256, 32 in chunks
     # of 8, 16, 32 ticks: GRU of 128 units .78, .74, .69, LSTM .78, .77, .76, of 256 units .74, .77, .82.
     if not forwards:
-        stacked = max(1, bytes_of(in_front) + max(outputs, epsilon))
-        least = min(of.least_chunk, max(FEWEST, _weights(loops) // stacked)) if of.ticks else of.least_chunk
-        return min(max(least, of.chunk_bytes // stacked), max(LONG, length // of.pieces))
+        tick = stacked(stages, loops)
+        least = min(of.least_chunk, max(FEWEST, _weights(loops) // tick)) if of.ticks else of.least_chunk
+        return min(max(least, of.chunk_bytes // tick), max(LONG, length // of.pieces))
     # Forward passes with 256 KB, 1.25 MB, 2.5 MB: LSTM 1,024, 8, 128 1.00, .86, .83; 256, 16, 128 1.01, .92, .89; 256,
     # 32, 128 1.08, .90, .87; 256, 32, 64 1.01, .97, .93; over two devices all are within 10 %, the longest the slower.
+    in_front = [v for stage in stages for v in stage.outputs]
+    outputs = bytes_of(v for loop in loops for v in loop.outputs)
     ticks = of.forward_chunk_bytes // max(1, bytes_of(in_front) + outputs)
     ticks = min(max(of.least_chunk, ticks), max(LONG, length // of.pieces))
     largest = max((bytes_of([v]) for v in in_front), default=0)
     return ticks // 2 if of.shared <= ticks * largest < 2 * of.shared else ticks
+
+
+def stacked(stages: Sequence[Staged], loops: Sequence[Loop]) -> int:
+    """Bytes a tick that are written in front of loops, and handed on by them or, as ε, to their transpose."""
+    in_front = [v for stage in stages for v in stage.outputs]
+    outputs = bytes_of(v for loop in loops for v in loop.outputs)
+    epsilon = bytes_of(d.root for loop in loops for d in loop.deferred)
+    return max(1, bytes_of(in_front) + max(outputs, epsilon))
 
 
 def _weights(loops: Sequence[Loop]) -> int:

@@ -213,6 +213,27 @@ def distribute(
     )
 
 
+def early_and_late(program: Program) -> tuple[list[Equation], list[Equation]]:
+    """Splits the invariant equations: a cast to fewer bits, and all behind it, is repeated in every chunk.
+
+    Its tangent is then summed over chunks in the wide type.
+    """
+    late: dict[Equation, None] = {}
+    narrow: set[Var] = set()
+    for e in program.once:
+        casts = e.primitive.name == "convert_element_type" and _narrows(e)
+        if casts or any(not jaxprs.is_literal(v) and v in narrow for v in e.invars):
+            late[e] = None
+            narrow.update(e.outvars)
+    return [e for e in program.once if e not in late], list(late)
+
+
+def _narrows(equation: Equation) -> bool:
+    before, after = equation.invars[0].aval, equation.outvars[0].aval
+    floats = jaxprs.is_float(before) and jaxprs.is_float(after)
+    return floats and after.dtype.itemsize < before.dtype.itemsize
+
+
 def _behind(before: str, after: str) -> bool:
     """Whether a node must wait for the next stage: within one, batched work comes first, the loop, then delays."""
     return before == "delay" or (before == "loop" and after != "delay")

@@ -7,7 +7,6 @@ outputs as one batch behind it, and each recurrence is a loop of its own. So not
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 import jax
 from jax import lax
@@ -19,35 +18,26 @@ from seqjax.engines.base import Costs, LoopReport, Problem, Work
 from seqjax.engines.equations import jaxprs
 from seqjax.engines.equations.jaxprs import Equation, Var
 from seqjax.engines.memory import Schedule, divisor
-from seqjax.engines.split.chunk import at_work, ticks_a_chunk
-from seqjax.engines.split.distribute import CHEAP, Program, Reach, Recurrence, Stage, TracedStep, distribute, traced
+from seqjax.engines.split.chunk import MOST_KEPT, at_work, stacked, ticks_a_chunk
+from seqjax.engines.split.distribute import (
+    CHEAP,
+    Reach,
+    Recurrence,
+    TracedStep,
+    distribute,
+    early_and_late,
+    traced,
+)
 from seqjax.engines.split.forward import by_ticks, ticks_instead
 from seqjax.engines.split.loop import Loop, loop_of
 from seqjax.engines.split.readout import readout
 from seqjax.engines.split.runner import Runner
 from seqjax.engines.split.tangent import Time
 from seqjax.engines.split.values import ChunkValues
-from seqjax.engines.split.way import Scanned, Way
+from seqjax.engines.split.way import Part, Placed, Scanned, Way
 
 # Equations that only move or reshape; `explain` leaves them out.
 MOVES = {"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "slice", "split", "transpose", "concatenate"}
-
-
-class Placed(NamedTuple):
-    """A loop, the recurrence it comes from, and the way it is run."""
-
-    loop: Loop
-    recurrence: Recurrence
-    way: Way
-
-
-class Part(NamedTuple):
-    """One stage, ready to run: its batched equations, what of them is wanted later, and its loops."""
-
-    stage: Stage
-    batched: list[Equation]
-    outputs: list[Var]
-    loops: list[Placed]
 
 
 def prepare(problem: Problem) -> "Split":
@@ -102,7 +92,7 @@ class Split:
         self.program = distribute(tick, alone, reach)
         self.order = {e: i for i, e in enumerate(tick.jaxpr.eqns)}
         self.cheap = {v: e for e in self.order if e.primitive.name in CHEAP for v in e.outvars}
-        self.early, self.late = _early_and_late(self.program)
+        self.early, self.late = early_and_late(self.program)
         self.parts = [self._part(i, runner_of, ways) for i in range(len(self.program.stages))]
         loops = [placed for part in self.parts for placed in part.loops]
         plain = or_ticks and all(way.as_ticks for _, _, way in loops)
@@ -180,6 +170,8 @@ class Split:
         if self.late:
             # A chunk's gradient is rounded once to the narrow type of the cast weights: many chunks, small roundings.
             return divisor(length, 32)
+        if keep == "all" and not forwards and self._mostly_kept:
+            return length
         # Of linear recurrences nothing counts: T 262,144, 256 units, a training step would take 1.5 times as long.
         scanned = [loop for part in self.parts for loop, _, way in part.loops if isinstance(way, Scanned)]
         return divisor(length, ticks_a_chunk(self.parts, scanned, length, forwards=forwards))
@@ -189,16 +181,32 @@ class Split:
         made = [v for e in self.order for v in e.outvars if v not in self.program.invariant]
         return sum(jaxprs.nbytes(v.aval) for v in made)
 
+    @functools.cached_property
+    def _mostly_kept(self) -> bool:
+        """Whether a chunk would do little but copy what a gradient keeps."""
+        loops = [placed.loop for part in self.parts for placed in part.loops]
+        if not all(isinstance(way, Scanned) for part in self.parts for _, _, way in part.loops):
+            return False
+        least = MOST_KEPT * stacked(self.parts, loops)
+        # The gradient is traced only where much is made; of cells with layer norm a tick makes 9 times what is stacked.
+        return 2 * least <= self.tick_bytes() and least <= self._counted.all
+
     def costs(self) -> Costs:
         """Counted from a short chunk."""
+        loops = [placed.loop for part in self.parts for placed in part.loops]
+        work = at_work(loops, self._counted)
+        if self._mostly_kept:
+            work["all"] = 2 * stacked(self.parts, loops)
+        return self._counted._replace(at_work=work)
 
+    @functools.cached_property
+    def _counted(self) -> Costs:
         def run(params: PyTree, state: PyTree, xs: PyTree, *, length: int, keep: str) -> tuple[PyTree, PyTree]:
             once = self._once([*self.program.tick.constants, *jax.tree.leaves(params)], jax.tree.leaves(state))
             chunk = lambda state, xs: self._chunk(once, state, xs, Time(length, False, keep == "carries"))
             return memory.kept(chunk, keep, in_loop=True)(jax.tree.leaves(state), jax.tree.leaves(xs))
 
-        counted = costs.kept_bytes(run, self.params, self.state, self.xs)
-        return counted._replace(at_work=at_work([placed.loop for part in self.parts for placed in part.loops], counted))
+        return costs.kept_bytes(run, self.params, self.state, self.xs)
 
     def work(self) -> Work:
         """The stages, as counts of primitives."""
@@ -270,27 +278,6 @@ class Split:
         if not jaxprs.is_literal(v) and v not in values.stack and v not in values.once:
             values.compute(self._with_cheap([], [v]), [v])
         return values.read(v)
-
-
-def _early_and_late(program: Program) -> tuple[list[Equation], list[Equation]]:
-    """Splits the invariant equations: a cast to fewer bits, and all behind it, is repeated in every chunk.
-
-    Its tangent is then summed over chunks in the wide type.
-    """
-    late: dict[Equation, None] = {}
-    narrow: set[Var] = set()
-    for e in program.once:
-        casts = e.primitive.name == "convert_element_type" and _narrows(e)
-        if casts or any(not jaxprs.is_literal(v) and v in narrow for v in e.invars):
-            late[e] = None
-            narrow.update(e.outvars)
-    return [e for e in program.once if e not in late], list(late)
-
-
-def _narrows(equation: Equation) -> bool:
-    before, after = equation.invars[0].aval, equation.outvars[0].aval
-    floats = jaxprs.is_float(before) and jaxprs.is_float(after)
-    return floats and after.dtype.itemsize < before.dtype.itemsize
 
 
 def _counted(equations: Iterable[Equation]) -> dict[str, int]:

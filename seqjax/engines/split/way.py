@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from seqjax.engines.equations.jaxprs import Equation, Var
+from seqjax.engines.split.distribute import Recurrence, Stage
 from seqjax.engines.split.loop import Loop
 from seqjax.engines.split.runner import Runner
 from seqjax.engines.split.tangent import Time, run_loop
@@ -37,3 +39,20 @@ class Scanned(NamedTuple):
     def run(self, loop: Loop, invariant: Sequence, state: Sequence, xs: Sequence, time: Time) -> tuple[list, list]:
         """By the runner."""
         return run_loop(loop, self.runner, invariant, state, xs, time)
+
+
+class Placed(NamedTuple):
+    """A loop, the recurrence it comes from, and the way it is run."""
+
+    loop: Loop
+    recurrence: Recurrence
+    way: Way
+
+
+class Part(NamedTuple):
+    """One stage, ready to run: its batched equations, what of them is wanted later, and its loops."""
+
+    stage: Stage
+    batched: list[Equation]
+    outputs: list[Var]
+    loops: list[Placed]
