@@ -61,9 +61,9 @@ def beside(name: str, read: Read) -> tuple[str, str]:
 
 
 def pictured(found: Sequence[Row]) -> Figure:
-    """The first setting that is told."""
-    first = versions.settings(found)[0]
-    return figure([row for row in found if record.setting(row) == first])
+    """The setting that was measured most often."""
+    at = {setting: [row for row in found if record.setting(row) == setting] for setting in versions.settings(found)}
+    return figure(max(at.values(), key=lambda rows: len({row.get("run", 1) for row in rows})))
 
 
 def figure(found: Sequence[Row]) -> Figure:

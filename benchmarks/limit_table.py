@@ -1,6 +1,5 @@
 """What `benchmarks.limit` tells of eight shapes: times over the limit, and what is chosen over the best there is."""
 
-import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 import seqjax as sj
-from benchmarks.tables import PASSES, Row, Runs, by, key, seconds, table
+from benchmarks.tables import PASSES, Row, Runs, by, key, table
 from benchmarks.versions import Read
 from seqjax.recipes.running import devices as spreading
 
@@ -42,13 +41,27 @@ def choices(read: Read) -> tuple[str, str]:
         for shape in shapes_of(found):
             here = [row for row in members if shape_of(row) == shape]
             count = spread_over(cell, shape)
-            best: dict[int, float] = {}
-            for row in (row for row in here if key(row) != "seqjax auto"):
-                best[row.get("run", 1)] = min(best.get(row.get("run", 1), math.inf), row["median_s"])
-            mine = seconds(here, "seqjax auto", count)
-            line.append(f"{statistics.median(mine[run] / best[run] for run in mine):.2f}")
+            ratios = [ratio for runs in by(here, "run").values() for ratio in over_best(runs, count)]
+            line.append(f"{statistics.median(ratios):.2f}")
         lines.append(line)
     return table(["cell, pass", *shape_heads(found)], lines), f"; {of_shapes(found)}"
+
+
+def over_best(found: Sequence[Row], devices: int) -> Runs:
+    """Of one run: the time of ``auto`` on so many devices over the least, one program's being the mean of its times."""
+    programs: dict[Any, Runs] = {}
+    for row in (row for row in found if "median_s" in row):
+        programs.setdefault(program_of(row), []).append(row["median_s"])
+    at = {program: statistics.mean(times) for program, times in programs.items()}
+    mine = [row for row in found if key(row) == "seqjax auto" and row["devices"] == devices and "median_s" in row]
+    return [at[program_of(row)] / min(at.values()) for row in mine]
+
+
+def program_of(row: Row) -> Any:
+    """What is run: ``auto`` is the very program of the engine that it chose, unless it says more than its choice."""
+    plan = row["plan"]
+    reasons = [why for why in plan["why"] if not why.startswith(f"{plan['engine']}: ")]
+    return row["devices"], str(plan | {"why": reasons})
 
 
 def spread_over(cell: str, shape: tuple[int, int, int]) -> int:

@@ -2,9 +2,10 @@
 
 python -m benchmarks.sweep                  # all, some 15 minutes on two cores
 python -m benchmarks.sweep register lstm    # those whose names hold one of these
+python -m benchmarks.sweep --ticks 1000 --batch 1 --units 32   # of other sizes, cells alone
 
 One device, float32, the forward pass and value with gradient in everything that has one. Results must agree first;
-then rounds are interleaved and medians compared.
+then rounds are interleaved, and the median of their ratios is told.
 """
 
 import argparse
@@ -27,8 +28,19 @@ from benchmarks.timing import interleave
 from seqjax.cells.registry import REGISTRY
 
 RESULTS = record.ROOT / "benchmarks" / "results" / "sweep.jsonl"
-TICKS, BATCH, INPUTS, UNITS = 512, 8, 16, 64
+INPUTS = 16
 FAR = 2e-3  # of the largest number of a leaf, in float32 over 512 ticks
+
+
+class Sizes(NamedTuple):
+    """T, B and h."""
+
+    ticks: int = 512
+    batch: int = 8
+    units: int = 64
+
+
+USUAL = Sizes()
 
 
 class Row(NamedTuple):
@@ -40,15 +52,16 @@ class Row(NamedTuple):
     xs: Any
 
 
-def cells() -> dict[str, Callable[[], Row]]:
-    """The registry's, at sizes that people start with."""
+def cells(sizes: Sizes = USUAL) -> dict[str, Callable[[], Row]]:
+    """The registry's; if nothing else is asked for, at sizes that people start with."""
 
     def row(entry: Any) -> Row:
-        cell = entry.sized(INPUTS if entry.input_size == 3 else UNITS, UNITS)
+        inputs = INPUTS if entry.input_size == 3 else sizes.units
+        cell = entry.sized(inputs, sizes.units)
         params = floats32(cell.init(jax.random.key(0)))
-        shape = (*entry.sizes.get("shape", ()), INPUTS if entry.input_size == 3 else UNITS)
-        xs = jax.random.normal(jax.random.key(1), (TICKS, BATCH, *shape))
-        return Row(cell, params, floats32(cell.initial_state(params, (BATCH,))), xs)
+        shape = (*entry.sizes.get("shape", ()), inputs)
+        xs = jax.random.normal(jax.random.key(1), (sizes.ticks, sizes.batch, *shape))
+        return Row(cell, params, floats32(cell.initial_state(params, (sizes.batch,))), xs)
 
     return {name: functools.partial(row, entry) for name, entry in REGISTRY.items()}
 
@@ -58,7 +71,7 @@ def odd() -> dict[str, Callable[[], Row]]:
 
     def row(name: str) -> Row:
         made = odd_steps()[name]
-        noise = jax.random.normal(jax.random.key(1), (TICKS, *made.x.shape))
+        noise = jax.random.normal(jax.random.key(1), (USUAL.ticks, *made.x.shape))
         return Row(cell_of(made), made.params, made.state, noise)
 
     return {name: functools.partial(row, name) for name in odd_steps()}
@@ -136,7 +149,7 @@ def measure(name: str, row: Row, rounds: int, seconds: float) -> list[dict[str, 
             {
                 "step": name,
                 "kind": kind,
-                "times_scan": round(timed["auto"].median / timed["scan"].median, 3),
+                "times_scan": round(float(np.median(ratios)), 3),  # within rounds, as machines drift
                 "spread": [round(float(q), 3) for q in np.quantile(ratios, [0.25, 0.75])],
                 "scan_ms": round(1e3 * timed["scan"].median, 3),
                 "bytes": {n: program.bytes for n, program in both.items()},
@@ -152,15 +165,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--seconds", type=float, default=1.5, help="of a row, after which no round starts (1.5)")
     parser.add_argument("--results", default=str(RESULTS), metavar="FILE", help="JSON lines are added to it")
+    for name, size in USUAL._asdict().items():
+        parser.add_argument(f"--{name}", type=int, default=size, metavar="N", help=f"({size})")
     chosen = parser.parse_args(argv)
-    rows = {**odd(), **cells()}
+    sizes = Sizes(chosen.ticks, chosen.batch, chosen.units)
+    rows = {**(odd() if sizes == USUAL else {}), **cells(sizes)}
     rows = {n: r for n, r in rows.items() if not chosen.names or any(text in n for text in chosen.names)}
     if not rows:
         parser.error(f"expected parts of names of steps, got {' '.join(chosen.names)!r}. Try 'lstm'.")
     records, lines = record.Records(Path(chosen.results)), []
     for name, make in rows.items():
         for line in measure(name, make(), chosen.rounds, chosen.seconds):
-            records.write(line)
+            records.write(line | ({} if sizes == USUAL else sizes._asdict()))
             lines.append(line)
             print(told(line), file=sys.stderr, flush=True)
     print("\n".join(told(line) for line in sorted(lines, key=lambda line: line["times_scan"])))

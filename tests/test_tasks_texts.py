@@ -27,7 +27,7 @@ print("\\npeak", re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read()
 # Commands, and bytes of text that would take more memory than MOST if they were held beside the 600 MB of the rest.
 MOST = 8 * 10**8
 COMMANDS = {
-    "charlm": ("charlm --length 10", 6 * 10**8),
+    "charlm": ("charlm --length 10", 3 * 10**8),
     "wordlm": ("wordlm --split blanks --vocabulary 200", 2 * 10**8),
     "ngramlm": ("ngramlm --length 10 --context 2", 2 * 10**8),
     "ngramlm, words": ("ngramlm --length 10 --context 2 --symbols words --vocabulary 200", 2 * 10**8),
