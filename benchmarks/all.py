@@ -45,15 +45,15 @@ class Benchmark(NamedTuple):
 
 HMM = "--only ours dynamax hmmlearn --call-limit 5 --seconds {seconds}"  # who is never the fastest is left out
 BENCHMARKS = {
-    "bptt": Benchmark(22, 6, ("bptt --headline --runs 1 --no-plots --seconds {seconds} --out {folder} --name {name}",)),
+    "bptt": Benchmark(19, 6, ("bptt --headline --runs 1 --no-plots --seconds {seconds} --out {folder} --name {name}",)),
     "rows_lstm": Benchmark(
-        7, 10, ("bptt --rows --cells lstm --no-plots --seconds {seconds} --out {folder} --name {name}",)
+        10, 10, ("bptt --rows --cells lstm --no-plots --seconds {seconds} --out {folder} --name {name}",)
     ),
     "rows_gru": Benchmark(
-        7, 10, ("bptt --rows --cells gru --no-plots --seconds {seconds} --out {folder} --name {name}",)
+        10, 10, ("bptt --rows --cells gru --no-plots --seconds {seconds} --out {folder} --name {name}",)
     ),
     "limit": Benchmark(
-        15,
+        20,
         6,
         (
             "bptt --rows --cells lstm gru layer_norm_lstm --passes train forward --ours auto/auto split/auto scan/all "
@@ -84,7 +84,7 @@ BENCHMARKS = {
     "reading": Benchmark(2, 10, ("reading --seconds {seconds} --out {file}",)),
     "parallel": Benchmark(8, 10, ("parallel --seconds {seconds} --output {file}",)),
     "interop": Benchmark(7, 6, ("interop --seconds {seconds} --out {file}",)),
-    "sweep": Benchmark(20, 1.5, ("sweep --seconds {seconds} --results {file}",)),
+    "sweep": Benchmark(12, 1.5, ("sweep --seconds {seconds} --results {file}",)),
 }
 
 
@@ -114,8 +114,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if all(file.exists() for file in files):
             merge(chosen.results / f"{name}.jsonl", files)
     if not failed:
-        for file in chosen.folder.glob("*.jsonl"):
-            file.unlink()
+        for name in chosen.names:
+            for file in chosen.folder.glob(f"{name}.*.jsonl"):
+                file.unlink()
     print("\n".join(f"failed: {name}, run {run}: {why}" for (name, run), why in failed.items()) or "all done")
     return int(bool(failed))
 

@@ -225,9 +225,14 @@ MEASURED: dict[str, tuple[Callable[[Read], tuple[str, str]], Sequence[str]]] = {
 }
 MEASURED |= {name: (functools.partial(length_table.beside, name), ["bptt"]) for name in BESIDE}
 TIMED = ("bptt", "rows_lstm", "rows_gru", "engines", *path_table.FILES, "parallel", "interop", "sweep")
+# These tell of the processor measured most often, docs/performance.md of the others.
+FRONT = ("bptt", "engines", *BESIDE)
+ELSEWHERE = ("bptt", "engines")
 PARTS: dict[str, Callable[[], str]] = {
-    name: functools.partial(versions.everywhere, part, files, lambda name: rows(name))
+    name + more: functools.partial(versions.everywhere, part, files, lambda name: rows(name), which)
     for name, (part, files) in MEASURED.items()
+    for more, which in [("", slice(1 if name in FRONT else None)), ("_elsewhere", slice(1, None))]
+    if not more or name in ELSEWHERE
 }
 PARTS |= {
     "slower": slower,

@@ -62,8 +62,8 @@ def beside(name: str, read: Read) -> tuple[str, str]:
 
 def pictured(found: Sequence[Row]) -> Figure:
     """The setting that was measured most often."""
-    at = {setting: [row for row in found if record.setting(row) == setting] for setting in versions.settings(found)}
-    return figure(max(at.values(), key=lambda rows: len({row.get("run", 1) for row in rows})))
+    first = versions.told_of(found)[0]
+    return figure([row for row in found if record.setting(row) == first])
 
 
 def figure(found: Sequence[Row]) -> Figure:

@@ -32,21 +32,34 @@ def settings(rows: Sequence[Row]) -> list[record.Setting]:
     return sorted({record.setting(row) for row in rows}, key=lambda s: (s.processor, s.cores, version(s.jax)))
 
 
-def everywhere(part: Callable[[Read], tuple[str, str]], names: Sequence[str], rows: Read) -> str:
-    """A part of a page for every setting that its files were measured in, which stands below it.
+def told_of(rows: Sequence[Row]) -> list[record.Setting]:
+    """Of every processor the version of JAX measured most often, in runs, then in rows; what is so most often first."""
+    often = {s: [row.get("run", 1) for row in rows if record.setting(row) == s] for s in settings(rows)}
+    found = sorted(often, key=lambda s: (max(often[s]), len(often[s])), reverse=True)
+    best: dict[tuple[str, int], record.Setting] = {}
+    for setting in found:
+        best.setdefault((setting.processor, setting.cores), setting)
+    return list(best.values())
+
+
+def everywhere(
+    part: Callable[[Read], tuple[str, str]], names: Sequence[str], rows: Read, which: slice = slice(None)
+) -> str:
+    """A part of a page for every processor that its files were measured on; the setting stands below it.
 
     Args:
       part: from rows by file, all of one setting: what it tells, and what follows the setting's name.
       names: of its files.
       rows: what they hold.
+      which: of the processors, the one measured most often first.
     """
     files = {name: rows(name) for name in names}
     told = []
-    for setting in settings([row for found in files.values() for row in found]):
+    for setting in told_of([row for found in files.values() for row in found])[which]:
         at = {name: [row for row in found if record.setting(row) == setting] for name, found in files.items()}
         text, how = part(at.__getitem__)
         told.append(f"{text}\n\n{setting}{how}.")
-    return "\n\n".join(told)
+    return "\n\n".join(told) or "Measured on one processor so far."
 
 
 def seconds(row: Row) -> Iterator[tuple[str, float]]:

@@ -63,7 +63,10 @@ def test_what_is_done_stays_and_what_failed_is_named_and_done_next_time(machine,
     assert machine.ran == ["b", "b"]
     assert [line["run"] for line in record.read(tmp_path / "b.jsonl")] == [1, 2]
     machine.ran = []
+    other = tmp_path / "unfinished" / f"jax-{record.versions()['jax']}" / "b.1.jsonl"
+    other.write_text("", "utf-8")
     assert everything.main([*words, "a"]) == 0  # a new measurement
+    assert other.exists()  # of a benchmark that was not asked for
     assert machine.ran == ["a", "a"]
 
 
@@ -165,11 +168,22 @@ def test_rows_that_a_newer_version_makes_slower_are_named():
     assert versions.version("0.12.0.1") > versions.version("0.10.2")
 
 
-def test_every_setting_is_told_and_named():
+def test_every_processor_is_told_of_and_named():
+    """With the version measured most often; the processor measured in most runs first."""
     part = lambda read: (f"{len(read('ctc'))} rows", "; how")
     rows = [of_ctc(1.0, 1.0, 1.0, 1.0, jax=jax) for jax in ("1.10", "1.9", "1.9")]
-    told = versions.everywhere(part, ["ctc"], lambda name: rows)
-    assert told == "2 rows\n\nP, 2 cores, jax 1.9; how.\n\n1 rows\n\nP, 2 cores, jax 1.10; how."
+    rows += [of_ctc(1.0, 1.0, 1.0, 1.0) | {"machine": {"processor": "A", "cores": 2}, "run": run} for run in (1, 3)]
+    rows += [rows[0] | {"machine": {"processor": "Z", "cores": 2}, "run": 2}]
+    told = lambda which: versions.everywhere(part, ["ctc"], lambda name: rows, which)
+    texts = [
+        "2 rows\n\nA, 2 cores, jax 1.0; how.",
+        "1 rows\n\nZ, 2 cores, jax 1.10; how.",
+        "2 rows\n\nP, 2 cores, jax 1.9; how.",
+    ]
+    assert told(slice(None)) == "\n\n".join(texts)
+    assert told(slice(1)) == texts[0]
+    assert told(slice(1, None)) == "\n\n".join(texts[1:])
+    assert told(slice(3, None)) == "Measured on one processor so far."
 
 
 @pytest.mark.parametrize(

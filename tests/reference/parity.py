@@ -6,6 +6,7 @@ those of weights in the framework's own layout; and which cells go by the same n
 
 import json
 import re
+import statistics
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ import numpy as np
 from reference import frameworks, libraries
 
 import seqjax as sj
+from benchmarks import record, versions
 from seqjax.cells.registry import REGISTRY
 
 SPEED = Path(__file__).parents[2] / "benchmarks" / "results" / "interop.jsonl"
@@ -220,21 +222,28 @@ def speed():
     rows = [row for row in rows if "speed_up" in row]
     columns = list(dict.fromkeys((row["library"], row["cell"]) for row in rows))
     shapes = list(dict.fromkeys((row["ticks"], row["batch"], row["hidden_size"]) for row in rows))
-    found = {
-        (row["library"], row["cell"], row["ticks"], row["batch"], row["hidden_size"]): row["speed_up"] for row in rows
-    }
     lines = [
         "",
         "## Speed of their cells, wrapped",
         "",
-        "Times as fast as the library's own loop: a training step, one CPU device, by `python -m benchmarks.interop`.",
-        "",
-        f"| T, batch, units | {' | '.join(f'{library} {cell}' for library, cell in columns)} |",
-        f"|---|{'---|' * len(columns)}",
+        "Times as fast as the library's own loop: a training step, one CPU device, by `python -m benchmarks.interop`;",
+        "the medians of its runs.",
     ]
-    for shape in shapes:
-        numbers = [f"{found[column + shape]:.2f}" for column in columns]
-        lines.append(f"| {', '.join(f'{size:,}' for size in shape)} | {' | '.join(numbers)} |")
+    for setting in versions.told_of(rows):
+        lines += [
+            "",
+            f"| T, batch, units | {' | '.join(f'{library} {cell}' for library, cell in columns)} |",
+            f"|---|{'---|' * len(columns)}",
+        ]
+        found = {}
+        for row in rows:
+            if record.setting(row) == setting:
+                key = (row["library"], row["cell"], row["ticks"], row["batch"], row["hidden_size"])
+                found.setdefault(key, []).append(row["speed_up"])
+        for shape in shapes:
+            numbers = [f"{statistics.median(found[column + shape]):.2f}" for column in columns]
+            lines.append(f"| {', '.join(f'{size:,}' for size in shape)} | {' | '.join(numbers)} |")
+        lines += ["", f"{setting}."]
     return lines
 
 
