@@ -1,6 +1,6 @@
 """Every cell of the package and thirty odd steps beside `jax.lax.scan` of the same step: is any shape slower?
 
-python -m benchmarks.sweep                  # all, some 15 minutes on two cores
+python -m benchmarks.sweep                  # all, some 7 minutes on two cores
 python -m benchmarks.sweep register lstm    # those whose names hold one of these
 python -m benchmarks.sweep --ticks 1000 --batch 1 --units 32   # of other sizes, cells alone
 

@@ -189,18 +189,20 @@ class Split:
             return False
         least = MOST_KEPT * stacked(self.parts, loops)
         # The gradient is traced only where much is made; of cells with layer norm a tick makes 9 times what is stacked.
-        return 2 * least <= self.tick_bytes() and least <= self._counted.all
+        return 2 * least <= self.tick_bytes() and least <= self._kept.all
 
     def costs(self) -> Costs:
-        """Counted from a short chunk."""
+        """What a gradient keeps, and what is at work beside it."""
         loops = [placed.loop for part in self.parts for placed in part.loops]
-        work = at_work(loops, self._counted)
+        work = at_work(loops, self._kept)
         if self._mostly_kept:
             work["all"] = 2 * stacked(self.parts, loops)
-        return self._counted._replace(at_work=work)
+        return self._kept._replace(at_work=work)
 
     @functools.cached_property
-    def _counted(self) -> Costs:
+    def _kept(self) -> Costs:
+        """What a gradient keeps, counted from a short chunk."""
+
         def run(params: PyTree, state: PyTree, xs: PyTree, *, length: int, keep: str) -> tuple[PyTree, PyTree]:
             once = self._once([*self.program.tick.constants, *jax.tree.leaves(params)], jax.tree.leaves(state))
             chunk = lambda state, xs: self._chunk(once, state, xs, Time(length, False, keep == "carries"))
