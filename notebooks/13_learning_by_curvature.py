@@ -93,18 +93,21 @@ def learn(updates, optimizer=None):
 
 runs = {
     "Hessian-free": (learn(updates), products),
-    "gradient descent": (learn(updates * products, optax.sgd(0.1)), 1),
+    "gradient descent": (learn(updates * products, optax.sgd(3e-3)), 1),
     "Adam": (learn(updates * products, optax.adam(3e-3)), 1),
 }
 figures.recall({"temporal order, 30 ticks": runs})
 
 # %% [markdown]
 # **Figure 1.** *One set of 500 sequences, learned in three ways.* All start on the plateau of blind guessing at
-# $\ln 4$. Gradient descent gropes its way down, is thrown and ends where it began. Hessian-free learning creeps along
-# the plateau for a dozen updates, then falls by a factor each update, as Newton's method does near its goal. Adam,
-# which came later, divides every parameter's gradient by its usual size: a little curvature, for free. It leaves the
-# plateau long before, then slows down. Both solve the problem. What Hessian-free learning has for itself is that no
-# rate had to be tuned: the damping follows from how well the last quadratic model predicted.
+# $\ln 4$. Gradient descent has only begun to leave it; with three times its rate it is thrown about, and where it ends
+# then depends on rounding. Hessian-free learning creeps along the plateau for a dozen updates, then falls by a factor
+# each update, as Newton's method does near its goal. Adam, which came later, divides every parameter's gradient by its
+# usual size: a little curvature, for free. It leaves the plateau long before, then slows down. Both solve the problem.
+# What Hessian-free learning has for itself is that no rate had to be tuned: the damping follows from how well the last
+# quadratic model predicted. What it does not have is the noise that keeps a network from learning 500 sequences by
+# heart: from two other starts, `jax.random.key(1)` and `key(2)`, it brings their loss below 0.06, too, and is right on
+# 67% and 54% of new ones, Adam on 99% of both.
 
 # %%
 for name, (run, _) in runs.items():
