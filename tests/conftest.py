@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import pathlib
 import shutil
+import zlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # The suite's time is spent compiling small programs that run once: without optimisation, and where jaxlib still has it
@@ -33,6 +34,26 @@ def pytest_xdist_make_scheduler(config, log):
         from xdist.scheduler import WorkStealingScheduling
 
         return WorkStealingScheduling(config, log)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--turn", type=turn, metavar="K/N", help="of every table of cases the K-th share of N")
+
+
+def turn(text):
+    """K modulo N, and N, of "K/N"."""
+    k, n = map(int, text.split("/"))
+    return k % n, n
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """Which cases a share has does not hang on their order, often that of engines or cells: each has of all."""
+    if chosen := config.getoption("--turn"):
+        k, n = chosen
+        mine = lambda item: not hasattr(item, "callspec") or zlib.crc32(item.nodeid.encode()) % n == k
+        config.hook.pytest_deselected(items=[item for item in items if not mine(item)])
+        items[:] = filter(mine, items)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -208,6 +208,20 @@ def test_chunks_of_an_lstm_on_a_cpu(shape, chunk, forwards):
     assert (plan.chunk, plan.chunk_forwards) == (chunk, forwards)
 
 
+@pytest.mark.parametrize(("kernel", "chunk"), [((1, 1), 64), ((1, 2), 32), ((2, 2), 16), ((3, 3), 8), ((5, 5), 2)])
+def test_a_chunk_of_a_kernels_gradient_is_read_from_a_cache_once_for_each_place(kernel, chunk):
+    """1 MB of pictures of 18 KB; no more than 64 of 512 ticks."""
+
+    def step(k, picture, x):
+        numbers = jax.lax.conv_dimension_numbers(picture.shape, k.shape, ("NHWC", "HWIO", "NHWC"))
+        picture = jnp.tanh(jax.lax.conv_general_dilated(picture, k, (1, 1), "SAME", dimension_numbers=numbers) + x)
+        return picture, picture.sum()
+
+    k, picture = jnp.zeros((*kernel, 4, 4), jnp.float32), jnp.zeros((8, 12, 12, 4), jnp.float32)
+    plan = sj.explain(cell_of(step, picture), k, picture, jnp.zeros((512, 1), jnp.float32))
+    assert plan.chunk == chunk
+
+
 def test_a_step_whose_products_lie_inside_a_cond_is_scanned():
     def step(p, h, x, outside=False):
         h = jax.lax.cond(x[0, 0] > 0, lambda h: jnp.tanh(h @ p[0]), lambda h: jnp.tanh(h @ p[1]), h)

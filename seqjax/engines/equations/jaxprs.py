@@ -5,6 +5,7 @@ room is the one that touches interfaces of JAX which are public but may move (`j
 `tests/test_jaxprs.py` fails loudly when one of these changes.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -48,6 +49,14 @@ def is_product(equation: Equation) -> bool:
 def is_dot(equation: Equation) -> bool:
     """Whether an equation is a product of two arrays, summed along some of their axes."""
     return equation.primitive is primitives.dot_general_p
+
+
+def kernel_places(equation: Equation) -> int:
+    """How many places the kernel of a convolution has, each a matrix; 0 for what is none."""
+    if equation.primitive is not primitives.conv_general_dilated_p:
+        return 0
+    kernel, dimensions = equation.invars[1].aval, equation.params["dimension_numbers"]
+    return math.prod(kernel.shape[axis] for axis in dimensions.rhs_spec[2:])
 
 
 def variable(aval: Aval) -> Var:
