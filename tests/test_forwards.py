@@ -10,6 +10,7 @@ import pytest
 from steps import B, D, T, normal
 
 import seqjax as sj
+from seqjax import spread
 
 PLACES = 64
 
@@ -206,6 +207,34 @@ def test_chunks_of_an_lstm_on_a_cpu(shape, chunk, forwards):
     state = jax.eval_shape(lambda params: cell.initial_state(params, (batch,)), params)
     plan = sj.explain(cell, params, state, jax.ShapeDtypeStruct((ticks, batch, units), jnp.float32))
     assert (plan.chunk, plan.chunk_forwards) == (chunk, forwards)
+
+
+@pytest.mark.parametrize(
+    ("shape", "forwards", "alone"),
+    [
+        ((1024, 8, 128), 32, 128),  # 256 KB of 8 KB a tick
+        ((256, 32, 128), 8, 32),  # of 32 KB
+        ((128, 64, 256), 8, 8),  # no fewer, though one is 128 KB
+    ],
+)
+def test_chunks_forwards_are_short_where_devices_share_the_threads_of_a_cpu(shape, forwards, alone):
+    ticks, batch, units = shape
+    cell = sj.lstm(units, units, dtype=jnp.float32)
+    params = cell.init(jax.random.key(0))
+
+    def chunks(xs):
+        state = jax.tree.map(lambda a: spread.joined(a, jax.typeof(xs[0])), cell.initial_state(params, (batch // 2,)))
+        plan = sj.explain(cell, params, state, xs)
+        seen.append((plan.chunk, plan.chunk_forwards))
+        return xs
+
+    seen, mesh = [], jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    over = jax.sharding.PartitionSpec(None, "data")
+    xs = jax.ShapeDtypeStruct((ticks, batch, units), jnp.float32)
+    jax.eval_shape(jax.shard_map(chunks, mesh=mesh, in_specs=over, out_specs=over), xs)
+    jax.eval_shape(chunks, jax.ShapeDtypeStruct((ticks, batch // 2, units), jnp.float32))
+    assert seen[0] == (seen[1][0], forwards)
+    assert seen[1][1] == alone
 
 
 @pytest.mark.parametrize(("kernel", "chunk"), [((1, 1), 64), ((1, 2), 32), ((2, 2), 16), ((3, 3), 8), ((5, 5), 2)])
