@@ -191,7 +191,8 @@ def slower() -> str:
     if not compared:
         return "No row has been measured with two versions of JAX on one processor."
     words = f"Slower by more than a tenth: {'; '.join(compared)}."
-    return f"{words}\n\n{table(['what', 'jax', 'newer', 'times as long'], lines)}" if lines else words
+    listed = table(["what", "jax", "newer", "times as long"], lines)
+    return f"{words}\n\n<details><summary>Which</summary>\n\n{listed}\n\n</details>" if lines else words
 
 
 def timed() -> str:

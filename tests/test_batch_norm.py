@@ -115,6 +115,7 @@ def test_statistics_of_several_batches_are_those_of_all_their_ticks():
     np.testing.assert_allclose(measured.variance, (x @ np.asarray(params.cell.w_x)).var(0), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_examples_are_mixed_until_the_statistics_stay():
     """With its batch's statistics the layer mixes examples and ticks, with given ones it does not."""
     model = sj.serial(layers.input_batch_norm(CELLS["lstm"]()), layers.input_batch_norm(sj.gru(H, 2)))

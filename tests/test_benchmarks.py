@@ -419,6 +419,7 @@ def test_records_keep_what_a_row_says_itself(tmp_path):
     assert second["environment"] == {"XLA_FLAGS": "--b"}
 
 
+@pytest.mark.slow
 def test_parallel_rows_agree_before_they_are_timed(monkeypatch):
     """Every contender's gradients are the scan's; a wrong one is refused; chunks keep inputs and border states."""
     row = parallel.Row("delta", 64, 1, 24)

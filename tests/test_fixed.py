@@ -86,6 +86,7 @@ def test_fixed_weights_do_not_move(name, spread):
             assert not np.array_equal(found[1].w, params[1].w)
 
 
+@pytest.mark.slow
 def test_fixed_in_models_and_their_objectives():
     scores = sj.serial(sj.recurrent(sj.echo_state(3, 4)), sj.dense(4, 2))
     model, objective = sj.models.crf_tagger(scores, 2), sj.models.crf_objective(scores)

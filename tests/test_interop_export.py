@@ -98,6 +98,7 @@ def test_any_batch(name):
     assert_same(program.call(*args), f(*args), rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_samplers_of_any_batch():
     """Random symbols, and beams: one program, whose draws are those of the call itself."""
 

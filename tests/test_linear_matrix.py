@@ -136,7 +136,10 @@ ACCEPTED = (
 )
 
 # Of one kind with another step, in other words: with `pytest -m slow`.
-ALIKE = (retention, by_einsum, by_a_sum, read_before, two_writes, shared_key, delta, delta_by_hand, channel_delta)
+ALIKE = (
+    *(retention, by_einsum, by_a_sum, read_before, two_writes, shared_key, delta, delta_by_hand, channel_delta),
+    *(values_first, two_reads, delta_twice),
+)
 
 
 def nonlinear_write(s, x):

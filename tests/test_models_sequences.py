@@ -432,6 +432,7 @@ def successor(params, symbols):
     return 50.0 * jax.nn.one_hot((symbols + 1) % 50, 50) + params * symbols[..., None].astype(float)
 
 
+@pytest.mark.slow
 def test_rare_draws_are_as_rare_from_bfloat16():
     """Probabilities and rates below 1/128, the step of bfloat16 near 1."""
     rare, n = 0.002, 300_000

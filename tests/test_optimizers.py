@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 from laws import assert_close
-from marks import all_but
+from marks import all_but, quick
 from optax import contrib
 
 import seqjax as sj
@@ -80,7 +80,7 @@ def trained(name, updates, spread=None):
     return train, found
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", quick(OPTIMIZERS, *SPREAD, "adam", "sgd", "partition", "schedule", "snapshot"))
 def test_an_optimizer_of_optax_descends(name):
     train, losses = trained(name, 12)
     assert_close(losses[0], mean_loss(PARAMS))

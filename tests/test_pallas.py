@@ -153,6 +153,7 @@ def test_sizes_that_are_no_powers_of_two(batch, hidden):
     close(both("pallas"), both("scan"))
 
 
+@pytest.mark.slow
 def test_several_tiles_and_weights_read_at_every_tick(monkeypatch):
     """40 examples in tiles of 16, the last half full; sums over the batch leave its filling out."""
     monkeypatch.setattr("seqjax.engines.pallas.triton.placement.RESIDENT", 0)

@@ -160,6 +160,7 @@ def test_stopped_and_resumed_equals_never_stopped(folder, monkeypatch, capsys):
     assert steps == sorted(set(steps))
 
 
+@pytest.mark.slow
 def test_a_finished_run_goes_on_with_more_steps(folder, capsys):
     assert main(charlm_command("--steps", "4")) == 0
     run = Run.open("charlm", "run")

@@ -141,6 +141,7 @@ def test_a_forecast_of_one_tick(folder, monkeypatch):
     assert (folder / "run" / "forecast.png").stat().st_size > 500
 
 
+@pytest.mark.slow
 def test_a_refused_resume_changes_nothing(folder, capsys):
     (folder / "text.txt").write_text("aab" * 100)
     small = ["--batch-size", "2", "--window", "8", "--hidden-size", "4", "--embedding-size", "4", "--length", "5"]

@@ -70,6 +70,7 @@ def test_a_forecast_that_runs_away_has_no_figure():
     assert [forecast.told(error) for error in errors] == ["2.00e+00", "ran away", "ran away"]
 
 
+@pytest.mark.slow
 def test_a_free_run_that_explodes_is_told(tmp_path, capsys):
     """x' = 1.1 x, as far as the reservoir has seen; the series itself stops growing."""
     path = written(tmp_path, "series.txt", [1e-3 * 1.1 ** min(t, 200) + 0.1 * (t > 200) * (t % 2) for t in range(400)])

@@ -249,6 +249,7 @@ def test_unknown_words_cost_what_their_letters_cost():
     assert words.unknown_nats(Vocabulary([UNK, EOS, "a", "cc", "ab"]), read) == 0
 
 
+@pytest.mark.slow
 def test_sentences_are_scored_each_from_nothing():
     """With an end symbol, the log loss of a text is the sum over its sentences, each by itself."""
     model = sj.models.language_model(4, 5)
@@ -261,6 +262,7 @@ def test_sentences_are_scored_each_from_nothing():
     assert nats == pytest.approx(-float(sum(scores)), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_documentation_is_english(tmp_path):
     source = (
         b'"""Say it. See below: it is the first of many lines.\n\n>>> f(1)\n"""\n'

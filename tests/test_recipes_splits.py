@@ -184,6 +184,7 @@ def test_the_test_is_what_evaluations_of_that_file_say_at_the_best_step(case, fo
         assert made["sha256_train"] == hashlib.sha256(Path(train).read_bytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_a_run_of_split_files_goes_on_and_scores(folder, capsys):
     """With more steps and with a test that it had none of; with other data it does not."""
     train, held, tested = files("charlm")

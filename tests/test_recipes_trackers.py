@@ -87,6 +87,7 @@ def assert_shown(shown, folder):
     assert shown == {key: np.float32(number) for key, number in lines(folder).items()}
 
 
+@pytest.mark.slow
 def test_tensorboard_after_a_resume(trained, tmp_path):
     """A step that a resumed run makes again is there once; so is the past of a run that is asked late."""
     before = killed(trained, tmp_path / "killed", "tensorboard")

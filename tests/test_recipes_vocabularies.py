@@ -81,6 +81,7 @@ def test_what_is_learned_is_the_log_probability_of_the_model(softmax):
     assert jax.tree.structure(after) == jax.tree.structure(state)
 
 
+@pytest.mark.slow
 def test_few_symbols_learn_in_an_update():
     """Those that come next and those that were drawn; all learn from what is exact."""
     model, objective, params, batch = drawn(options(softmax="sampled", samples=7))
@@ -149,6 +150,7 @@ def test_the_same_characters_are_paid_for(folder):
     assert split[0] == split[1] == ["The", "cat", ",", "e", ".", "g", ".", "(", "old", ")", "."]
 
 
+@pytest.mark.slow
 def test_the_likeliest_words_are_found_with_their_probabilities(learned, monkeypatch):
     """Against all words of two pieces: each by the ways to write it, times what may begin behind it."""
     for name, size in (("LONGEST", 2), ("STARTS", 3), ("WAYS", 300)):

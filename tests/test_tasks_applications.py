@@ -91,6 +91,7 @@ def test_entities_depend_on_a_later_word():
     assert share == pytest.approx(tasks.part_of_speech_sentences().chance, abs=0.01)
 
 
+@pytest.mark.slow
 def test_homographs_follow_their_chain():
     """Counts of 20,000 sentences against the tables; a point ends each, and most words stand for two tags."""
     drawn = tasks.homograph_sentences().draw(rng(), 20_000)

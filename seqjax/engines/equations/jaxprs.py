@@ -55,8 +55,7 @@ def kernel_places(equation: Equation) -> int:
     """How many places the kernel of a convolution has, each a matrix; 0 for what is none."""
     if equation.primitive is not primitives.conv_general_dilated_p:
         return 0
-    kernel, dimensions = equation.invars[1].aval, equation.params["dimension_numbers"]
-    return math.prod(kernel.shape[axis] for axis in dimensions.rhs_spec[2:])
+    return math.prod(equation.invars[1].aval.shape[axis] for axis in equation.params["dimension_numbers"].rhs_spec[2:])
 
 
 def variable(aval: Aval) -> Var:
