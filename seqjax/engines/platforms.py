@@ -21,7 +21,8 @@ class Platform(NamedTuple):
         linear recurrences run tick by tick.
       chunk_bytes: stacked values of a chunk, where a gradient is taken.
       forward_chunk_bytes: where none is.
-      shared: bytes of a stack from which threads share a forward pass's work on it, at a loss below twice as many.
+      shared: bytes of a stack from which threads share a forward pass's work on it, at a loss below twice as many;
+        these a chunk writes in front of loops where devices share the threads.
       least_chunk: ticks.
       pieces: chunks that a long time is cut into at least.
       loop: bytes a tick that another loop costs.
